@@ -1,0 +1,79 @@
+"""The engine's nouns, shared by its rooms: sampling parameters, sequences, the rows of one step.
+
+Imports nothing of the package at run time, so that every other module may import it.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loradock.engine.lora import LoadedAdapter
+
+
+class SequenceState(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+class FinishReason(Enum):
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to turn logits into tokens. Temperature 0 is greedy. `top_k` 0 or -1 and `top_p` 1 switch off."""
+
+    max_tokens: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One prompt and what was generated for it.
+
+    `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers).
+    """
+
+    id: int
+    prompt: list[int]
+    params: SamplingParams
+    adapter: "LoadedAdapter | None" = None
+    output: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    state: SequenceState = SequenceState.WAITING
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.output)
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.prompt + self.output
+
+
+@dataclass(slots=True)
+class Row:
+    """A sequence's share of one step: its next `count` uncomputed tokens (1 when decoding, a chunk in prefill).
+
+    `logits`: how many trailing positions of the chunk need logits (0 for an inner prefill chunk, 1 to sample,
+    `count` for prompt logprobs).
+    """
+
+    sequence: Sequence
+    count: int
+    logits: int

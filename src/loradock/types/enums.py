@@ -1,0 +1,92 @@
+"""Every lifecycle and kind, once: the same words in the database, the API, the CLI and the UI."""
+
+from enum import StrEnum
+
+
+class EndpointState(StrEnum):
+    """PENDING → STARTING → STARTED → STOPPING → STOPPED; ERROR from any; STOPPED and ERROR → PENDING by start."""
+
+    PENDING = "PENDING"
+    STARTING = "STARTING"
+    STARTED = "STARTED"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    ERROR = "ERROR"
+
+
+class DesiredState(StrEnum):
+    """What the owner asked of a deployment; the v1 API's writable `state`."""
+
+    STARTED = "STARTED"
+    STOPPED = "STOPPED"
+
+
+class EndpointKind(StrEnum):
+    DEDICATED = "dedicated"
+    SERVERLESS = "serverless"
+
+
+class Visibility(StrEnum):
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+class ModelKind(StrEnum):
+    MODEL = "model"
+    ADAPTER = "adapter"
+
+
+class ModelState(StrEnum):
+    """UPLOADING → READY. A model whose upload failed is removed, so its name is free again."""
+
+    UPLOADING = "UPLOADING"
+    READY = "READY"
+
+
+class JobStatus(StrEnum):
+    """Queued → Running → Complete or Failed (the v1 API's own spelling)."""
+
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class AttachmentState(StrEnum):
+    """ATTACHING → ATTACHED → DETACHING → (row gone). Listed and routed only while ATTACHED.
+
+    ATTACHING found at start-up is an attach that was cut off: it is undone. DETACHING is finished.
+    """
+
+    ATTACHING = "ATTACHING"
+    ATTACHED = "ATTACHED"
+    DETACHING = "DETACHING"
+
+
+class AttachStep(StrEnum):
+    """The visible steps of the attach transaction, in order."""
+
+    AUTHORIZE = "authorize"
+    RESOLVE = "resolve"
+    COMPATIBLE = "compatible"
+    FITS = "fits"
+    STAGE = "stage"
+    LOAD = "load"
+    PROBE = "probe"
+    ROUTE = "route"
+
+
+class ReplicaState(StrEnum):
+    """STARTING → READY → DRAINING → (row gone); FAILED from STARTING or READY."""
+
+    STARTING = "STARTING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    FAILED = "FAILED"
+
+
+class Dialect(StrEnum):
+    """Which client family a response is shaped for; the gateway tells the engine in `DIALECT_HEADER`."""
+
+    OPENAI = "openai"
+    TOGETHER = "together"

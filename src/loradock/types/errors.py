@@ -1,0 +1,113 @@
+"""Every error a user can meet. A class's docstring is its message; `{fields}` are filled from keywords.
+
+    LoradockError
+    ├── BadRequest 400          ├── Unauthenticated 401     ├── NotFound 404
+    ├── TooLarge 413            ├── Unavailable 503         └── Internal 500
+
+Never 409: the official v1 clients silently retry it (docs/structure.md, "Errors").
+The first ten are the hosted original's own words; clients and people match on them, so they stay verbatim.
+"""
+
+from typing import Any, ClassVar
+
+
+class LoradockError(Exception):
+    """Something went wrong."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str | None = None, *, param: str | None = None, **fields: Any) -> None:
+        text = message if message is not None else (self.__doc__ or "").strip()
+        self.message = text.format(**fields) if fields else text
+        self.param = param
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, Any]:
+        """The error body that the Python, TypeScript and CLI clients all read."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"message": self.message, "error": error}
+
+
+class BadRequest(LoradockError):
+    """The request cannot be carried out as sent."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthenticated(LoradockError):
+    """Invalid API key. Send a key made with `loradock keys create` as `Authorization: Bearer <key>`."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(LoradockError):
+    """There is nothing here by that name."""
+
+    status = 404
+    type = "not_found"
+
+
+class TooLarge(LoradockError):
+    """The request body is larger than this server accepts."""
+
+    status = 413
+    type = "invalid_request_error"
+
+
+class Unavailable(LoradockError):
+    """This is not ready yet; try again shortly."""
+
+    status = 503
+    type = "service_unavailable"
+
+
+class Internal(LoradockError):
+    """Loradock failed to carry this out; the server log has the details."""
+
+
+# The ten of the hosted original, word for word.
+
+
+class BadCombinedId(BadRequest):
+    """model_id must be in format 'endpoint_model_name:adapter_name'"""
+
+
+class EndpointNameMismatch(BadRequest):
+    """endpoint name in model_id does not match endpoint"""
+
+
+class ModelMissing(NotFound):
+    """Could not find model"""
+
+
+class EndpointMissing(NotFound):
+    """No endpoint with this id exists"""
+
+
+class LoraDisabled(BadRequest):
+    """endpoint does not have LoRA enabled"""
+
+
+class BaseModelMismatch(BadRequest):
+    """adapter base model is not compatible with endpoint model"""
+
+
+class AlreadyBound(BadRequest):
+    """adapter is already bound to endpoint"""
+
+
+class NotBound(BadRequest):
+    """adapter is not bound to endpoint"""
+
+
+class NotDedicated(BadRequest):
+    """new_lora_model must be a dedicated endpoint"""
+
+
+class PublicEndpoint(BadRequest):
+    """new_lora_model cannot be a public dedicated endpoint"""
