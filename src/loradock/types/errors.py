@@ -111,3 +111,36 @@ class NotDedicated(BadRequest):
 
 class PublicEndpoint(BadRequest):
     """new_lora_model cannot be a public dedicated endpoint"""
+
+
+# Ours.
+
+
+class AdapterRefused(BadRequest):
+    """This adapter cannot be served."""
+
+    code = "adapter_refused"
+
+
+class ModelNotAvailable(NotFound):
+    """No model named {model!r} is attached or running here. `GET /v1/models` lists what can be called."""
+
+    code = "model_not_available"
+
+
+class EndpointNotRunning(BadRequest):
+    """{name} is {state}. Start it first: loradock endpoints start {id}"""
+
+    code = "model_not_available"
+
+
+class EndpointStarting(Unavailable):
+    """{name} is {state} and will answer shortly; try again in a few seconds"""
+
+    code = "model_not_ready"
+
+
+class ReplicaLost(Unavailable):
+    """The replica serving this request stopped before it answered; try again"""
+
+    code = "replica_lost"

@@ -1,0 +1,123 @@
+"""The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
+
+from array import array
+from collections import OrderedDict
+from hashlib import blake2b
+
+import torch
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.core import Sequence
+
+BLOCK_SIZE = 16
+Chain = tuple[int, bytes]
+"""(adapter load id, digest of all tokens up to the end of the block)."""
+
+
+class KVCache:
+    """Keys and values of all layers, `[layers, blocks, BLOCK_SIZE, kv_heads, head_dim]` each.
+
+    A full block is known by (adapter load, hash chain of its tokens); an unused known block stays until its
+    space is needed, oldest first.
+    """
+
+    def __init__(
+        self, architecture: Architecture, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        shape = (architecture.layers, blocks, BLOCK_SIZE, architecture.kv_heads, architecture.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.blocks = blocks
+        self._free = list(range(blocks - 1, -1, -1))
+        self._users = [0] * blocks
+        self._known: dict[int, Chain] = {}
+        self._by_content: dict[Chain, int] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be handed out now."""
+        return len(self._free) + len(self._idle)
+
+    @property
+    def usage(self) -> float:
+        """The share of blocks held by sequences."""
+        return 1 - self.available / self.blocks
+
+    def missing(self, sequence: Sequence, tokens: int) -> int:
+        """How many more blocks `sequence` needs to hold `tokens` tokens."""
+        return max(0, -(-tokens // BLOCK_SIZE) - len(sequence.blocks))
+
+    def allocate(self, sequence: Sequence, tokens: int) -> bool:
+        """Give `sequence` the blocks for `tokens` tokens; False, changing nothing, when there are too few."""
+        missing = self.missing(sequence, tokens)
+        if missing > self.available:
+            return False
+        sequence.blocks.extend(self._take() for _ in range(missing))
+        return True
+
+    def match_prefix(self, sequence: Sequence) -> None:
+        """Give a new sequence the known blocks of its prompt; at least one token is left to compute."""
+        chain, tokens = _root(sequence), sequence.tokens
+        for start in range(0, len(tokens) - BLOCK_SIZE, BLOCK_SIZE):
+            chain = _extend(chain, tokens[start : start + BLOCK_SIZE])
+            block = self._by_content.get(chain)
+            if block is None:
+                return
+            self._idle.pop(block, None)
+            self._users[block] += 1
+            sequence.blocks.append(block)
+            sequence.computed += BLOCK_SIZE
+
+    def remember(self, sequence: Sequence) -> None:
+        """Make the sequence's full computed blocks known to later sequences."""
+        chain, tokens = _root(sequence), sequence.tokens
+        for index in range(sequence.computed // BLOCK_SIZE):
+            chain = _extend(chain, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
+            block = sequence.blocks[index]
+            if chain not in self._by_content and block not in self._known:
+                self._by_content[chain] = block
+                self._known[block] = chain
+
+    def free(self, sequence: Sequence) -> None:
+        """Take the sequence's blocks back, its known ones last to be overwritten."""
+        self.remember(sequence)
+        for block in reversed(sequence.blocks):
+            self._users[block] -= 1
+            if self._users[block] == 0:
+                if block in self._known:
+                    self._idle[block] = None
+                else:
+                    self._free.append(block)
+        sequence.blocks.clear()
+        sequence.computed = 0
+
+    def forget_adapter(self, load_id: int) -> None:
+        """Drop what is known of an unloaded adapter."""
+        for block, chain in list(self._known.items()):
+            if chain[0] == load_id:
+                self._forget(block)
+                if block in self._idle:
+                    del self._idle[block]
+                    self._free.append(block)
+
+    def _take(self) -> int:
+        if self._free:
+            block = self._free.pop()
+        else:
+            block, _ = self._idle.popitem(last=False)
+            self._forget(block)
+        self._users[block] = 1
+        return block
+
+    def _forget(self, block: int) -> None:
+        del self._by_content[self._known.pop(block)]
+
+
+def _root(sequence: Sequence) -> Chain:
+    return (sequence.adapter.load_id if sequence.adapter else 0, b"")
+
+
+def _extend(chain: Chain, tokens: list[int]) -> Chain:
+    # A cryptographic digest: with Python's own hash a crafted prompt could be given another's keys and values.
+    return (chain[0], blake2b(chain[1] + array("q", tokens).tobytes(), digest_size=16).digest())
