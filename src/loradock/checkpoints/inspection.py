@@ -9,17 +9,26 @@ from typing import Any
 import numpy as np
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, read_adapter_config
+from loradock.checkpoints.adapter_targets import SERVED_MODULES
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
 from loradock.types.errors import AdapterRefused
 
-SERVED_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _TENSOR = re.compile(
-    r"base_model\.model\.(?P<path>model\.layers\.(?P<layer>\d{1,4})\.(?:self_attn|mlp)\.(?P<module>\w+))"
+    r"base_model\.model\.(?P<path>model\.layers\.(?P<layer>0|[1-9]\d{0,3})\.(?:self_attn|mlp)\.(?P<module>\w+))"
     r"\.lora_(?P<side>[AB])(?:\.default)?\.weight"
 )
 _DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_FOREIGN = {
+    "lora_embedding_": "LoRA on embeddings cannot share an endpoint",
+    "embed_tokens": "changed embeddings cannot share an endpoint",
+    "lm_head": "LoRA on the output head cannot share an endpoint",
+    "lora_magnitude": "DoRA rescales whole weight rows, which cannot be shared",
+    "modules_to_save": "whole trained modules cannot share an endpoint",
+    ".bias": "trained biases are not served",
+    "experts": "mixture-of-experts layers are not served",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class LoraPair:
 
 @dataclass(frozen=True)
 class AdapterReport:
+    """An adapter that can be served; `size_bytes` counts its weights."""
+
     config: AdapterConfig
     pairs: list[LoraPair]
     target_modules: list[str]
@@ -59,14 +70,24 @@ def inspect_adapter(folder: Path, architecture: Architecture | None) -> AdapterR
     pairs = _pairs(tensors, config)
     if architecture is not None:
         _check_shapes(pairs, tensors, architecture)
+        _check_complete(pairs, config, architecture)
     _check_finite(weights, tensors)
     return AdapterReport(config, pairs, sorted({pair.module for pair in pairs}), weights.stat().st_size)
 
 
+def check_fits(report: AdapterReport, folder: Path, architecture: Architecture) -> None:
+    """Hold an accepted adapter against a base that was not at hand before. Raises AdapterRefused."""
+    _check_shapes(report.pairs, read_header(folder / WEIGHTS_FILE), architecture)
+    _check_complete(report.pairs, report.config, architecture)
+
+
 def _missing_weights(folder: Path) -> str:
-    pickled = [file.name for file in folder.iterdir() if file.suffix in _PICKLES]
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
     if pickled:
-        return f"{pickled[0]} is a pickle, which can run code: save with safetensors ({WEIGHTS_FILE}) instead"
+        return (
+            f"{pickled[0]} is a pickle, which can run code when opened: save the adapter with safetensors"
+            f" (PEFT: save_pretrained(…, safe_serialization=True), which writes {WEIGHTS_FILE})"
+        )
     return f"{WEIGHTS_FILE} is missing: upload the folder that PEFT's save_pretrained wrote"
 
 
@@ -77,32 +98,36 @@ def _pairs(tensors: dict[str, TensorInfo], config: AdapterConfig) -> list[LoraPa
         if match is None or match["module"] not in SERVED_MODULES:
             raise AdapterRefused(_unexpected(name))
         if info.dtype not in _DTYPES or len(info.shape) != 2:
-            raise AdapterRefused(f"{name} is {info.dtype} {list(info.shape)}: a float matrix was expected")
-        sides.setdefault(match["path"], {})[match["side"]] = name
+            raise AdapterRefused(
+                f"{name} is {info.dtype} {list(info.shape)}: a matrix of float32, float16 or bfloat16 was expected"
+            )
+        if sides.setdefault(match["path"], {}).setdefault(match["side"], name) != name:
+            raise AdapterRefused(f"{name} occurs with and without '.default': save one adapter per folder")
     if not sides:
         raise AdapterRefused(f"{WEIGHTS_FILE} holds no LoRA tensors")
     return [_pair(path, names, tensors, config) for path, names in sorted(sides.items())]
 
 
 def _unexpected(name: str) -> str:
-    if "lora_embedding" in name or "embed_tokens" in name or "lm_head" in name:
-        return f"{name}: LoRA on embeddings or lm_head is not served; train on {', '.join(SERVED_MODULES)}"
-    if "lora_magnitude" in name:
-        return f"{name}: DoRA is not served; train without use_dora"
-    return f"unexpected tensor {name}: the engine serves LoRA on {', '.join(SERVED_MODULES)}"
+    reason = next((reason for part, reason in _FOREIGN.items() if part in name), "")
+    return f"unexpected tensor {name}: {reason + '; ' if reason else ''}the engine serves LoRA on " + ", ".join(
+        SERVED_MODULES
+    )
 
 
 def _pair(path: str, names: dict[str, str], tensors: dict[str, TensorInfo], config: AdapterConfig) -> LoraPair:
     if set(names) != {"A", "B"}:
-        raise AdapterRefused(f"{path} has lora_{next(iter(names))} but not its other half")
-    rank = tensors[names["A"]].shape[0]
-    if tensors[names["B"]].shape[1] != rank or rank != config.rank_of(path):
+        raise AdapterRefused(f"{path} has lora_{next(iter(names))} but not its other half: save the adapter again")
+    a, b = tensors[names["A"]].shape, tensors[names["B"]].shape
+    if not a[0] == b[1] == config.rank_of(path):
         raise AdapterRefused(
-            f"{path}: A has rank {rank}, B has rank {tensors[names['B']].shape[1]},"
-            f" adapter_config.json says {config.rank_of(path)}"
+            f"{path}: A has rank {a[0]}, B has rank {b[1]}, adapter_config.json says {config.rank_of(path)}:"
+            " upload the config and the weights of the same training"
         )
+    if config.targets.covers(path) is False:
+        raise AdapterRefused(f"adapter_config.json does not target {path}, but there are tensors for it")
     parts = path.split(".")
-    return LoraPair(path, int(parts[2]), parts[-1], names["A"], names["B"], rank)
+    return LoraPair(path, int(parts[2]), parts[-1], names["A"], names["B"], a[0])
 
 
 def _check_shapes(pairs: Iterable[LoraPair], tensors: dict[str, TensorInfo], base: Architecture) -> None:
@@ -116,6 +141,18 @@ def _check_shapes(pairs: Iterable[LoraPair], tensors: dict[str, TensorInfo], bas
                 f"{pair.module_path} is {found[0]}x{found[1]} in the adapter but"
                 f" {linears[pair.module][0]}x{linears[pair.module][1]} in the base model: it belongs to another base"
             )
+
+
+def _check_complete(pairs: Iterable[LoraPair], config: AdapterConfig, base: Architecture) -> None:
+    """A targeted projection without tensors is a truncated save, not an untrained module."""
+    present = {pair.module_path for pair in pairs}
+    paths = [base.module_path(layer, name) for layer in range(base.layers) for name in base.linears()]
+    missing = [path for path in paths if path not in present and config.targets.covers(path)]
+    if missing:
+        raise AdapterRefused(
+            f"adapter_config.json targets {missing[0]}, but {WEIGHTS_FILE} has no tensors for it"
+            f" ({len(missing)} of {len(missing) + len(present)} missing): save the adapter again"
+        )
 
 
 def _check_finite(weights: Path, tensors: dict[str, TensorInfo]) -> None:

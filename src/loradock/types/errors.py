@@ -122,6 +122,10 @@ class AdapterRefused(BadRequest):
     code = "adapter_refused"
 
 
+class DamagedWeights(AdapterRefused):
+    """This safetensors file is damaged."""
+
+
 class ModelNotAvailable(NotFound):
     """No model named {model!r} is attached or running here. `GET /v1/models` lists what can be called."""
 
