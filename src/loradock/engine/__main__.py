@@ -1,0 +1,3 @@
+from loradock.engine.main import main
+
+main()
