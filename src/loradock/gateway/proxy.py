@@ -1,0 +1,206 @@
+"""The streaming proxy: bare ASGI, bytes through in both directions."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, header, read_body
+from loradock.gateway.keys import KeyCache
+from loradock.gateway.request import model_of, with_model
+from loradock.gateway.routes import RouteTable
+from loradock.gateway.sse import WholeEvents, error_event
+from loradock.gateway.upstream import Upstream
+from loradock.types.enums import Dialect
+from loradock.types.errors import Internal, LoradockError, ReplicaLost
+from loradock.types.protocol import DIALECT_HEADER
+
+_log = logging.getLogger(__name__)
+_ROUTES = ("/chat/completions", "/completions")
+PROXY_PATHS = {prefix + route: f"/v1{route}" for route in _ROUTES for prefix in ("/v1", "", "/v1/v1")}
+"""Path as clients spell it (a base URL with, without and with twice `/v1`) → path at the replica."""
+
+# Ours to set, or meant for one connection only (RFC 9110, 7.6.1).
+_NOT_FORWARDED = {
+    b"connection",
+    b"content-length",
+    b"date",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"server",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-request-id",
+}
+_LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One client request on its way. `started`: the client has had its first byte, nothing can be retried."""
+
+    path: str
+    body: bytes
+    dialect: Dialect
+    request_id: str
+    send: Send
+    started: bool = False
+
+    @property
+    def headers(self) -> Headers:
+        return [(b"x-request-id", self.request_id.encode("latin-1"))]
+
+
+class Gateway:
+    """ASGI application for POST on `PROXY_PATHS`. `report` hears of replicas that failed a request."""
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        keys: KeyCache,
+        *,
+        report: Callable[[Upstream], None] = lambda _: None,
+        body_limit: int = 32 << 20,
+    ) -> None:
+        self._routes = routes
+        self._keys = keys
+        self._report = report
+        self._body_limit = body_limit
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", _dialect(scope), _request_id(scope), send)
+        try:
+            await self._serve(exchange, scope, receive)
+        except ClientGone:
+            return
+        except LoradockError as error:
+            await answer_error(send, error, exchange.headers)
+        except Exception:
+            if exchange.started:  # the server closes the connection: the only way left to say so
+                raise
+            _log.exception("request %s failed", exchange.request_id)
+            await answer_error(send, Internal(), exchange.headers)
+
+    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        caller = await self._keys.caller(header(scope, b"authorization"))
+        exchange.body = await read_body(scope, receive, self._body_limit)
+        model = model_of(exchange.body)
+        task = asyncio.current_task()
+        watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
+        try:
+            await self._forward(exchange, model, caller.account_id, caller.account)
+        except asyncio.CancelledError:
+            if watcher is None or not watcher.done() or task is None or task.uncancel():
+                raise
+            raise ClientGone from None
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+
+    async def _forward(self, exchange: _Exchange, model: str, account_id: str, account: str) -> None:
+        lost: Upstream | None = None
+        while True:
+            route = self._routes.resolve(model, account_id, account)
+            upstream = route.pick(avoid=lost)
+            body = exchange.body if model == route.engine_name else with_model(exchange.body, route.engine_name)
+            try:
+                with upstream.lease(route.engine_name):
+                    return await self._attempt(exchange, upstream, body)
+            except _LOST as error:
+                _log.warning("replica %s failed request %s: %r", upstream.replica_id, exchange.request_id, error)
+                self._report(upstream)
+                if exchange.started:
+                    raise
+                if lost is not None:
+                    raise ReplicaLost from error
+                lost = upstream
+
+    async def _attempt(self, exchange: _Exchange, upstream: Upstream, body: bytes) -> None:
+        async with self._client().post(
+            upstream.address + exchange.path, data=body, headers=_request_headers(exchange, upstream)
+        ) as response:
+            if response.content_type == "text/event-stream":
+                await _stream(exchange, response)
+            else:
+                # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
+                content = await response.read()
+                exchange.started = True
+                await answer(exchange.send, response.status, _response_headers(exchange, response), content)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            )
+        return self._session
+
+
+async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()
+
+
+async def _stream(exchange: _Exchange, response: aiohttp.ClientResponse) -> None:
+    events = WholeEvents()
+    try:
+        async for chunk in response.content.iter_any():
+            if whole := events.feed(chunk):
+                await _send_chunk(exchange, response, whole)
+        await _send_chunk(exchange, response, events.flush(), last=True)
+    except _LOST:
+        if not exchange.started:
+            raise
+        lost = ReplicaLost("The replica serving this request stopped in the middle of the answer; send it again")
+        await _send_chunk(exchange, response, error_event(lost), last=True)
+
+
+async def _send_chunk(
+    exchange: _Exchange, response: aiohttp.ClientResponse, chunk: bytes, *, last: bool = False
+) -> None:
+    """The first chunk takes the head of the response along: until then a lost replica can be replaced."""
+    if not exchange.started:
+        exchange.started = True
+        headers = _response_headers(exchange, response)
+        await exchange.send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": chunk, "more_body": not last})
+
+
+def _request_headers(exchange: _Exchange, upstream: Upstream) -> dict[str, str]:
+    """Only these: the client's own key is none of the replica's business."""
+    return {
+        "content-type": "application/json",
+        "authorization": upstream.authorization,
+        "x-request-id": exchange.request_id,
+        DIALECT_HEADER: exchange.dialect,
+    }
+
+
+def _response_headers(exchange: _Exchange, response: aiohttp.ClientResponse) -> Headers:
+    headers = [(key.lower(), value) for key, value in response.raw_headers if key.lower() not in _NOT_FORWARDED]
+    if response.status == 500:  # what the engine cannot compute, it cannot compute three times
+        headers.append((b"x-should-retry", b"false"))
+    return headers + exchange.headers
+
+
+def _dialect(scope: Scope) -> Dialect:
+    return Dialect.TOGETHER if "Together" in header(scope, b"user-agent") else Dialect.OPENAI
+
+
+def _request_id(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    return given if 0 < len(given) <= 128 and given.isprintable() else secrets.token_hex(12)

@@ -1,0 +1,85 @@
+"""The route table: which replicas answer to which model name. In memory only; the control loop writes it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loradock.gateway.upstream import Upstream
+from loradock.types.enums import EndpointState
+from loradock.types.errors import EndpointNotRunning, EndpointStarting, LoradockError, ModelNotAvailable
+from loradock.types.names import combined_id
+
+_COMING = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STARTED}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFacts:
+    """What the table needs to know of an endpoint. `public`: other accounts may call it."""
+
+    id: str
+    name: str
+    account_id: str
+    account: str
+    public: bool
+    state: EndpointState
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`engine_name` is what the replicas call it; `upstreams` are those that hold it now."""
+
+    endpoint: EndpointFacts
+    engine_name: str
+    upstreams: tuple[Upstream, ...]
+
+    def pick(self, avoid: Upstream | None = None) -> Upstream:
+        """The replica with least in flight, `avoid` only if there is no other. Raises when none is up."""
+        if not self.upstreams:
+            raise self._unavailable()
+        others = [upstream for upstream in self.upstreams if upstream is not avoid]
+        return min(others or self.upstreams, key=lambda upstream: upstream.in_flight)
+
+    def _unavailable(self) -> LoradockError:
+        facts = self.endpoint
+        if facts.state in _COMING:
+            return EndpointStarting(name=facts.name, state=facts.state)
+        return EndpointNotRunning(name=facts.name, state=facts.state, id=facts.id)
+
+
+class RouteTable:
+    def __init__(self) -> None:
+        self._by_name: dict[str, Route] = {}
+        self._names: dict[str, set[str]] = {}  # deployment id → the names it holds in _by_name
+
+    def publish(self, deployment_id: str, base: Route, adapters: Iterable[Route]) -> None:
+        """Replace all that is known of a deployment at once."""
+        fresh = {base.endpoint.name: base, base.endpoint.id: base}
+        for route in adapters:
+            fresh[route.engine_name] = route
+            fresh[combined_id(base.endpoint.name, route.engine_name)] = route
+        self.withdraw(deployment_id)
+        self._by_name.update(fresh)
+        self._names[deployment_id] = set(fresh)
+
+    def withdraw(self, deployment_id: str) -> None:
+        for name in self._names.pop(deployment_id, ()):
+            self._by_name.pop(name, None)
+
+    def resolve(self, model: str, account_id: str, account: str) -> Route:
+        """The route a caller means by `model`: an exact name, or a short name of the caller's own adapter.
+
+        Another account's name answers like one that does not exist. Raises ModelNotAvailable.
+        """
+        route = self._by_name.get(model) or self._by_name.get(f"{account}/{model}")
+        if route is None or not (route.endpoint.public or route.endpoint.account_id == account_id):
+            raise ModelNotAvailable(model=model)
+        return route
+
+    def callable_names(self, account_id: str) -> list[str]:
+        """Names this account can call right now, each once: endpoint names and adapter names."""
+        return sorted(
+            {
+                route.engine_name if name == route.engine_name else route.endpoint.name
+                for name, route in self._by_name.items()
+                if route.upstreams and (route.endpoint.public or route.endpoint.account_id == account_id)
+            }
+        )

@@ -1,0 +1,33 @@
+"""Server-sent events at byte level: where one ends, and how an error is told inside a stream."""
+
+import msgspec
+
+from loradock.types.errors import LoradockError
+
+_END = b"\n\n"
+
+
+class WholeEvents:
+    """Passes on whole events only, so that an error told after a cut is never glued to half an event."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What may be sent now; most engines write whole events and nothing is held back."""
+        if not self._rest and chunk.endswith(_END):
+            return chunk
+        held = self._rest + chunk
+        cut = held.rfind(_END) + len(_END) if _END in held else 0
+        self._rest = held[cut:]
+        return held[:cut]
+
+    def flush(self) -> bytes:
+        """What is left when the stream has ended as it should."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def error_event(error: LoradockError) -> bytes:
+    """An unnamed event (the official clients ignore named ones, errors included)."""
+    return b"data: " + msgspec.json.encode({"error": error.body()["error"]}) + _END

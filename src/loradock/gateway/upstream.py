@@ -1,0 +1,42 @@
+"""A replica as the gateway sees it: an address and what is in flight there."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Upstream:
+    """`address` is the replica's base URL. In-flight requests are counted per engine-side model name."""
+
+    def __init__(self, replica_id: str, address: str, secret: str) -> None:
+        self.replica_id = replica_id
+        self.address = address
+        self.authorization = f"Bearer {secret}"
+        self.in_flight = 0
+        self._by_name: Counter[str] = Counter()
+        self._released = asyncio.Event()
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[None]:
+        """Count one request to `name` while the block runs."""
+        self.in_flight += 1
+        self._by_name[name] += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._by_name[name] -= 1
+            self._released.set()
+
+    def busy(self, name: str | None = None) -> int:
+        """Requests in flight, of one name or of all."""
+        return self.in_flight if name is None else self._by_name[name]
+
+    async def drained(self, name: str | None = None) -> None:
+        """Return once nothing is in flight, of one name or at all."""
+        while self.busy(name):
+            self._released.clear()
+            await self._released.wait()
+        if name is not None:
+            self._by_name.pop(name, None)

@@ -1,0 +1,51 @@
+"""The port through which the control loop starts and finds replicas (`process` here; a cluster's later)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file."""
+
+    id: str
+    secret: str
+    model: Path
+    served_names: tuple[str, ...]
+    lora_enabled: bool = True
+    max_lora_rank: int = 64
+    max_loras: int = 64
+    threads: int = 0
+
+
+class Instance(Protocol):
+    """One running replica. All methods block: call them in a thread."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def alive(self) -> bool: ...
+
+    def address(self) -> str | None:
+        """`http://host:port` once the engine listens."""
+
+    def terminate(self, grace: float) -> None:
+        """Ask, wait `grace` seconds, insist."""
+
+
+class Launcher(Protocol):
+    """Where replicas run. All methods block: call them in a thread."""
+
+    def launch(self, spec: ReplicaSpec) -> Instance: ...
+
+    def find(self, replica_id: str) -> Instance | None:
+        """A replica that still runs, whoever started it."""
+
+    def running(self) -> set[str]:
+        """Ids of all replicas that still run."""
+
+    def last_words(self, replica_id: str) -> str: ...
+
+    def discard(self, replica_id: str) -> None:
+        """Forget the run folder of a replica that is gone."""

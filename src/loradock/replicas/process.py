@@ -1,0 +1,147 @@
+"""Replicas as processes of this machine, each in a session of its own so that it outlives the server."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loradock.replicas.launcher import ReplicaSpec
+from loradock.replicas.log import last_words
+from loradock.types.protocol import ENGINE_SECRET_ENV
+
+ENGINE_COMMAND = (sys.executable, "-m", "loradock.engine")
+_ANNOUNCE = "announce.json"
+_LOG = "engine.log"
+# File times and process start times come from different clocks of the kernel.
+_CLOCK_SLACK_S = 2.0
+
+
+class ProcessInstance:
+    def __init__(self, process: psutil.Process, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        try:
+            # A zombie ended; `wait` reaps it where it is our child, so that no entry is left behind.
+            if self._process.status() != psutil.STATUS_ZOMBIE:
+                return self._process.is_running()
+            with suppress(psutil.TimeoutExpired):
+                self._process.wait(timeout=0)
+        except psutil.NoSuchProcess:
+            pass
+        return False
+
+    def address(self) -> str | None:
+        announced = _announcement(self._folder)
+        if announced.get("pid") != self.pid or "port" not in announced:
+            return None
+        return f"http://127.0.0.1:{announced['port']}"
+
+    def terminate(self, grace: float) -> None:
+        with suppress(psutil.NoSuchProcess):
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=grace)
+            except psutil.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(timeout=grace)
+
+
+class ProcessLauncher:
+    """`root` holds one run folder per replica: `<id>/engine.log` and `<id>/announce.json`.
+
+    A run folder's path stands in its process's command line and ids are never used twice: that is what a process
+    is recognised by, so that a reused pid is never taken for a replica.
+    """
+
+    def __init__(self, root: Path, command: Sequence[str] = ENGINE_COMMAND) -> None:
+        self._root = root.resolve()
+        self._command = tuple(command)
+
+    def launch(self, spec: ReplicaSpec) -> ProcessInstance:
+        folder = self._root / spec.id
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOG).open("ab") as log:
+            child = subprocess.Popen(
+                [*self._command, *_arguments(spec, folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, ENGINE_SECRET_ENV: spec.secret, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        process = psutil.Process(child.pid)
+        child.returncode = 0  # psutil waits for it from here on; Popen would warn that nobody does
+        return ProcessInstance(process, folder)
+
+    def find(self, replica_id: str) -> ProcessInstance | None:
+        folder = self._root / replica_id
+        process = _announced_process(folder) or next((p for p, owner in self._processes() if owner == folder), None)
+        return ProcessInstance(process, folder) if process else None
+
+    def running(self) -> set[str]:
+        return {folder.name for _, folder in self._processes()}
+
+    def last_words(self, replica_id: str) -> str:
+        return last_words(self._root / replica_id / _LOG)
+
+    def discard(self, replica_id: str) -> None:
+        shutil.rmtree(self._root / replica_id, ignore_errors=True)
+
+    def _processes(self) -> Iterator[tuple[psutil.Process, Path]]:
+        """Every process that runs for this root, with its run folder; also one killed before it could announce."""
+        for process in psutil.process_iter():
+            folder = _run_folder(process)
+            if folder is not None and folder.parent == self._root:
+                yield process, folder
+
+
+def _arguments(spec: ReplicaSpec, folder: Path) -> list[str]:
+    arguments = ["--model", str(spec.model), "--served-model-name", *spec.served_names]
+    arguments += ["--host", "127.0.0.1", "--port", "0", "--announce", str(folder / _ANNOUNCE)]
+    if spec.lora_enabled:
+        arguments += ["--max-loras", str(spec.max_loras), "--max-lora-rank", str(spec.max_lora_rank)]
+    else:
+        arguments += ["--disable-lora"]
+    if spec.threads:
+        arguments += ["--threads", str(spec.threads)]
+    return arguments
+
+
+def _announcement(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / _ANNOUNCE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _run_folder(process: psutil.Process) -> Path | None:
+    try:
+        command = process.cmdline()
+    except psutil.Error:  # gone, a zombie, or another user's
+        return None
+    if "--announce" not in command[:-1]:
+        return None
+    announce = Path(command[command.index("--announce") + 1])
+    return announce.parent if announce.name == _ANNOUNCE else None
+
+
+def _announced_process(folder: Path) -> psutil.Process | None:
+    try:
+        process = psutil.Process(int(_announcement(folder)["pid"]))
+        older = process.create_time() <= (folder / _ANNOUNCE).stat().st_mtime + _CLOCK_SLACK_S
+    except (KeyError, ValueError, OSError, psutil.Error):
+        return None
+    return process if older and _run_folder(process) == folder else None

@@ -1,0 +1,66 @@
+"""Accounts and API keys. A key's plain text exists only at the moment it is made."""
+
+import hashlib
+import secrets
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from loradock.store.tables import Account, ApiKey, now
+from loradock.types.errors import NotFound
+from loradock.types.names import check_slug, new_id
+
+KEY_PREFIX = "ld-"
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def ensure_account(session: Session, slug: str) -> Account:
+    """The account of that slug, made when missing. Raises BadRequest for an unusable slug."""
+    account = session.scalar(select(Account).where(Account.slug == slug))
+    if account is None:
+        account = Account(id=new_id("acct"), slug=check_slug(slug))
+        session.add(account)
+        session.flush()
+    return account
+
+
+def create_key(session: Session, slug: str, name: str, plain: str | None = None) -> tuple[ApiKey, str]:
+    """A new key and its plain text (`plain` fixes it)."""
+    account = ensure_account(session, slug)
+    plain = plain or KEY_PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(id=new_id("key"), account=account, name=name, digest=digest(plain), hint=plain[-4:])
+    session.add(key)
+    session.flush()
+    return key, plain
+
+
+def ensure_key(session: Session, slug: str, name: str, plain: str) -> ApiKey:
+    """The key with this plain text, made (or made valid again) for the account."""
+    key = session.scalar(select(ApiKey).where(ApiKey.digest == digest(plain)))
+    if key is None:
+        return create_key(session, slug, name, plain)[0]
+    key.account, key.revoked_at = ensure_account(session, slug), None
+    return key
+
+
+def list_keys(session: Session, slug: str | None = None) -> list[ApiKey]:
+    query = select(ApiKey).join(Account).order_by(ApiKey.created_at)
+    return list(session.scalars(query.where(Account.slug == slug) if slug else query))
+
+
+def revoke_key(session: Session, key_id: str) -> ApiKey:
+    """Raises NotFound for an unknown id."""
+    key = session.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound(f"there is no key {key_id}; list them with: loradock keys list")
+    key.revoked_at = key.revoked_at or now()
+    return key
+
+
+def account_of(session: Session, key: str) -> Account | None:
+    """The account a valid key belongs to."""
+    found = session.scalar(select(ApiKey).where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None)))
+    return found.account if found else None
