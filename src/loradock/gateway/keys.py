@@ -1,15 +1,12 @@
 """Bearer key → account, from memory on the hot path."""
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
+from loradock.store.accounts import account_of, digest
 from loradock.store.database import Database
-from loradock.store.tables import Account, ApiKey
 from loradock.types.errors import Unauthenticated
 
 
@@ -18,11 +15,6 @@ class Caller:
     account_id: str
     account: str
     """The account's slug."""
-
-
-def key_digest(key: str) -> str:
-    """How a key is stored. Keys are random, so a plain SHA-256 is enough."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 class KeyCache:
@@ -42,11 +34,11 @@ class KeyCache:
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated
-        digest = key_digest(key.strip())
-        expires, caller = self._known.get(digest, (0.0, None))
+        known_as = digest(key)
+        expires, caller = self._known.get(known_as, (0.0, None))
         if expires < time.monotonic():
-            caller = await asyncio.to_thread(self._look_up, digest)
-            self._remember(digest, caller)
+            caller = await asyncio.to_thread(self._look_up, key)
+            self._remember(known_as, caller)
         if caller is None:
             raise Unauthenticated
         return caller
@@ -55,14 +47,13 @@ class KeyCache:
         """Call after a key was made or revoked."""
         self._known.clear()
 
-    def _look_up(self, digest: str) -> Caller | None:
-        query = select(Account).join(ApiKey).where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None))
+    def _look_up(self, key: str) -> Caller | None:
         with self._database.session() as session:
-            account = session.scalar(query)
+            account = account_of(session, key)
             return Caller(account.id, account.slug) if account else None
 
-    def _remember(self, digest: str, caller: Caller | None) -> None:
-        self._known[digest] = (time.monotonic() + self._lifetime, caller)
-        self._known.move_to_end(digest)
+    def _remember(self, known_as: str, caller: Caller | None) -> None:
+        self._known[known_as] = (time.monotonic() + self._lifetime, caller)
+        self._known.move_to_end(known_as)
         while len(self._known) > self._size:
             self._known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The replica protocol from the control plane's side."""
+"""The replica protocol from the control plane's side: vLLM's HTTP surface with a bearer secret."""
 
 import json
 import math
@@ -7,20 +7,25 @@ from typing import Any
 
 import aiohttp
 
-from loradock.types.errors import BadRequest, ReplicaLost
+from loradock.types.errors import AdapterRefused, Internal, LoradockError, ReplicaLost, Unavailable
+
+# What an engine puts in JSON for minus infinity (vLLM's figure).
+_LOWEST = -9999
+_MISSING = 404
 
 
 class ReplicaClient:
-    """Talks to one replica. Raises ReplicaLost when it cannot be reached, BadRequest with its own reason."""
+    """One replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own reason."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, secret: str) -> None:
         self._http, self.url = http, url
-        self.headers = {"Authorization": f"Bearer {secret}"}
+        self._headers = {"Authorization": f"Bearer {secret}"}
 
     async def healthy(self) -> bool:
+        """Whether it is ready. False, never an error, when it is down, stuck or still loading."""
         try:
             timeout = aiohttp.ClientTimeout(total=5)
-            async with self._http.get(f"{self.url}/health", timeout=timeout) as response:
+            async with self._http.get(f"{self.url}/health", headers=self._headers, timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -28,37 +33,48 @@ class ReplicaClient:
     async def adapters(self) -> dict[str, str]:
         """Loaded adapters: name → path."""
         body = await self._call("GET", "/v1/models")
-        return {entry["id"]: entry["root"] for entry in body["data"] if entry["parent"]}
+        return {entry["id"]: entry["root"] for entry in body["data"] if entry.get("parent")}
 
     async def load(self, name: str, path: Path) -> None:
+        """Same name and path again is a success. Raises AdapterRefused."""
         await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
 
     async def unload(self, name: str) -> None:
         """Returns when the adapter's requests are done and it is gone. An unknown name is already gone."""
-        if name in await self.adapters():
-            await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+        await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, missing_ok=True)
 
     async def probe(self, name: str) -> None:
-        """One token through the adapter. Raises BadRequest unless its log probability is finite."""
+        """One token through the adapter. Raises AdapterRefused unless its log probability is finite."""
         request = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
         body = await self._call("POST", "/v1/completions", request)
         logprobs = body["choices"][0]["logprobs"]["token_logprobs"]
-        if not logprobs or not math.isfinite(logprobs[0]) or logprobs[0] <= -9999:
-            raise BadRequest("the adapter answers with numbers that are not finite")
+        if not logprobs or not all(_finite(value) for value in logprobs):
+            raise AdapterRefused("the adapter answers with numbers that are not finite")
 
-    async def _call(self, method: str, path: str, body: Any = None) -> Any:
+    async def _call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         try:
-            async with self._http.request(method, self.url + path, json=body, headers=self.headers) as response:
+            async with self._http.request(method, self.url + path, json=body, headers=self._headers) as response:
                 text = await response.text()
-                if response.status >= 400:
-                    raise BadRequest(_reason(text))
-                return json.loads(text) if response.content_type == "application/json" else text
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ReplicaLost from error
+        if response.status >= 400 and not (missing_ok and response.status == _MISSING):
+            raise _error(response.status, _reason(text))
+        return json.loads(text) if response.content_type == "application/json" else text
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > _LOWEST
 
 
 def _reason(text: str) -> str:
+    """The message of `{"error": {"message"}}`, or the text itself."""
     try:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return text[:500]
+
+
+def _error(status: int, reason: str) -> LoradockError:
+    if status < 500:
+        return AdapterRefused(reason)
+    return Unavailable(f"the replica is not ready: {reason}") if status == 503 else Internal(f"the engine: {reason}")
