@@ -1,0 +1,88 @@
+"""Which adapter may be attached where: the database side of attach and detach."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from loradock.endpoints.rules import find_endpoint
+from loradock.store.tables import Attachment, Endpoint, Model
+from loradock.types.enums import AttachmentState, EndpointKind, ModelKind, ModelState, Visibility
+from loradock.types.errors import (
+    AlreadyBound,
+    BadRequest,
+    BaseModelMismatch,
+    EndpointNameMismatch,
+    LoraDisabled,
+    ModelMissing,
+    NotBound,
+    NotDedicated,
+    PublicEndpoint,
+)
+from loradock.types.names import split_combined_id, without_lora_suffix
+
+
+def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> tuple[Endpoint, Model]:
+    """The endpoint of the URL and the adapter of the combined id, both of this account.
+
+    Raises BadCombinedId, EndpointMissing, EndpointNameMismatch, ModelMissing.
+    """
+    named, adapter = split_combined_id(model_id)
+    endpoint = find_endpoint(session, account_id, endpoint_ref)
+    if named != endpoint.name:
+        raise EndpointNameMismatch(param="model_id")
+    return endpoint, find_adapter(session, account_id, endpoint.account.slug, adapter)
+
+
+def find_adapter(session: Session, account_id: str, account: str, name: str) -> Model:
+    """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
+    wanted = (name, f"{account}/{name}")
+    query = select(Model).where(Model.account_id == account_id, Model.kind == ModelKind.ADAPTER)
+    model = session.scalar(query.where(Model.name.in_(wanted) | (Model.id == name)))
+    if model is None:
+        raise ModelMissing(param="model_id")
+    return model
+
+
+def check_target(endpoint: Endpoint) -> None:
+    """Whether adapters may be docked here at all. Raises NotDedicated, PublicEndpoint, LoraDisabled."""
+    if endpoint.kind is not EndpointKind.DEDICATED:
+        raise NotDedicated
+    if endpoint.visibility is Visibility.PUBLIC:
+        raise PublicEndpoint
+    if not endpoint.deployment.lora_enabled:
+        raise LoraDisabled
+
+
+def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> Attachment | None:
+    """The attachment that already binds the two, or None when a new one may be made.
+
+    Raises BadRequest, BaseModelMismatch, AlreadyBound and what check_target raises.
+    """
+    check_target(endpoint)
+    if adapter.state is not ModelState.READY or not adapter.revisions:
+        raise BadRequest(
+            f"{adapter.name} is still being uploaded; follow its job with GET /v1/jobs/<job id>", param="model_id"
+        )
+    if not same_base(adapter.base_model, endpoint.deployment.base_model):
+        raise BaseModelMismatch(param="model_id")
+    bound = binding(session, adapter)
+    if bound is not None and bound.deployment_id != endpoint.deployment.id:
+        raise AlreadyBound(param="model_id")
+    return bound
+
+
+def same_base(one: str | None, other: str) -> bool:
+    return one is not None and without_lora_suffix(one).lower() == without_lora_suffix(other).lower()
+
+
+def binding(session: Session, adapter: Model) -> Attachment | None:
+    """The attachment that holds the adapter now; one that is draining away does not count."""
+    query = select(Attachment).where(Attachment.model_id == adapter.id, Attachment.state != AttachmentState.DETACHING)
+    return session.scalar(query)
+
+
+def check_detachable(session: Session, endpoint: Endpoint, adapter: Model) -> Attachment:
+    """The attachment to remove. Raises NotBound."""
+    bound = binding(session, adapter)
+    if bound is None or bound.deployment_id != endpoint.deployment.id:
+        raise NotBound(param="model_id")
+    return bound

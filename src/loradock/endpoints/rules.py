@@ -1,0 +1,171 @@
+"""What is allowed for endpoints and their deployments, on a database session."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from loradock.endpoints.hardware import check_hardware, check_zone
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model
+from loradock.types.enums import AttachmentState, DesiredState, EndpointKind, EndpointState, ModelKind, Visibility
+from loradock.types.errors import BadRequest, EndpointMissing
+from loradock.types.names import endpoint_name, new_endpoint_id, new_id, without_lora_suffix
+
+MAX_REPLICAS = 64
+
+
+@dataclass(frozen=True)
+class NewEndpoint:
+    """A checked-for-type request to create; the rules check the rest."""
+
+    model: str
+    hardware: str
+    min_replicas: int
+    max_replicas: int
+    display_name: str | None = None
+    inactive_timeout: int | None = None
+    availability_zone: str | None = None
+    lora_enabled: bool = True
+    desired: DesiredState = DesiredState.STARTED
+    kind: EndpointKind = EndpointKind.DEDICATED
+    visibility: Visibility = Visibility.PRIVATE
+
+
+@dataclass(frozen=True)
+class EndpointChange:
+    """None leaves a setting as it is; an inactive timeout of 0 switches it off."""
+
+    display_name: str | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    inactive_timeout: int | None = None
+    desired: DesiredState | None = None
+
+
+def find_endpoint(session: Session, account_id: str, reference: str) -> Endpoint:
+    """The account's endpoint by id or name. Raises EndpointMissing, also for another account's."""
+    query = select(Endpoint).where(Endpoint.account_id == account_id)
+    found = session.scalar(query.where(or_(Endpoint.id == reference, Endpoint.name == reference)))
+    if found is None:
+        raise EndpointMissing
+    return found
+
+
+def list_endpoints(session: Session, account_id: str, kind: EndpointKind | None = None) -> list[Endpoint]:
+    query = select(Endpoint).where(Endpoint.account_id == account_id).order_by(Endpoint.created_at.desc())
+    return list(session.scalars(query.where(Endpoint.kind == kind) if kind else query))
+
+
+def check_base_name(session: Session, account_id: str, model: str) -> str:
+    """The base model's name without a `-lora` suffix. Raises BadRequest when it is one of the account's adapters."""
+    own = session.scalar(select(Model).where(Model.name == model, Model.account_id == account_id))
+    if own is not None and own.kind is ModelKind.ADAPTER:
+        raise BadRequest(
+            f"{model} is an adapter. Create an endpoint for its base model {own.base_model}, then attach it:"
+            f" POST /v1/endpoints/<endpoint id>/adapters",
+            param="model",
+        )
+    return model if own is not None else without_lora_suffix(model)
+
+
+def create_endpoint(session: Session, account_id: str, account: str, new: NewEndpoint) -> Endpoint:
+    """`new.model` must have been checked against the base models. Raises BadRequest."""
+    check_replicas(new.min_replicas, new.max_replicas)
+    name = endpoint_name(account, new.model.removeprefix(f"{account}/"))
+    deployment = Deployment(
+        id=new_id("dep"),
+        base_model=new.model,
+        hardware=check_hardware(new.hardware),
+        availability_zone=check_zone(new.availability_zone),
+        min_replicas=new.min_replicas,
+        max_replicas=new.max_replicas,
+        inactive_timeout=check_timeout(new.inactive_timeout),
+        lora_enabled=new.lora_enabled,
+        desired=new.desired,
+        state=EndpointState.PENDING if new.desired is DesiredState.STARTED else EndpointState.STOPPED,
+    )
+    endpoint = Endpoint(
+        id=new_endpoint_id(),
+        account_id=account_id,
+        name=name,
+        display_name=check_display_name(new.display_name) or name,
+        kind=new.kind,
+        visibility=new.visibility,
+        deployments=[deployment],
+    )
+    session.add(endpoint)
+    session.flush()
+    return endpoint
+
+
+def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange) -> None:
+    """Raises BadRequest, changing nothing."""
+    deployment = endpoint.deployment
+    low = deployment.min_replicas if change.min_replicas is None else change.min_replicas
+    high = deployment.max_replicas if change.max_replicas is None else change.max_replicas
+    check_replicas(low, high)
+    timeout = check_timeout(change.inactive_timeout)
+    deployment.min_replicas, deployment.max_replicas = low, high
+    if change.inactive_timeout is not None:
+        deployment.inactive_timeout = timeout
+    if change.display_name is not None:
+        endpoint.display_name = check_display_name(change.display_name) or endpoint.name
+    if change.desired is not None:
+        set_desired(deployment, change.desired)
+    session.flush()
+
+
+def set_desired(deployment: Deployment, desired: DesiredState) -> None:
+    """Asking for what is already so changes nothing; starting after an error tries again."""
+    resting = (EndpointState.STOPPED, EndpointState.ERROR, EndpointState.STOPPING)
+    if desired is DesiredState.STARTED and deployment.state in resting:
+        deployment.state, deployment.message = EndpointState.PENDING, None
+    if desired is DesiredState.STOPPED and deployment.state is not EndpointState.STOPPED:
+        deployment.state, deployment.message = EndpointState.STOPPING, None
+    deployment.desired = desired
+
+
+def check_deletable(endpoint: Endpoint) -> None:
+    """Raises BadRequest naming the adapters that are still attached."""
+    names = [a.model.name for a in endpoint.deployment.attachments if a.state is not AttachmentState.DETACHING]
+    if names:
+        raise BadRequest(
+            f"{endpoint.name} still has {len(names)} adapter{'s' * (len(names) > 1)} attached:"
+            f" {', '.join(sorted(names)[:10])}. Remove them first:"
+            f" loradock endpoints adapters remove {endpoint.id} <adapter>"
+        )
+
+
+def attached(session: Session, endpoint: Endpoint) -> list[Attachment]:
+    """The endpoint's attachments that are complete, oldest first."""
+    query = select(Attachment).where(
+        Attachment.deployment_id == endpoint.deployment.id, Attachment.state == AttachmentState.ATTACHED
+    )
+    return list(session.scalars(query.order_by(Attachment.created_at)))
+
+
+def check_replicas(low: int, high: int) -> None:
+    if low < 1:
+        raise BadRequest(
+            f"min_replicas is {low}: give at least 1 (to stop an endpoint, set its state to STOPPED)",
+            param="autoscaling",
+        )
+    if low > high:
+        raise BadRequest(
+            f"min_replicas {low} is above max_replicas {high}: raise the one or lower the other", param="autoscaling"
+        )
+    if high > MAX_REPLICAS:
+        raise BadRequest(f"max_replicas {high} is above the limit of {MAX_REPLICAS}", param="autoscaling")
+
+
+def check_timeout(minutes: int | None) -> int | None:
+    """0 and None both mean never."""
+    if minutes is not None and minutes < 0:
+        raise BadRequest(f"inactive_timeout is {minutes}: give minutes, or 0 for never", param="inactive_timeout")
+    return minutes or None
+
+
+def check_display_name(name: str | None) -> str | None:
+    if name is not None and len(name) > 200:
+        raise BadRequest(f"display_name has {len(name)} characters: give at most 200", param="display_name")
+    return name
