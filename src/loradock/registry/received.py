@@ -1,0 +1,89 @@
+"""Files that arrive in the request body, a folder's or one archive."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from loradock.registry.archives import unpack
+from loradock.registry.blobs import Blobs
+from loradock.registry.contents import check_entry_name, is_wanted, pick
+from loradock.registry.transfer import Limits, Transfer, human_bytes
+from loradock.types.enums import ModelKind
+from loradock.types.errors import BadRequest, TooLarge
+
+_ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+class Received:
+    """A folder in staging that the API fills before the upload is submitted, or discards."""
+
+    label = "upload"
+
+    def __init__(self, blobs: Blobs, limits: Limits) -> None:
+        self._folder = blobs.stage()
+        self._limit = limits.model_bytes
+        self._files: dict[str, Path | None] = {}
+        self._bytes = 0
+
+    @contextmanager
+    def open(self, filename: str) -> Iterator[Sink]:
+        """Where one file's bytes go; files that no model needs are counted but not kept.
+
+        Raises BadRequest for unusable names and TooLarge beyond the limit.
+        """
+        name = filename.replace("\\", "/").removeprefix("./")
+        check_entry_name(name)
+        if not name or name in self._files:
+            raise BadRequest(f"the upload holds {name!r} twice" if name else "a file of the upload has no name")
+        if len(self._files) >= 1000:
+            raise BadRequest("the upload holds more than 1000 files: send only the model's files")
+        path = self._folder / str(len(self._files)) if _is_kept(name) else None
+        self._files[name] = path
+        with open(path or "/dev/null", "wb") as file:  # noqa: PTH123 - "/dev/null" is no Path here
+            yield _Counted(self, file)
+
+    def count(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > self._limit:
+            raise TooLarge(f"the upload is larger than {human_bytes(self._limit)}, the limit of this server")
+
+    def discard(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+        try:
+            return self._sort(into, kind, transfer)
+        finally:
+            self.discard()
+
+    def _sort(self, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+        archives = [path for name, path in self._files.items() if path and name.endswith(_ARCHIVES)]
+        if archives and len(self._files) == 1:
+            return unpack(archives[0], into, kind, transfer)
+        found, wanted = pick(self._files, kind)
+        transfer.begin("checking", self._bytes, found)
+        for name, file in wanted.items():
+            path = self._files[name]
+            if path is not None:
+                path.rename(into / file)
+        return found
+
+
+class _Counted:
+    def __init__(self, received: Received, file: BinaryIO) -> None:
+        self._received, self._file = received, file
+
+    def write(self, data: bytes, /) -> int:
+        self._received.count(len(data))
+        return self._file.write(data)
+
+
+def _is_kept(name: str) -> bool:
+    base = name.rpartition("/")[2]
+    return name.endswith(_ARCHIVES) or any(is_wanted(base, kind) for kind in ModelKind)

@@ -1,0 +1,83 @@
+"""An archive behind an http(s) URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+
+from loradock.registry.archives import unpack
+from loradock.registry.sources.public_network import PublicNetwork
+from loradock.registry.transfer import Transfer
+from loradock.types.enums import ModelKind
+from loradock.types.errors import BadRequest
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS = 5
+_TIMEOUTS = {"connect": 10.0, "read": 60.0, "write": 10.0, "pool": 10.0}
+
+
+@dataclass(frozen=True)
+class ArchiveUrl:
+    """`url` may carry a signature; only `label` may be shown."""
+
+    url: str = field(repr=False)
+    label: str
+    allow_private: bool = False
+
+    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+        archive = workspace / "archive"
+        try:
+            self._download(archive, kind, transfer)
+        except httpcore.TimeoutException as error:
+            raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
+            raise BadRequest(f"{self.label} cannot be downloaded: {error or type(error).__name__}") from error
+        return unpack(archive, into, kind, transfer)
+
+    def _download(self, archive: Path, kind: ModelKind | None, transfer: Transfer) -> None:
+        with self._open() as response, archive.open("wb") as target:
+            length = dict(response.headers).get(b"content-length", b"")
+            total = int(length) if length.isdigit() else None
+            transfer.begin("downloading", total, kind)
+            received = 0
+            for chunk in response.iter_stream():
+                transfer.advance(len(chunk))
+                target.write(chunk)
+                received += len(chunk)
+        if total is not None and received != total:
+            raise BadRequest(f"{self.label} was cut off after {received} of {total} bytes: upload again")
+
+    @contextmanager
+    def _open(self) -> Iterator[httpcore.Response]:
+        """The response at the end of at most five redirects."""
+        url = self.url
+        with httpcore.ConnectionPool(network_backend=PublicNetwork(self.allow_private)) as pool:
+            for _ in range(_MAX_REDIRECTS + 1):
+                with pool.stream("GET", url, headers=_headers(url), extensions={"timeout": _TIMEOUTS}) as response:
+                    if response.status not in _REDIRECTS:
+                        self._check_status(response.status)
+                        yield response
+                        return
+                    url = self._next(url, response)
+        raise BadRequest(f"{self.label} redirects more than {_MAX_REDIRECTS} times: give the final URL")
+
+    def _next(self, url: str, response: httpcore.Response) -> str:
+        location = dict(response.headers).get(b"location", b"").decode("latin-1")
+        target = urljoin(url, location)
+        if not location or urlsplit(target).scheme not in ("http", "https"):
+            raise BadRequest(f"{self.label} redirects to something that is no http(s) URL: give the final URL")
+        return target
+
+    def _check_status(self, status: int) -> None:
+        if status in (401, 403):
+            raise BadRequest(f"{self.label} answered {status}: the link has expired or needs a login; presign it again")
+        if status != 200:
+            raise BadRequest(f"{self.label} answered {status}: check the URL")
+
+
+def _headers(url: str) -> list[tuple[str, str]]:
+    parts = urlsplit(url)
+    return [("Host", parts.netloc.rpartition("@")[2]), ("User-Agent", "loradock"), ("Accept-Encoding", "identity")]

@@ -1,0 +1,66 @@
+"""Telling the kinds of `model_source` apart."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from loradock.registry.sources.archive_url import ArchiveUrl
+from loradock.registry.sources.hub import HubRepo, hub_endpoint, repo_from_url
+from loradock.registry.sources.import_root import Imported
+from loradock.registry.transfer import Transfer
+from loradock.types.enums import ModelKind
+from loradock.types.errors import BadRequest
+
+_REPO = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+class Source(Protocol):
+    """Something files can be fetched from. `label` may be stored and shown: it holds no secret."""
+
+    @property
+    def label(self) -> str: ...
+
+    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+        """Write the model's files flat into `into`, using `workspace` for anything else; returns the kind found."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceRules:
+    """What the operator allows. `hub_endpoint` None: HF_ENDPOINT or the public hub."""
+
+    import_root: Path | None = None
+    allow_private_sources: bool = False
+    hub_endpoint: str | None = None
+
+
+def read_source(model_source: str, rules: SourceRules, hf_token: str | None = None) -> Source:
+    """Raises BadRequest naming the sources that exist."""
+    text = model_source.strip()
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    hub = (rules.hub_endpoint or hub_endpoint()).rstrip("/")
+    if scheme == "file":
+        return Imported.from_url(text, rules.import_root)
+    if scheme in ("http", "https"):
+        repo = repo_from_url(text, hub)
+        if repo is not None:
+            return HubRepo(repo[0], repo[1], hub, hf_token)
+        return ArchiveUrl(text, without_secrets(text), rules.allow_private_sources)
+    match = _REPO.fullmatch(text)
+    if match is None or ".." in text:
+        raise BadRequest(
+            f"model_source {without_secrets(text)!r} is no source: give a Hugging Face repo (org/name or its URL),"
+            " an http(s) URL of a .zip or .tar.gz, or file://<path under the import root>",
+            param="model_source",
+        )
+    return HubRepo(match["id"], match["revision"], hub, hf_token)
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user, password, query and fragment, where presigned URLs carry their signature."""
+    if "://" not in url:
+        return url[:200]
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:500]

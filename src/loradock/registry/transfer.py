@@ -1,0 +1,90 @@
+"""Bytes on their way in: counted, reported and stopped at their limits."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from loradock.types.enums import ModelKind
+from loradock.types.errors import BadRequest, Unavailable
+
+_CHUNK = 1 << 20
+
+
+class Reader(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one upload may take: bytes on disk by kind of model, and seconds from start to end."""
+
+    adapter_bytes: int = 4 << 30
+    model_bytes: int = 256 << 30
+    seconds: float = 6 * 3600
+
+    def bytes_for(self, kind: ModelKind | None) -> int:
+        return self.adapter_bytes if kind is ModelKind.ADAPTER else self.model_bytes
+
+
+class UploadStopped(Unavailable):
+    """the server stopped during this upload; upload again"""
+
+
+class Transfer:
+    """One upload's account of bytes. `report` gets (what is happening, bytes so far, bytes in all or None)."""
+
+    def __init__(
+        self,
+        report: Callable[[str, int, int | None], None] | None = None,
+        limits: Limits | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._report = report or (lambda _step, _done, _total: None)
+        self._stopping = stopping
+        self._deadline = time.monotonic() + self.limits.seconds
+        self._step, self._done, self._limit = "", 0, 0
+        self._total: int | None = None
+
+    def begin(self, step: str, total: int | None, kind: ModelKind | None) -> None:
+        """Start counting a step from zero. Raises BadRequest when `total` is already too much."""
+        self._step, self._done, self._total, self._limit = step, 0, total, self.limits.bytes_for(kind)
+        self._check(total or 0)
+        self._report(step, 0, total)
+
+    def advance(self, count: int) -> None:
+        """Raises BadRequest at the limits, UploadStopped when the server stops."""
+        self._done += count
+        self._check(self._done)
+        self._report(self._step, self._done, self._total)
+
+    def copy(self, source: Reader, target: BinaryIO) -> None:
+        while chunk := source.read(_CHUNK):
+            self.advance(len(chunk))
+            target.write(chunk)
+
+    def _check(self, count: int) -> None:
+        if self._stopping():
+            raise UploadStopped
+        if count > self._limit:
+            raise BadRequest(f"{self._step}: more than {human_bytes(self._limit)}, which is the limit of this server")
+        if time.monotonic() > self._deadline:
+            raise BadRequest(f"{self._step}: took longer than {self.limits.seconds:.0f} s; try a nearer source")
+
+
+def human_bytes(count: float) -> str:
+    """12345678 → `12.3 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def enough_room(folder: str, needed: int) -> None:
+    """Raises BadRequest when the disk cannot take `needed` bytes more."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise BadRequest(f"{human_bytes(needed)} do not fit: {human_bytes(free)} are free in the data folder")

@@ -1,0 +1,186 @@
+"""Uploads as background jobs: fetch → inspect → publish by rename → one commit → attach, or nothing at all."""
+
+import logging
+import queue
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.registry.acceptance import Accepted, accept
+from loradock.registry.blobs import Blobs
+from loradock.registry.jobs import JobReporter, advance
+from loradock.registry.received import Received
+from loradock.registry.recovery import recover
+from loradock.registry.requests import NameUsed, UploadRequest, open_upload
+from loradock.registry.sources import Source, SourceRules, read_source
+from loradock.registry.transfer import Limits, Transfer, UploadStopped
+from loradock.store.database import Database
+from loradock.store.tables import Event, Job, Model, Revision
+from loradock.types.enums import JobStatus, ModelState
+from loradock.types.errors import LoradockError
+from loradock.types.names import new_id
+
+logger = logging.getLogger(__name__)
+
+AfterUpload = Callable[[str, str, str], None]
+"""(account id, adapter model name, endpoint): attaches, or raises LoradockError saying why not."""
+ArchitectureOf = Callable[[str, str], Architecture | None]
+"""(base model name, account id): its architecture if the base is at hand."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    job: Job
+    model: Model
+    request: UploadRequest
+    source: Source
+
+
+class UploadRunner:
+    """Runs upload jobs in a few threads. `recover` once, then `start`; nothing is queued on disk."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        architecture_of: ArchitectureOf = lambda _base, _account: None,
+        rules: SourceRules | None = None,
+        limits: Limits | None = None,
+        after_upload: AfterUpload | None = None,
+        workers: int = 2,
+    ) -> None:
+        self._database, self._blobs, self._architecture_of = database, blobs, architecture_of
+        self._rules, self._limits = rules or SourceRules(), limits or Limits()
+        self.after_upload = after_upload
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._work, name=f"upload-{n}", daemon=True) for n in range(workers)]
+
+    def recover(self) -> None:
+        """Undo what a killed server left half done. Before `start`, and before anything is attached."""
+        recover(self._database, self._blobs)
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, timeout: float = 10) -> None:
+        """Running uploads fail with a message that says so; none is left half done."""
+        self._stopping.set()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout)
+
+    def receive(self) -> Received:
+        """A place for files that come in the request body; discard it unless it is submitted."""
+        return Received(self._blobs, self._limits)
+
+    def submit(self, account_id: str, request: UploadRequest) -> tuple[Job, Model]:
+        """Queue an upload. Raises BadRequest for what is wrong with the request itself."""
+        source = request.received or read_source(request.model_source or "", self._rules, request.hf_token)
+        try:
+            with self._database.session() as session:
+                job, model = open_upload(session, account_id, request, source.label)
+        except IntegrityError as error:
+            raise NameUsed(name=request.model_name, param="model_name") from error
+        self._tasks.put(_Task(job, model, request, source))
+        return job, model
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._run(task)
+
+    def _run(self, task: _Task) -> None:
+        reporter = JobReporter(self._database, task.job.id)
+        workspace = self._blobs.stage()
+        try:
+            accepted = self._bring_in(task, workspace, reporter)
+        except LoradockError as error:
+            self._fail(task, error.message)
+        except Exception as error:
+            # The text of a foreign error may carry a signed URL: the name of its kind is all that is kept.
+            logger.exception("upload job %s failed", task.job.id)
+            self._fail(task, f"the upload failed for a reason of the server's ({type(error).__name__}); see its log")
+        else:
+            self._finish(task, accepted, reporter)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+            if task.request.received is not None:
+                task.request.received.discard()
+
+    def _bring_in(self, task: _Task, workspace: Path, reporter: JobReporter) -> Accepted:
+        if self._stopping.is_set():
+            raise UploadStopped
+        transfer = Transfer(reporter.bytes, self._limits, self._stopping.is_set)
+        files = workspace / "files"
+        files.mkdir()
+        reporter.say(f"fetching {task.source.label}")
+        kind = task.source.fetch(workspace, files, task.request.kind, transfer)
+        reporter.say("inspecting")
+        account = task.job.account_id
+        accepted = accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
+        reporter.say(f"publishing: {accepted.note}")
+        with self._blobs.lock:
+            digest, size = self._blobs.publish(files)
+            self._commit(task, accepted, digest, size)
+        return accepted
+
+    def _commit(self, task: _Task, accepted: Accepted, digest: str, size: int) -> None:
+        """Revision, model and (unless an attach follows) the end of the job: all or none."""
+        with self._database.session() as session:
+            model = session.get_one(Model, task.model.id)
+            model.state, model.kind, model.base_model = ModelState.READY, accepted.kind, accepted.base_model
+            session.add(
+                Revision(
+                    id=new_id("rev"),
+                    model=model,
+                    digest=digest,
+                    size_bytes=size,
+                    rank=accepted.rank,
+                    target_modules=accepted.target_modules,
+                )
+            )
+            session.add(_event(task, "model.uploaded", f"{model.name}: {accepted.note}"))
+            job = session.get_one(Job, task.job.id)
+            job.type = f"{accepted.kind.value}_upload"
+            if task.request.lora_model is None:
+                advance(job, JobStatus.COMPLETE, f"{model.name} is ready: {accepted.note}")
+
+    def _finish(self, task: _Task, accepted: Accepted, reporter: JobReporter) -> None:
+        """The attach asked for with lora_model. The upload stands whatever becomes of it."""
+        endpoint = task.request.lora_model
+        if endpoint is None:
+            return
+        reporter.say(f"attaching to {endpoint}")
+        ready = f"{task.model.name} is ready: {accepted.note}"
+        try:
+            if self.after_upload is None:
+                raise LoradockError("this server has no running control loop")
+            self.after_upload(task.job.account_id, task.model.name, endpoint)
+        except LoradockError as error:
+            reporter.say(f"{ready}; attaching it to {endpoint} failed: {error.message}", JobStatus.COMPLETE)
+        except Exception:
+            logger.exception("attaching %s after its upload failed", task.model.name)
+            reporter.say(f"{ready}; attaching it to {endpoint} failed: see the server log", JobStatus.COMPLETE)
+        else:
+            reporter.say(f"{ready}; attached to {endpoint}", JobStatus.COMPLETE)
+
+    def _fail(self, task: _Task, reason: str) -> None:
+        """The name is free again; the job stays and says why."""
+        with self._database.session() as session:
+            model = session.get(Model, task.model.id)
+            if model is not None:
+                session.delete(model)
+            advance(session.get_one(Job, task.job.id), JobStatus.FAILED, reason)
+            session.add(_event(task, "model.upload_failed", f"{task.model.name}: {reason}"))
+
+
+def _event(task: _Task, kind: str, message: str) -> Event:
+    return Event(account_id=task.job.account_id, subject_id=task.model.id, kind=kind, message=message)
