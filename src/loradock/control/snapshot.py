@@ -40,7 +40,7 @@ class Snapshot:
     def state(self) -> EndpointState:
         return self.endpoint.state
 
-    def resident(self) -> dict[str, Path]:
+    def attached(self) -> dict[str, Path]:
         """What every ready replica ought to hold: engine name → folder."""
         return {bound.engine_name: bound.path for bound in self.attachments if bound.state is AttachmentState.ATTACHED}
 

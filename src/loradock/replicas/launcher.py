@@ -45,6 +45,9 @@ class Launcher(Protocol):
     def running(self) -> set[str]:
         """Ids of all replicas that still run."""
 
+    def remains(self) -> set[str]:
+        """Ids of replicas that left something behind, running or not."""
+
     def last_words(self, replica_id: str) -> str: ...
 
     def discard(self, replica_id: str) -> None:

@@ -94,6 +94,9 @@ class ProcessLauncher:
     def running(self) -> set[str]:
         return {folder.name for _, folder in self._processes()}
 
+    def remains(self) -> set[str]:
+        return {folder.name for folder in self._root.iterdir()} if self._root.is_dir() else set()
+
     def last_words(self, replica_id: str) -> str:
         return last_words(self._root / replica_id / _LOG)
 

@@ -1,0 +1,95 @@
+"""The database side of an attach: checks, then a row that says it has begun (and is undone after a crash)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from loradock.control.events import record
+from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
+from loradock.types.enums import AttachmentState, AttachStep
+from loradock.types.errors import BadRequest
+from loradock.types.names import new_id
+
+_CHECKS = (AttachStep.AUTHORIZE, AttachStep.RESOLVE, AttachStep.COMPATIBLE, AttachStep.FITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`revived`: the row was still draining away from an earlier detach. `settled`: it was attached already."""
+
+    attachment_id: str
+    deployment_id: str
+    account_id: str
+    model_id: str
+    engine_name: str
+    path: Path
+    revived: bool = False
+    settled: bool = False
+
+
+def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, max_loras: int) -> Claim:
+    """Raises the errors of `resolve_pair` and `check_attachable`, BadRequest when it does not fit, and
+    IntegrityError when another attach of the same adapter was quicker."""
+    endpoint, model = resolve_pair(session, account_id, endpoint_ref, model_id)
+    row = check_attachable(session, endpoint, model)
+    settled = row is not None and row.state is AttachmentState.ATTACHED
+    leaving = None if row else _leaving(session, endpoint.deployment, model)
+    if not settled:
+        check_fits(session, endpoint.deployment, model.revisions[-1], max_loras, besides=model.id)
+        row = _begin(session, endpoint, model, row or leaving)
+    assert row is not None
+    folder = blobs / (row.revision if settled else model.revisions[-1]).digest
+    return Claim(
+        attachment_id=row.id,
+        deployment_id=row.deployment_id,
+        account_id=account_id,
+        model_id=model.id,
+        engine_name=row.engine_name,
+        path=folder,
+        revived=leaving is not None,
+        settled=settled,
+    )
+
+
+def check_fits(session: Session, deployment: Deployment, revision: Revision, max_loras: int, *, besides: str) -> None:
+    """Raises BadRequest with the numbers. `besides` is the model whose own attachment does not count."""
+    rank = revision.rank or 0
+    if rank > deployment.max_lora_rank:
+        raise BadRequest(
+            f"this adapter has rank {rank} and the endpoint takes ranks up to {deployment.max_lora_rank}:"
+            f" {rank} > {deployment.max_lora_rank}. Train it with a smaller rank",
+            param="model_id",
+        )
+    others = Attachment.deployment_id == deployment.id, Attachment.model_id != besides
+    taken = session.scalar(select(func.count()).select_from(Attachment).where(*others)) or 0
+    if taken >= max_loras:
+        raise BadRequest(
+            f"no slot is free: the endpoint holds {max_loras} adapters at a time and {taken} are attached or being"
+            f" removed: {taken} + 1 > {max_loras}. Remove one first, or create another endpoint",
+            param="model_id",
+        )
+
+
+def _leaving(session: Session, deployment: Deployment, model: Model) -> Attachment | None:
+    query = select(Attachment).where(
+        Attachment.model_id == model.id,
+        Attachment.deployment_id == deployment.id,
+        Attachment.state == AttachmentState.DETACHING,
+    )
+    return session.scalars(query).first()
+
+
+def _begin(session: Session, endpoint: Endpoint, model: Model, row: Attachment | None) -> Attachment:
+    row = row or Attachment(
+        id=new_id("att"), deployment_id=endpoint.deployment.id, model_id=model.id, engine_name=model.name
+    )
+    row.revision_id = model.revisions[-1].id
+    row.state = AttachmentState.ATTACHING
+    session.add(row)
+    for step in _CHECKS:
+        record(session, endpoint.account_id, model.id, f"attach.{step}", f"{model.name} → {endpoint.name}")
+    session.flush()
+    return row

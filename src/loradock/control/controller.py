@@ -1,0 +1,172 @@
+"""The control loop as the server sees it: start, stop, wake, attach, detach, delete."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from sqlalchemy.orm import Session
+
+from loradock.control.attach import Attach
+from loradock.control.bases import ResolveBase
+from loradock.control.events import record
+from loradock.control.keeper import Surroundings
+from loradock.control.options import ControlOptions
+from loradock.control.reconcile import DeploymentLoop
+from loradock.control.recovery import Survivor, recover
+from loradock.control.snapshot import deployment_ids
+from loradock.control.work import Locks, Transactions
+from loradock.endpoints.attachments import check_detachable, resolve_pair
+from loradock.endpoints.rules import check_deletable, find_endpoint
+from loradock.gateway.routes import RouteTable
+from loradock.gateway.upstream import Upstream
+from loradock.replicas.launcher import Launcher
+from loradock.store.database import Database
+from loradock.types.enums import AttachmentState
+from loradock.types.names import combined_id
+
+# How long a start waits for adopted replicas, so that its first request already finds them.
+_ADOPTION_S = 10.0
+
+
+class Controller:
+    """`blobs` is the folder of adapter contents by digest. Lives on the event loop that `start` ran on."""
+
+    def __init__(
+        self,
+        database: Database,
+        launcher: Launcher,
+        routes: RouteTable,
+        resolve_base: ResolveBase,
+        blobs: Path,
+        options: ControlOptions | None = None,
+    ) -> None:
+        self._database, self._launcher, self._routes = database, launcher, routes
+        self._resolve_base, self._blobs = resolve_base, blobs
+        self._options = options or ControlOptions()
+        self._loops: dict[str, DeploymentLoop] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._transactions: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
+        self._event_loop = asyncio.get_running_loop()
+        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
+        transact = Transactions(self._database)
+        self._around = Surroundings(transact, self._launcher, http, self._options, Locks())
+        survivors = await asyncio.to_thread(recover, self._database, self._launcher, self._options.grace)
+        for deployment_id in await transact(deployment_ids):
+            self._loops[deployment_id] = self._new_loop(deployment_id)
+        await self._adopt(survivors)
+        for loop in self._loops.values():
+            await loop.publish()
+            self._run(loop)
+
+    async def stop(self, *, keep_replicas: bool = False) -> None:
+        for task in (*self._tasks.values(), *self._transactions):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._transactions, return_exceptions=True)
+        await asyncio.gather(*(loop.shut_down(keep_replicas=keep_replicas) for loop in self._loops.values()))
+        await self._around.http.close()
+
+    def wake(self, deployment_id: str) -> None:
+        """Something about the deployment was changed in the database. From any thread."""
+        self._event_loop.call_soon_threadsafe(lambda: self._loop_of(deployment_id).wake())
+
+    def report(self, upstream: Upstream) -> None:
+        """A request to this replica failed: look at it now."""
+        for loop in self._loops.values():
+            if keeper := loop.fleet.keepers.get(upstream.replica_id):
+                keeper.wake()
+
+    async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+        """`model_id` is the combined id. Returns once the adapter answers. Raises LoradockError, with the step
+        that failed; then nothing has changed."""
+        await self._transaction(self._attach(account_id, endpoint_ref, model_id))
+
+    async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+        """Returns once no new request reaches the adapter; running ones finish. Raises LoradockError."""
+        await self._transaction(self._detach(account_id, endpoint_ref, model_id))
+
+    async def delete_endpoint(self, account_id: str, endpoint_ref: str) -> None:
+        """It is gone from the API at once; its replicas finish what they are at. Raises LoradockError."""
+        deployment_id = await self._around.transact(lambda session: _delete(session, account_id, endpoint_ref))
+        loop = self._loop_of(deployment_id)
+        loop.wake()
+        await loop.publish()
+
+    def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
+        """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""
+        attaching = self._attach_by_name(account_id, adapter, endpoint_ref)
+        asyncio.run_coroutine_threadsafe(attaching, self._event_loop).result()
+
+    async def _attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
+        endpoint = await self._around.transact(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
+        await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
+
+    async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+        async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+            await Attach(self._around, self._blobs, self._loop_of).run(account_id, endpoint_ref, model_id)
+
+    async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+        async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+            deployment_id = await self._around.transact(
+                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id)
+            )
+            loop = self._loop_of(deployment_id)
+            await loop.publish()
+            loop.wake()
+
+    async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
+        return await self._around.transact(
+            lambda session: resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
+        )
+
+    async def _transaction(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs to its end even when the caller is cancelled because its client has left."""
+        task = asyncio.create_task(work)
+        self._transactions.add(task)
+        task.add_done_callback(self._transactions.discard)
+        await asyncio.shield(task)
+
+    async def _adopt(self, survivors: list[Survivor]) -> None:
+        keepers = [self._loops[s.deployment_id].fleet.adopt(s.replica_id, s.secret) for s in survivors]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(keeper.settled.wait() for keeper in keepers)), _ADOPTION_S)
+
+    def _loop_of(self, deployment_id: str) -> DeploymentLoop:
+        loop = self._loops.get(deployment_id)
+        if loop is None or loop.gone:
+            loop = self._loops[deployment_id] = self._new_loop(deployment_id)
+            self._run(loop)
+        return loop
+
+    def _new_loop(self, deployment_id: str) -> DeploymentLoop:
+        return DeploymentLoop(deployment_id, self._around, self._routes, self._resolve_base, self._blobs)
+
+    def _run(self, loop: DeploymentLoop) -> None:
+        task = self._tasks[loop.id] = asyncio.create_task(loop.run())
+        task.add_done_callback(lambda _: self._forget(loop))
+
+    def _forget(self, loop: DeploymentLoop) -> None:
+        if loop.gone and self._loops.get(loop.id) is loop:
+            del self._loops[loop.id], self._tasks[loop.id]
+
+
+def _delete(session: Session, account_id: str, endpoint_ref: str) -> str:
+    endpoint = find_endpoint(session, account_id, endpoint_ref)
+    check_deletable(endpoint)
+    deployment_id = endpoint.deployment.id
+    record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted")
+    session.delete(endpoint)
+    return deployment_id
+
+
+def _mark_leaving(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
+    endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
+    row = check_detachable(session, endpoint, adapter)
+    row.state = AttachmentState.DETACHING
+    record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
+    return row.deployment_id

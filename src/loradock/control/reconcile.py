@@ -1,0 +1,180 @@
+"""The loop of one deployment: see what is wanted and what is there, act once, sleep until woken or a tick."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from loradock.control.bases import BaseResolution, ResolveBase
+from loradock.control.detach import Departures
+from loradock.control.events import record
+from loradock.control.fleet import Fleet
+from loradock.control.keeper import ReplicaKeeper, Surroundings
+from loradock.control.residency import Wanted
+from loradock.control.restarts import Restarts
+from loradock.control.snapshot import Snapshot, read_snapshot
+from loradock.gateway.routes import Route, RouteTable
+from loradock.gateway.upstream import Upstream
+from loradock.store.tables import Deployment
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
+
+_log = logging.getLogger(__name__)
+
+
+class DeploymentLoop:
+    """Runs until its deployment was deleted and the last of its replicas is gone; `gone` is then true."""
+
+    def __init__(
+        self, deployment_id: str, around: Surroundings, routes: RouteTable, resolve: ResolveBase, blobs: Path
+    ) -> None:
+        self.id = deployment_id
+        self.gone = False
+        self.fleet = Fleet(around, self._wanted, self.wake)
+        self._departures = Departures(around, self.fleet, self.wake)
+        self._around, self._routes, self._resolve, self._blobs = around, routes, resolve, blobs
+        self._restarts = Restarts(around.options.restarts)
+        self._base: BaseResolution | None = None
+        self._loss: str | None = None
+        self._woken = asyncio.Event()
+        self._publishing = asyncio.Lock()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        while not self.gone:
+            self._woken.clear()
+            try:
+                await self._turn()
+            except Exception:
+                _log.exception("deployment %s: this turn failed; the next one tries again", self.id)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._around.options.tick)
+
+    async def snapshot(self) -> Snapshot | None:
+        return await self._around.transact(lambda session: read_snapshot(session, self.id, self._blobs))
+
+    async def publish(self) -> None:
+        """Bring the route table up to the database; one at a time, so that the newest reading wins."""
+        async with self._publishing:
+            snapshot = await self.snapshot()
+            if snapshot is None:
+                self._routes.withdraw(self.id)
+                return
+            ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
+            base = Route(snapshot.endpoint, snapshot.endpoint.name, _upstreams(ready))
+            self._routes.publish(self.id, base, self._adapter_routes(snapshot, ready))
+
+    async def shut_down(self, *, keep_replicas: bool) -> None:
+        await self._departures.cancel()
+        await self.fleet.shut_down(keep_replicas=keep_replicas)
+
+    async def _wanted(self) -> Wanted:
+        snapshot = await self.snapshot()
+        if snapshot is None:
+            return Wanted({})
+        leaving = [row.engine_name for row in snapshot.attachments if row.state is AttachmentState.DETACHING]
+        return Wanted(snapshot.attached(), frozenset(leaving))
+
+    def _adapter_routes(self, snapshot: Snapshot, ready: list[ReplicaKeeper]) -> list[Route]:
+        return [
+            Route(snapshot.endpoint, name, _upstreams([k for k in ready if k.holds(name, path)]))
+            for name, path in snapshot.attached().items()
+        ]
+
+    async def _turn(self) -> None:
+        snapshot = await self.snapshot()
+        if snapshot is None or snapshot.desired is DesiredState.STOPPED:
+            await self._toward_stopped(snapshot)
+        else:
+            await self._toward_started(snapshot)
+        if snapshot is not None:
+            self._departures.look(snapshot)
+        self.fleet.wake()
+        await self.publish()
+
+    async def _toward_stopped(self, snapshot: Snapshot | None) -> None:
+        self._base = None
+        self.fleet.end_all()
+        if snapshot is None:
+            self.gone = not self.fleet.keepers
+        elif self.fleet.keepers:
+            await self._become(snapshot, EndpointState.STOPPING)
+        else:
+            self._start_afresh()
+            await self._become(snapshot, EndpointState.STOPPED)
+
+    async def _toward_started(self, snapshot: Snapshot) -> None:
+        reason = self._bury()
+        if snapshot.state is not EndpointState.ERROR and reason is None:
+            reason = await self._match_count(snapshot)
+        if reason is not None:
+            await self._become(snapshot, EndpointState.ERROR, reason)
+        if reason is not None or snapshot.state is EndpointState.ERROR:
+            self.fleet.end_all()
+            self._start_afresh()
+        else:
+            await self._become(snapshot, *self._observed())
+
+    def _bury(self) -> str | None:
+        """Take leave of replicas that were lost. Returns why to give up, if it is time to."""
+        lost = self.fleet.of_state(ReplicaState.FAILED)
+        for keeper in lost:
+            self._restarts.note(proven=keeper.proven)
+            self._loss = keeper.failure
+            self.fleet.end(keeper)
+        hopeless = self._restarts.exhausted or any(keeper.ready_since is None for keeper in lost)
+        return self._loss if lost and hopeless and not self.fleet.ready else None
+
+    async def _match_count(self, snapshot: Snapshot) -> str | None:
+        """Launch what is missing, end what is too much. Returns why it cannot be done, if so."""
+        missing = snapshot.replicas_wanted - len(self.fleet.serving)
+        self.fleet.end_surplus(-missing)
+        if missing <= 0 or not self._restarts.allowed:
+            return None
+        if self._base is None:
+            base_model, account = snapshot.base_model, snapshot.endpoint.account
+            self._base = BaseResolution(self._resolve, base_model, account, self.wake)
+        elif self._base.path is not None:
+            with suppress(IntegrityError):  # the deployment was deleted meanwhile
+                for _ in range(missing):
+                    await self.fleet.launch(snapshot, self._base.path)
+            self._base = None
+        return self._base.failure if self._base else None
+
+    def _observed(self) -> tuple[EndpointState, str | None]:
+        if self.fleet.ready:
+            return EndpointState.STARTED, None
+        if self._base and not self.fleet.serving:
+            return EndpointState.PENDING, self._base.progress
+        return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
+
+    def _start_afresh(self) -> None:
+        self._base, self._loss = None, None
+        self._restarts.reset()
+
+    async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> None:
+        """Only if nobody has changed the deployment since it was read; else the next turn looks again."""
+        if (snapshot.state, snapshot.message) == (state, message):
+            return
+        read = (Deployment.id == self.id, Deployment.desired == snapshot.desired, Deployment.state == snapshot.state)
+
+        def write(session: Session) -> bool:
+            change = update(Deployment).where(*read).values(state=state, message=message)
+            changed = cast("CursorResult[Any]", session.execute(change)).rowcount == 1
+            if changed and state is not snapshot.state:
+                facts = snapshot.endpoint
+                record(session, facts.account_id, facts.id, f"endpoint.{state.lower()}", message or state)
+            return changed
+
+        if not await self._around.transact(write):
+            self.wake()
+
+
+def _upstreams(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
+    return tuple(keeper.upstream for keeper in keepers if keeper.upstream is not None)

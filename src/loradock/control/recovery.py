@@ -1,0 +1,62 @@
+"""What a start finds: replicas that outlived the last server, and transactions that were cut off."""
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from loradock.control.events import record
+from loradock.replicas.launcher import Launcher
+from loradock.store.database import Database
+from loradock.store.tables import Attachment, Deployment, Replica
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    replica_id: str
+    deployment_id: str
+    secret: str
+
+
+def recover(database: Database, launcher: Launcher, grace: float) -> list[Survivor]:
+    """Blocks. Undoes half attaches, ends replicas nobody knows, and returns those to adopt."""
+    running = launcher.running()
+    with database.session() as session:
+        _undo_attaches(session)
+        survivors = _bury(session, running)
+        _restart_later(session, {survivor.deployment_id for survivor in survivors})
+    known = {survivor.replica_id for survivor in survivors}
+    for stray in running - known:
+        if instance := launcher.find(stray):
+            _log.warning("ending replica %s: no endpoint wants it", stray)
+            instance.terminate(grace)
+    for left in launcher.remains() - known:
+        launcher.discard(left)
+    return survivors
+
+
+def _undo_attaches(session: Session) -> None:
+    """The adapter itself is unloaded by its replica's keeper, which finds it without a row."""
+    for row in session.scalars(select(Attachment).where(Attachment.state == AttachmentState.ATTACHING)):
+        account_id = row.deployment.endpoint.account_id
+        record(session, account_id, row.model_id, "attach.undone", "the server was cut off while attaching")
+        session.delete(row)
+
+
+def _bury(session: Session, running: set[str]) -> list[Survivor]:
+    session.execute(delete(Replica).where(Replica.id.not_in(running)))
+    return [Survivor(row.id, row.deployment_id, row.secret) for row in session.scalars(select(Replica))]
+
+
+def _restart_later(session: Session, alive: set[str]) -> None:
+    query = select(Deployment).where(
+        Deployment.desired == DesiredState.STARTED,
+        Deployment.state != EndpointState.ERROR,
+        Deployment.id.not_in(alive),
+    )
+    for deployment in session.scalars(query):
+        deployment.state, deployment.message = EndpointState.PENDING, None

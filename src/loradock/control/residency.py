@@ -1,0 +1,97 @@
+"""Which adapters one replica holds, and making that what is wanted."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loradock.control.work import Locks
+from loradock.replicas.client import ReplicaClient
+from loradock.types.errors import LoradockError, ReplicaLost
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Engine name → folder of what ought to be there. `leaving`: what a detach still drains, left alone."""
+
+    attached: dict[str, Path]
+    leaving: frozenset[str] = frozenset()
+
+
+class Residency:
+    """`held`: engine name → folder of what is there. `refused`: what the engine would not take, and why."""
+
+    def __init__(self, client: ReplicaClient, locks: Locks, wanted: Callable[[], Awaitable[Wanted]]) -> None:
+        self.held: dict[str, Path] = {}
+        self.refused: dict[str, str] = {}
+        self._client = client
+        self._locks = locks
+        self._wanted = wanted
+        self._certain = False
+
+    async def load(self, name: str, path: Path) -> None:
+        """Raises AdapterRefused; or ReplicaLost, which leaves it open whether it is there."""
+        with self._in_doubt():
+            if self.held.get(name, path) != path:
+                await self.unload(name)
+            await self._client.load(name, path)
+            self.held[name] = path
+            self.refused.pop(name, None)
+
+    async def unload(self, name: str) -> None:
+        with self._in_doubt():
+            await self._client.unload(name)
+            self.held.pop(name, None)
+
+    async def probe(self, name: str) -> None:
+        """Raises AdapterRefused."""
+        await self._client.probe(name)
+
+    async def look(self) -> None:
+        """Ask the engine what it holds."""
+        self.held = {name: Path(path) for name, path in (await self._client.adapters()).items()}
+        self._certain = True
+
+    async def settle(self) -> bool:
+        """Make resident what is wanted; whether anything was done. What is refused is not tried again here."""
+        if not self._certain:
+            await self.look()
+        names = self._differences(await self._wanted())
+        for name in names:
+            # Attach and detach hold this lock: what is wanted is read again under it.
+            async with self._locks[name]:
+                await self._settle_one(name, await self._wanted())
+        return bool(names)
+
+    async def _settle_one(self, name: str, wanted: Wanted) -> None:
+        if name not in self._differences(wanted):
+            return
+        if name not in wanted.attached:
+            await self.unload(name)
+            return
+        try:
+            await self.load(name, wanted.attached[name])
+        except ReplicaLost:
+            raise
+        except LoradockError as error:
+            self.refused[name] = error.message
+            _log.warning("a replica does not take %s: %s", name, error.message)
+
+    def _differences(self, wanted: Wanted) -> list[str]:
+        ours = wanted.attached
+        missing = [name for name in ours if self.held.get(name) != ours[name] and name not in self.refused]
+        return missing + [name for name in self.held if name not in ours and name not in wanted.leaving]
+
+    @contextmanager
+    def _in_doubt(self) -> Iterator[None]:
+        """A call that did not come back may have been carried out: look again before relying on `held`."""
+        certain, self._certain = self._certain, False
+        try:
+            yield
+        except LoradockError as error:
+            self._certain = certain and not isinstance(error, ReplicaLost)
+            raise
+        self._certain = certain
