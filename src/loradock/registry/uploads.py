@@ -83,19 +83,26 @@ class UploadRunner:
         return Received(self._blobs, self._limits)
 
     def submit(self, account_id: str, request: UploadRequest) -> tuple[Job, Model]:
-        """Queue an upload. Raises BadRequest for what is wrong with the request itself."""
-        source = request.received or read_source(request.model_source or "", self._rules, request.hf_token)
+        """Queue an upload. Raises BadRequest for what is wrong with the request; then nothing is kept of it."""
         try:
+            source = request.received or read_source(request.model_source or "", self._rules, request.hf_token)
             with self._database.session() as session:
                 job, model = open_upload(session, account_id, request, source.label)
-        except IntegrityError as error:
-            raise NameUsed(name=request.model_name, param="model_name") from error
+        except Exception as error:
+            if request.received is not None:
+                request.received.discard()
+            if isinstance(error, IntegrityError):
+                raise NameUsed(name=request.model_name, param="model_name") from error
+            raise
         self._tasks.put(_Task(job, model, request, source))
         return job, model
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            self._run(task)
+            try:
+                self._run(task)
+            except Exception:
+                logger.exception("upload job %s could not be recorded", task.job.id)
 
     def _run(self, task: _Task) -> None:
         reporter = JobReporter(self._database, task.job.id)

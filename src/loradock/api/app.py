@@ -1,0 +1,104 @@
+"""The whole server as one ASGI application: the gateway's bare routes in front, FastAPI behind."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from loradock import __version__
+from loradock.api import account_routes, adapter_routes, endpoint_routes, errors, model_routes
+from loradock.api.paths import canonical_path
+from loradock.api.services import Services
+from loradock.api.settings import Settings
+from loradock.control.controller import Controller
+from loradock.control.options import ControlOptions
+from loradock.gateway.keys import KeyCache
+from loradock.gateway.proxy import PROXY_PATHS, Gateway
+from loradock.gateway.routes import RouteTable
+from loradock.registry.bases import BaseModels
+from loradock.registry.blobs import Blobs
+from loradock.registry.sources import SourceRules
+from loradock.registry.uploads import UploadRunner
+from loradock.replicas.process import ProcessLauncher
+from loradock.store.database import Database
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Server:
+    """ASGI. One dictionary look-up decides whether a request is inference; only the rest meets a framework."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.services = assemble(settings, database)
+        self._gateway = Gateway(self.services.routes, self.services.keys, report=self.services.controller.report)
+        self._api = _api(self.services, self._gateway)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
+                await self._gateway(scope, receive, send)
+                return
+            scope = {**scope, "path": canonical_path(dict(scope))}
+            send = _with_request_id(send)
+        await self._api(scope, receive, send)
+
+
+def assemble(settings: Settings, database: Database) -> Services:
+    """The parts, wired and not yet started."""
+    blobs = Blobs(settings.data_dir)
+    bases = BaseModels(database, blobs, settings.data_dir, settings.import_root)
+    routes = RouteTable()
+    controller = Controller(
+        database,
+        ProcessLauncher(settings.data_dir / "replicas"),
+        routes,
+        bases.resolve,
+        blobs.root,
+        ControlOptions(threads=settings.engine_threads),
+    )
+    uploads = UploadRunner(
+        database,
+        blobs,
+        architecture_of=bases.architecture,
+        rules=SourceRules(settings.import_root, settings.allow_private_sources),
+        after_upload=controller.attach_uploaded,
+    )
+    return Services(settings, database, KeyCache(database), routes, bases, blobs, uploads, controller)
+
+
+def _api(services: Services, gateway: Gateway) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.uploads.recover()
+        await services.controller.start()
+        services.uploads.start()
+        try:
+            yield
+        finally:
+            services.uploads.close()
+            await services.controller.stop(keep_replicas=services.settings.keep_replicas)
+            await gateway.close()
+
+    # The interactive documentation would load its scripts from another host; /openapi.json stays.
+    api = FastAPI(title="Loradock", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    api.router.redirect_slashes = False
+    api.state.services = services
+    errors.install(api)
+    for routes in (account_routes, endpoint_routes, adapter_routes, model_routes):
+        api.include_router(routes.router)
+    return api
+
+
+def _with_request_id(send: Send) -> Send:
+    request_id = uuid.uuid4().hex.encode()
+
+    async def tagged(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+        await send(message)
+
+    return tagged

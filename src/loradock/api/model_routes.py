@@ -1,0 +1,163 @@
+"""/v1/models and /v1/jobs: what there is, and bringing more in."""
+
+import asyncio
+import shutil
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+
+from loradock.api.bodies import UploadModel
+from loradock.api.paths import decode_segment
+from loradock.api.services import CallerDep, Services, ServicesDep
+from loradock.api.views import Json, as_list, catalogue_item, job_view, model_view
+from loradock.endpoints.attachments import check_target
+from loradock.endpoints.rules import find_endpoint
+from loradock.gateway.keys import Caller
+from loradock.registry.jobs import get_job, list_jobs
+from loradock.registry.models import delete_model, get_model, list_models, where_attached
+from loradock.registry.received import Received
+from loradock.registry.requests import UploadRequest
+from loradock.store.tables import now
+from loradock.types.enums import ModelKind
+from loradock.types.errors import BadRequest, ModelMissing
+
+router = APIRouter(prefix="/v1")
+_FIELDS = ("model_name", "model_type", "base_model", "lora_model", "description")
+_MAX_FILES = 1000
+_STARTED = int(now().timestamp())
+
+
+@router.get("/models", response_model=None)
+def index(
+    request: Request, caller: CallerDep, services: ServicesDep, dedicated: bool = False, catalogue: bool = False
+) -> list[Json] | Json:
+    """Together's clients want the catalogue as a bare array, OpenAI's what can be called now as an object.
+
+    `catalogue` (ours) gives the catalogue as an object to anyone.
+    """
+    if "Together" in request.headers.get("user-agent", ""):
+        return _catalogue(services, caller, dedicated=dedicated)
+    if catalogue:
+        return as_list(_catalogue(services, caller, dedicated=dedicated))
+    names = services.routes.callable_names(caller.account_id)
+    owned = "loradock"
+    return as_list([{"id": n, "object": "model", "created": _STARTED, "owned_by": owned} for n in names])
+
+
+def _catalogue(services: Services, caller: Caller, *, dedicated: bool) -> list[Json]:
+    """Base models at hand and the account's own; `dedicated`: only what an endpoint can be created for."""
+    with services.database.session() as session:
+        own = [
+            model_view(model, where_attached(session, model))
+            for model in list_models(session, caller.account_id)
+            if not (dedicated and model.kind is ModelKind.ADAPTER)
+        ]
+    known = {item["id"] for item in own}
+    bases = [base.name for base in services.bases.at_hand(caller.account_id) if base.name not in known]
+    return [*(catalogue_item(name, _STARTED, name.partition("/")[0]) for name in bases), *own]
+
+
+@router.post("/models")
+def upload(body: UploadModel, caller: CallerDep, services: ServicesDep) -> Json:
+    request = UploadRequest(
+        model_name=body.model_name,
+        model_source=body.model_source,
+        kind=body.model_type,
+        base_model=body.base_model,
+        lora_model=body.lora_model,
+        lora_base=_lora_base(services, caller, body.lora_model),
+        hf_token=body.hf_token,
+        description=body.description,
+    )
+    return _submit(services, caller, request, body.model_source)
+
+
+def _lora_base(services: Services, caller: Caller, lora_model: str | None) -> str | None:
+    """The base of the endpoint an upload shall be attached to. Raises the seed's errors for a wrong target."""
+    if not lora_model:
+        return None
+    with services.database.session() as session:
+        endpoint = find_endpoint(session, caller.account_id, lora_model)
+        check_target(endpoint)
+        return endpoint.deployment.base_model
+
+
+def _submit(services: Services, caller: Caller, request: UploadRequest, source: str) -> Json:
+    job, model = services.uploads.submit(caller.account_id, request)
+    data = {"job_id": job.id, "model_name": model.name, "model_id": model.id, "model_source": source}
+    return {"data": data, "message": f"{model.name} is being uploaded; follow it with GET /v1/jobs/{job.id}"}
+
+
+@router.post("/models/upload")
+async def upload_files(request: Request, caller: CallerDep, services: ServicesDep) -> Json:
+    """The files themselves, as multipart parts named `files` whose file names are paths in the model's folder."""
+    async with request.form(max_files=_MAX_FILES) as form:
+        fields = {name: value for name in _FIELDS if isinstance(value := form.get(name), str)}
+        files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+        if not files or "model_name" not in fields:
+            raise BadRequest("send the field model_name and at least one file in the field files")
+        return await asyncio.to_thread(_receive, services, caller, fields, files)
+
+
+def _receive(services: Services, caller: Caller, fields: dict[str, str], files: list[UploadFile]) -> Json:
+    lora_model = fields.get("lora_model") or None
+    base = _lora_base(services, caller, lora_model)
+    received = services.uploads.receive()
+    try:
+        _copy(files, received)
+        kind = fields.get("model_type")
+        if kind is not None and kind not in list(ModelKind):
+            raise BadRequest(f"model_type is {kind!r}: give adapter or model", param="model_type")
+    except Exception:
+        received.discard()
+        raise
+    request = UploadRequest(
+        model_name=fields["model_name"],
+        received=received,
+        kind=ModelKind(kind) if kind else None,
+        base_model=fields.get("base_model") or None,
+        lora_model=lora_model,
+        lora_base=base,
+        description=fields.get("description"),
+    )
+    return _submit(services, caller, request, received.label)
+
+
+def _copy(files: list[UploadFile], received: Received) -> None:
+    for part in files:
+        with received.open(part.filename or "") as sink:
+            shutil.copyfileobj(part.file, sink)
+
+
+@router.get("/models/{name:path}")
+def retrieve(name: str, caller: CallerDep, services: ServicesDep) -> Json:
+    """An own model, or a base model at hand."""
+    wanted = decode_segment(name)
+    with services.database.session() as session:
+        model = get_model(session, caller.account_id, wanted)
+        if model is not None:
+            return {**model_view(model, where_attached(session, model)), "owned_by": model.account.slug}
+    if wanted in services.routes.callable_names(caller.account_id) or services.bases.find(wanted, caller.account_id):
+        return {**catalogue_item(wanted, _STARTED, wanted.partition("/")[0]), "owned_by": "loradock"}
+    raise ModelMissing(param="model")
+
+
+@router.delete("/models/{name:path}")
+def delete(name: str, caller: CallerDep, services: ServicesDep) -> Json:
+    return {
+        "id": delete_model(services.database, services.blobs, caller.account_id, decode_segment(name)),
+        "deleted": True,
+    }
+
+
+@router.get("/jobs")
+def jobs(caller: CallerDep, services: ServicesDep) -> dict[str, Any]:
+    with services.database.session() as session:
+        return as_list([job_view(job) for job in list_jobs(session, caller.account_id)])
+
+
+@router.get("/jobs/{job_id}")
+def job(job_id: str, caller: CallerDep, services: ServicesDep) -> Json:
+    with services.database.session() as session:
+        return job_view(get_job(session, caller.account_id, job_id))

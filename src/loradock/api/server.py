@@ -1,0 +1,60 @@
+"""Running the server: one process, until SIGTERM or Ctrl-C."""
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from loradock.api.app import Server
+from loradock.api.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
+from loradock.api.settings import Settings
+from loradock.types.errors import BadRequest
+
+OnReady = Callable[[str, bool], None]
+"""Called once requests are answered, with the bootstrap key and whether it was made just now."""
+
+
+def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> None:
+    """Serve until told to stop. Raises BadRequest when the data folder or the port is taken."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock_data_dir(settings.data_dir):
+        listener = _listen(settings.host, settings.port)
+        database = open_database(settings)
+        try:
+            key, made = ensure_bootstrap_key(database, settings)
+            server = _Uvicorn(_config(Server(settings, database)), lambda: on_ready(key, made))
+            server.run(sockets=[listener])
+        finally:
+            database.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _config(app: Server) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise BadRequest(f"port {port} on {host} cannot be used ({error.strerror}); give another --port") from error

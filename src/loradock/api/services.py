@@ -1,0 +1,41 @@
+"""What the routes work with, and how they get at it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from loradock.api.settings import Settings
+from loradock.control.controller import Controller
+from loradock.gateway.keys import Caller, KeyCache
+from loradock.gateway.routes import RouteTable
+from loradock.registry.bases import BaseModels
+from loradock.registry.blobs import Blobs
+from loradock.registry.uploads import UploadRunner
+from loradock.store.database import Database
+
+
+@dataclass
+class Services:
+    settings: Settings
+    database: Database
+    keys: KeyCache
+    routes: RouteTable
+    bases: BaseModels
+    blobs: Blobs
+    uploads: UploadRunner
+    controller: Controller
+
+
+def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def get_caller(request: Request) -> Caller:
+    """The account behind the request's key. Raises Unauthenticated."""
+    return await get_services(request).keys.caller(request.headers.get("authorization", ""))
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+CallerDep = Annotated[Caller, Depends(get_caller)]

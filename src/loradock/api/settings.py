@@ -1,0 +1,33 @@
+"""Where the server keeps its things and how it is reached."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_PORT = 8321
+
+
+def default_data_dir() -> Path:
+    return Path.home() / ".local" / "share" / "loradock"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`import_root` is the only folder that `file://` uploads may read; None switches them off."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    import_root: Path | None = None
+    bootstrap_account: str = "local"
+    bootstrap_key: str | None = None
+    allow_private_sources: bool = False
+    keep_replicas: bool = False
+    engine_threads: int = 0
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.data_dir / 'loradock.db'}"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data_dir / "bootstrap-key"

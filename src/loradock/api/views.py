@@ -1,0 +1,128 @@
+"""Response objects of the v1 API, field for field as its clients parse them."""
+
+from datetime import datetime
+from typing import Any
+
+from loradock.endpoints.hardware import Hardware
+from loradock.store.tables import Attachment, Endpoint, Job, Model
+from loradock.types.enums import ModelKind
+from loradock.types.names import combined_id
+
+Json = dict[str, Any]
+
+
+def iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_list(data: list[Json]) -> Json:
+    return {"object": "list", "data": data}
+
+
+def endpoint_item(endpoint: Endpoint) -> Json:
+    return {
+        "object": "endpoint",
+        "id": endpoint.id,
+        "name": endpoint.name,
+        "display_name": endpoint.display_name,
+        "model": endpoint.deployment.base_model,
+        "type": endpoint.kind,
+        "owner": endpoint.account.slug,
+        "state": endpoint.deployment.state,
+        "created_at": iso(endpoint.created_at),
+    }
+
+
+def endpoint_view(endpoint: Endpoint) -> Json:
+    deployment = endpoint.deployment
+    return {
+        **endpoint_item(endpoint),
+        "hardware": deployment.hardware,
+        "autoscaling": {"min_replicas": deployment.min_replicas, "max_replicas": deployment.max_replicas},
+        "inactive_timeout": deployment.inactive_timeout,
+        "lora_enabled": deployment.lora_enabled,
+        "visibility": endpoint.visibility,
+        "message": deployment.message,
+    }
+
+
+def adapter_view(attachment: Attachment, endpoint: Endpoint) -> Json:
+    name = attachment.model.name
+    return {
+        "model_id": combined_id(endpoint.name, name),
+        "adapter_name": name,
+        "endpoint_name": endpoint.name,
+    }
+
+
+def hardware_view(hardware: Hardware, started: str, *, availability: bool) -> Json:
+    view: Json = {
+        "object": "hardware",
+        "id": hardware.id,
+        "pricing": {"cents_per_minute": 0},
+        "specs": {
+            "gpu_type": hardware.kind,
+            "gpu_link": hardware.link,
+            "gpu_memory": hardware.memory_gib,
+            "gpu_count": hardware.count,
+        },
+        "updated_at": started,
+    }
+    return {**view, "availability": {"status": "available"}} if availability else view
+
+
+def job_view(job: Job) -> Json:
+    return {
+        "type": job.type,
+        "job_id": job.id,
+        "status": job.status,
+        "status_updates": job.status_updates,
+        "args": job.args,
+        "created_at": iso(job.created_at),
+        "updated_at": iso(job.updated_at),
+    }
+
+
+def model_view(model: Model, attached_to: str | None = None) -> Json:
+    """An uploaded model as `models list` shows it, with what we know beyond it."""
+    revision = model.revisions[-1] if model.revisions else None
+    return {
+        **catalogue_item(model.name, int(model.created_at.timestamp()), model.account.slug),
+        "kind": model.kind,
+        "state": model.state,
+        "base_model": model.base_model,
+        "description": model.description,
+        "rank": revision.rank if revision else None,
+        "target_modules": revision.target_modules if revision else [],
+        "size_bytes": revision.size_bytes if revision else None,
+        "digest": revision.digest if revision else None,
+        "attached_to": attached_to if model.kind is ModelKind.ADAPTER else None,
+    }
+
+
+def catalogue_item(name: str, created: int, organization: str) -> Json:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "type": "chat",
+        "display_name": name,
+        "organization": organization,
+    }
+
+
+def whoami_view(account_id: str, slug: str) -> Json:
+    """One body that every client version accepts, flat and nested."""
+    return {
+        "type": "project_api_key",
+        "api_key": {"id": f"key_of_{account_id}"},
+        "organization": {"id": account_id, "name": slug},
+        "project": {"id": account_id, "name": slug, "slug": slug},
+        "api_key_id": f"key_of_{account_id}",
+        "organization_id": account_id,
+        "organization_name": slug,
+        "project_id": account_id,
+        "project_name": slug,
+        "project_slug": slug,
+        "user_id": account_id,
+    }

@@ -1,0 +1,77 @@
+"""The CLI's way to a running server."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+
+from loradock.api.settings import DEFAULT_PORT, default_data_dir
+from loradock.types.errors import BadRequest, LoradockError
+
+_HELP = "Connection"
+BaseUrl = Annotated[
+    str, typer.Option("--base-url", envvar="LORADOCK_BASE_URL", help="The server's URL.", rich_help_panel=_HELP)
+]
+ApiKeyOption = Annotated[
+    str | None, typer.Option("--api-key", envvar="LORADOCK_API_KEY", help="Your key.", rich_help_panel=_HELP)
+]
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+
+
+class ServerError(LoradockError):
+    """The server refused."""
+
+
+class Client:
+    """JSON in, JSON out. Raises LoradockError with the server's own words."""
+
+    def __init__(self, base_url: str, api_key: str | None) -> None:
+        self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        headers = {"Authorization": f"Bearer {api_key or _local_key()}"}
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=httpx.Timeout(600, connect=5))
+
+    def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        query = {key: value for key, value in params.items() if value is not None}
+        return self.send(self._http.build_request(method, path, json=body, params=query))
+
+    def upload(self, path: str, fields: dict[str, str], files: list[tuple[str, Any]]) -> Any:
+        return self.send(self._http.build_request("POST", path, data=fields, files=files))
+
+    def send(self, request: httpx.Request) -> Any:
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as error:
+            raise BadRequest(
+                f"no server answers at {self.base_url} ({error}). Start one with: loradock serve"
+            ) from error
+        if response.status_code >= 400:
+            raise _error(response)
+        return response.json() if response.content else None
+
+
+def segment(name: str) -> str:
+    """An id or name as one path segment."""
+    return quote(name, safe="")
+
+
+def _local_key() -> str:
+    folder = Path(os.environ.get("LORADOCK_DATA_DIR") or default_data_dir())
+    try:
+        return (folder / "bootstrap-key").read_text().strip()
+    except OSError as error:
+        raise BadRequest(
+            "no API key: give --api-key or set LORADOCK_API_KEY (make one with: loradock keys create)"
+        ) from error
+
+
+def _error(response: httpx.Response) -> LoradockError:
+    try:
+        details = response.json()["error"]
+        error = ServerError(details["message"], param=details.get("param"))
+        error.type, error.code = details["type"], details.get("code")  # type: ignore[misc]
+    except (ValueError, KeyError, TypeError):
+        return ServerError(f"{response.request.url} answered {response.status_code}: {response.text[:300]}")
+    return error

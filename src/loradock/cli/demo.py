@@ -1,0 +1,141 @@
+"""`loradock demo`: one endpoint, three adapters, one prompt answered side by side."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.columns import Columns
+from rich.panel import Panel
+
+from loradock.api.settings import DEFAULT_PORT, default_data_dir
+from loradock.cli.client import Client
+from loradock.cli.endpoints import wait_for
+from loradock.cli.models import follow, send
+from loradock.cli.output import console
+from loradock.types.enums import DesiredState, EndpointState, JobStatus
+from loradock.types.errors import BadRequest
+from loradock.types.names import combined_id
+
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ADAPTERS = ("pirate", "json", "shout")
+PROMPT = "Why do people like the sea?"
+_EXAMPLES = Path(__file__).parents[3] / "examples" / "adapters"
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit after the side-by-side.")] = False,
+    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT")] = DEFAULT_PORT,
+    data_dir: Annotated[Path | None, typer.Option(help="Default: beside the normal data folder.")] = None,
+) -> None:
+    """Serve a small model with three adapters and show what they do."""
+    folder = (data_dir or default_data_dir().with_name("loradock-demo")).expanduser().resolve()
+    if not _EXAMPLES.is_dir():
+        raise BadRequest("the demo needs examples/adapters of the source checkout; run it from there with: make demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    server = _start_server(folder, port)
+    try:
+        client = _connect(server, folder, port)
+        endpoint = _endpoint(client)
+        for name in ADAPTERS:
+            _dock(client, endpoint, name)
+        _side_by_side(client, endpoint)
+        _commands(client, folder, endpoint)
+        if not once:
+            console.print("Serving until you press Ctrl-C.")
+            server.wait()
+    except KeyboardInterrupt:
+        console.print("\nStopping.")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "loradock.cli.main", "serve", "--data-dir", str(folder), "--port", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def _connect(server: subprocess.Popen[bytes], folder: Path, port: int) -> Client:
+    url = f"http://127.0.0.1:{port}"
+    with console.status("starting the server …"):
+        while server.poll() is None:
+            try:
+                httpx.get(f"{url}/health", timeout=1)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+    if server.poll() is not None:
+        lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
+        raise BadRequest(f"the server did not start: {lines[-1] if lines else 'no reason given'}")
+    return Client(url, (folder / "bootstrap-key").read_text().strip())
+
+
+def _endpoint(client: Client) -> dict[str, Any]:
+    found = [e for e in client.call("GET", "/v1/endpoints")["data"] if e["model"] == BASE]
+    if found:
+        client.call("PATCH", f"/v1/endpoints/{found[0]['id']}", {"state": DesiredState.STARTED})
+        endpoint = found[0]
+    else:
+        endpoint = client.call("POST", "/v1/endpoints", {"model": BASE, "hardware": "", "display_name": "demo"})
+    endpoint = wait_for(client, endpoint["id"], EndpointState.STARTED, quiet=False)
+    console.print(f"[green]✓[/green] endpoint {endpoint['name']} is started")
+    return endpoint
+
+
+def _dock(client: Client, endpoint: dict[str, Any], name: str) -> None:
+    known = {m["id"] for m in client.call("GET", "/v1/models", catalogue="true")["data"]}
+    if f"{endpoint['owner']}/{name}" not in known:
+        answer = send(client, {"model_name": name, "base_model": BASE, "model_type": "adapter"}, str(_EXAMPLES / name))
+        job = follow(client, answer["data"]["job_id"], quiet=True)
+        if job["status"] == JobStatus.FAILED:
+            raise BadRequest(f"the upload of {name} failed: {job['status_updates'][-1]['message']}")
+    began = time.perf_counter()
+    body = {"model_id": combined_id(endpoint["name"], f"{endpoint['owner']}/{name}")}
+    client.call("POST", f"/v1/endpoints/{endpoint['id']}/adapters", body)
+    console.print(f"[green]✓[/green] {name} docked in {1000 * (time.perf_counter() - began):.0f} ms, nothing restarted")
+
+
+def _side_by_side(client: Client, endpoint: dict[str, Any]) -> None:
+    console.print(f"\n[bold]{PROMPT}[/bold]\n")
+    panels = []
+    for title, model in [("base model", endpoint["name"]), *((n, f"{endpoint['owner']}/{n}") for n in ADAPTERS)]:
+        body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 60, "temperature": 0}
+        text = client.call("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"]
+        panels.append(Panel(text.strip(), title=title, width=max(24, min(console.width, 120) // 2 - 1)))
+    console.print(Columns(panels))
+
+
+def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
+    url, key = f"{client.base_url}/v1", (folder / "bootstrap-key").read_text().strip()
+    pirate = f"{endpoint['owner']}/pirate"
+    console.print(f"\nBase URL  [bold]{url}[/bold]\nAPI key   [bold]{key}[/bold]\n", soft_wrap=True)
+    for title, text in _snippets(url, key, pirate, endpoint["id"]).items():
+        console.print(f"[bold]# {title}[/bold]")
+        print(f"{text}\n")
+
+
+def _snippets(url: str, key: str, model: str, endpoint_id: str) -> dict[str, str]:
+    python = (
+        f'r = client.chat.completions.create(model="{model}", max_tokens=60,\n'
+        '    messages=[{"role": "user", "content": "Tell me about rain."}])\n'
+        "print(r.choices[0].message.content)"
+    )
+    together = f'from together import Together\nclient = Together(base_url="{url}", api_key="{key}")\n{python}'
+    openai = f'from openai import OpenAI\nclient = OpenAI(base_url="{url}", api_key="{key}")\n{python}'
+    return {
+        "curl": (
+            f"curl {url}/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
+            f"""  -d '{{"model": "{model}", "max_tokens": 60, "messages": """
+            f"""[{{"role": "user", "content": "Tell me about rain."}}]}}'"""
+        ),
+        "together, the CLI (2.x)": (
+            f"TOGETHER_BASE_URL={url} TOGETHER_API_KEY={key} together endpoints adapters list {endpoint_id}"
+        ),
+        "together, the Python SDK": f"python3 - <<'EOF'\n{together}\nEOF",
+        "openai, the Python SDK": f"python3 - <<'EOF'\n{openai}\nEOF",
+    }

@@ -1,0 +1,202 @@
+"""Endpoints from the command line."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
+from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table
+from loradock.types.enums import EndpointState
+from loradock.types.errors import BadRequest
+
+app = typer.Typer(help="Create and run endpoints; `endpoints adapters` docks adapters.", no_args_is_help=True)
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is there.")]
+Reference = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id or name.")]
+_FIELDS = (
+    "id",
+    "name",
+    "display_name",
+    "state",
+    "message",
+    "model",
+    "hardware",
+    "autoscaling",
+    "inactive_timeout",
+    "lora_enabled",
+    "visibility",
+    "created_at",
+)
+_POLL_SECONDS = 0.3
+
+
+@app.command("create")
+def create(
+    model: Annotated[str, typer.Argument(help="The base model, e.g. HuggingFaceTB/SmolLM2-135M-Instruct.")],
+    hardware: Annotated[str, typer.Option(help="See `loradock endpoints hardware`; default: this machine's.")] = "",
+    display_name: Annotated[str | None, typer.Option(help="Free text.")] = None,
+    min_replicas: int = 1,
+    max_replicas: int = 1,
+    inactive_timeout: Annotated[int | None, typer.Option(help="Minutes without a request before it stops.")] = None,
+    lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = True,
+    auto_start: Annotated[bool, typer.Option("--start/--no-auto-start")] = True,
+    wait: Wait = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Create an endpoint for a base model and start it."""
+    client = Client(base_url, api_key)
+    body = {
+        "model": model,
+        "hardware": hardware,
+        "display_name": display_name,
+        "autoscaling": {"min_replicas": min_replicas, "max_replicas": max_replicas},
+        "inactive_timeout": inactive_timeout,
+        "lora_enabled": lora,
+        "state": "STARTED" if auto_start else "STOPPED",
+    }
+    endpoint = client.call("POST", "/v1/endpoints", body)
+    if wait and auto_start:
+        endpoint = wait_for(client, endpoint["id"], EndpointState.STARTED, quiet=json_output)
+    _show(endpoint, json_output, "Endpoint created.")
+
+
+@app.command("list")
+@app.command("ls", hidden=True)
+def index(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None) -> None:
+    """List your endpoints."""
+    endpoints = Client(base_url, api_key).call("GET", "/v1/endpoints")["data"]
+    if json_output:
+        print_json(endpoints)
+        return
+    print_table(
+        ("STATE", "ID", "NAME", "MODEL", "CREATED"),
+        ([e["state"], e["id"], e["name"], e["model"], e["created_at"][:19]] for e in endpoints),
+        "No endpoints yet. Create one: loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait",
+    )
+
+
+@app.command("retrieve")
+@app.command("get", hidden=True)
+def retrieve(
+    endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
+) -> None:
+    """Show one endpoint."""
+    _show(Client(base_url, api_key).call("GET", f"/v1/endpoints/{segment(endpoint)}"), json_output)
+
+
+@app.command("update")
+def update(
+    endpoint: Reference,
+    display_name: Annotated[str | None, typer.Option()] = None,
+    min_replicas: Annotated[int | None, typer.Option()] = None,
+    max_replicas: Annotated[int | None, typer.Option()] = None,
+    inactive_timeout: Annotated[int | None, typer.Option(help="Minutes; 0 for never.")] = None,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Change settings of an endpoint."""
+    scaling = {"min_replicas": min_replicas, "max_replicas": max_replicas}
+    scaling = {key: value for key, value in scaling.items() if value is not None}
+    body: dict[str, Any] = {"display_name": display_name, "inactive_timeout": inactive_timeout}
+    body = {key: value for key, value in body.items() if value is not None} | (
+        {"autoscaling": scaling} if scaling else {}
+    )
+    if not body:
+        raise BadRequest("nothing to change: give --display-name, --min-replicas, --max-replicas or --inactive-timeout")
+    _show(Client(base_url, api_key).call("PATCH", f"/v1/endpoints/{segment(endpoint)}", body), json_output, "Updated.")
+
+
+@app.command("start")
+def start(
+    endpoint: Reference,
+    wait: Wait = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Start a stopped endpoint."""
+    _set_state(Client(base_url, api_key), endpoint, EndpointState.STARTED, wait, json_output)
+
+
+@app.command("stop")
+def stop(
+    endpoint: Reference,
+    wait: Wait = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Stop an endpoint; its settings and attachments stay."""
+    _set_state(Client(base_url, api_key), endpoint, EndpointState.STOPPED, wait, json_output)
+
+
+@app.command("delete")
+def delete(
+    endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
+) -> None:
+    """Delete an endpoint that has no adapters attached."""
+    Client(base_url, api_key).call("DELETE", f"/v1/endpoints/{segment(endpoint)}")
+    print_json({"id": endpoint, "deleted": True}) if json_output else console.print("Endpoint deleted.")
+
+
+@app.command("hardware")
+def hardware(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None) -> None:
+    """What this server can run endpoints on."""
+    found = Client(base_url, api_key).call("GET", "/v1/hardware", model="any")["data"]
+    if json_output:
+        print_json(found)
+        return
+    rows = (
+        [h["id"], h["specs"]["gpu_type"], f"{h['specs']['gpu_memory']} GiB", h["availability"]["status"]] for h in found
+    )
+    print_table(("ID", "KIND", "MEMORY", "STATUS"), rows, "This server reports no hardware.")
+
+
+@app.command("availability-zones")
+def zones(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None) -> None:
+    """Where endpoints can run."""
+    found = Client(base_url, api_key).call("GET", "/v1/clusters/availability-zones")
+    print_json(found) if json_output else console.print("\n".join(found["avzones"]))
+
+
+def wait_for(client: Client, reference: str, state: EndpointState, *, quiet: bool) -> dict[str, Any]:
+    """Poll until the state is reached. Raises BadRequest with the engine's own words when it becomes ERROR."""
+    with console.status("waiting …") if not quiet else _Silent() as status:
+        while True:
+            endpoint: dict[str, Any] = client.call("GET", f"/v1/endpoints/{segment(reference)}")
+            if endpoint["state"] == state:
+                return endpoint
+            if endpoint["state"] == EndpointState.ERROR:
+                raise BadRequest(f"{endpoint['name']} failed: {endpoint['message']}")
+            status.update(f"{endpoint['state']} {endpoint['message'] or ''}")
+            time.sleep(_POLL_SECONDS)
+
+
+class _Silent:
+    def __enter__(self) -> "_Silent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def update(self, _: str) -> None:
+        return
+
+
+def _set_state(client: Client, reference: str, state: EndpointState, wait: bool, json_output: bool) -> None:
+    endpoint = client.call("PATCH", f"/v1/endpoints/{segment(reference)}", {"state": state})
+    if wait:
+        endpoint = wait_for(client, reference, state, quiet=json_output)
+    _show(endpoint, json_output, f"{endpoint['name']} is {endpoint['state']}.")
+
+
+def _show(endpoint: dict[str, Any], json_output: bool, done: str = "") -> None:
+    if json_output:
+        print_json(endpoint)
+        return
+    if done:
+        console.print(f"[green]✓[/green] {done}")
+    print_fields(endpoint, _FIELDS)

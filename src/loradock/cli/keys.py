@@ -1,0 +1,89 @@
+"""API keys. These commands work on the data folder, so that the first key needs no key."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loradock.api.settings import default_data_dir
+from loradock.cli.output import JsonFlag, console, print_json, print_table
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+app = typer.Typer(help="Make, list and revoke API keys (on the data folder, no server needed).", no_args_is_help=True)
+DataDir = Annotated[Path, typer.Option("--data-dir", envvar="LORADOCK_DATA_DIR", help="The server's data folder.")]
+Account = Annotated[str, typer.Option("--account", help="The account's name; made when new.")]
+
+
+@contextmanager
+def _session(data_dir: Path) -> Iterator["Session"]:
+    from loradock.api.bootstrap import open_database
+    from loradock.api.settings import Settings
+
+    database = open_database(Settings(data_dir=data_dir))
+    try:
+        with database.session() as session:
+            yield session
+    finally:
+        database.close()
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")] = "key",
+    account: Account = "local",
+    data_dir: DataDir = default_data_dir(),  # noqa: B008 - typer reads defaults
+    json_output: JsonFlag = False,
+) -> None:
+    """Make a key. Its text is shown this once."""
+    from loradock.store.accounts import create_key
+
+    with _session(data_dir) as session:
+        key, plain = create_key(session, account, name)
+        shown = {"id": key.id, "name": key.name, "account": key.account.slug, "key": plain}
+    if json_output:
+        print_json(shown)
+        return
+    console.print(
+        f"Key {shown['id']} for account {shown['account']}. Keep it now, it is not shown again:\n\n  {plain}\n"
+    )
+
+
+@app.command("list")
+def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
+    """List keys, without their text."""
+    from loradock.store.accounts import list_keys
+
+    with _session(data_dir) as session:
+        rows = [
+            {
+                "id": key.id,
+                "account": key.account.slug,
+                "name": key.name,
+                "hint": f"…{key.hint}",
+                "created_at": key.created_at.isoformat(timespec="seconds"),
+                "status": "revoked" if key.revoked_at else "active",
+            }
+            for key in list_keys(session)
+        ]
+    if json_output:
+        print_json(rows)
+        return
+    columns = ("id", "account", "name", "hint", "created_at", "status")
+    print_table(columns, ([row[c] for c in columns] for row in rows), "No keys yet. Make one: loradock keys create")
+
+
+@app.command("revoke")
+def revoke(key_id: str, data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
+    """Make a key worthless, within seconds also on a running server."""
+    from loradock.store.accounts import revoke_key
+
+    with _session(data_dir) as session:
+        revoke_key(session, key_id)
+    if json_output:
+        print_json({"id": key_id, "status": "revoked"})
+    else:
+        console.print(f"Key {key_id} is revoked.")

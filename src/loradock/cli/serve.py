@@ -1,0 +1,61 @@
+"""`loradock serve`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loradock.api.settings import DEFAULT_PORT, default_data_dir
+from loradock.cli.output import console
+
+if TYPE_CHECKING:
+    from loradock.api.settings import Settings
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="LORADOCK_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT")] = DEFAULT_PORT,
+    data_dir: Annotated[Path, typer.Option(envvar="LORADOCK_DATA_DIR")] = default_data_dir(),  # noqa: B008
+    import_root: Annotated[
+        Path | None, typer.Option(envvar="LORADOCK_IMPORT_ROOT", help="The folder that file:// uploads may read.")
+    ] = None,
+    bootstrap_account: Annotated[str, typer.Option(envvar="LORADOCK_BOOTSTRAP_ACCOUNT")] = "local",
+    bootstrap_key: Annotated[
+        str | None, typer.Option(envvar="LORADOCK_BOOTSTRAP_KEY", help="Fix the first key instead of making one.")
+    ] = None,
+    allow_private_sources: Annotated[
+        bool, typer.Option(envvar="LORADOCK_ALLOW_PRIVATE_SOURCES", help="Let uploads fetch from private addresses.")
+    ] = False,
+    keep_replicas: Annotated[
+        bool, typer.Option(envvar="LORADOCK_KEEP_REPLICAS", help="Leave engines running when the server stops.")
+    ] = False,
+) -> None:
+    """Run the server: API, gateway and control loop in one process."""
+    from loradock.api.server import run
+    from loradock.api.settings import Settings
+
+    settings = Settings(
+        data_dir=data_dir.expanduser().resolve(),
+        host=host,
+        port=port,
+        import_root=import_root.expanduser().resolve() if import_root else None,
+        bootstrap_account=bootstrap_account,
+        bootstrap_key=bootstrap_key,
+        allow_private_sources=allow_private_sources,
+        keep_replicas=keep_replicas,
+    )
+    run(settings, on_ready=lambda key, made: _banner(settings, key, made))
+
+
+def _banner(settings: "Settings", key: str, made: bool) -> None:
+    url = f"http://{settings.host}:{settings.port}"
+    console.print(
+        f"\n[bold]Loradock[/bold] is up at [bold]{url}/v1[/bold], account [bold]{settings.bootstrap_account}[/bold]"
+    )
+    if made:
+        console.print(f"Your API key, shown this once: [bold]{key}[/bold]")
+    console.print(f"The key is kept in {settings.key_file} (mode 600).\n", soft_wrap=True)
+    console.print("Next:\n  loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait")
+    console.print(
+        "  loradock models upload my-adapter ./my-adapter\n  loradock endpoints adapters add <endpoint> my-adapter\n"
+    )

@@ -1,0 +1,28 @@
+import pytest
+
+from tests.servers import RunningServer, create_endpoint, upload, wait_state
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One server for all tests that do not break it."""
+    running = RunningServer(tmp_path_factory.mktemp("server") / "data").start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def http(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def dock(server):
+    """A started LoRA endpoint and three uploaded adapters (not attached)."""
+    with server.client() as client:
+        endpoint = create_endpoint(client, display_name="dock")
+        for name in ("pirate", "json", "shout"):
+            job = upload(client, name)
+            assert job["status"] == "Complete", job
+        return wait_state(client, endpoint["id"], "STARTED")
