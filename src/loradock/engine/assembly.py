@@ -1,66 +1,100 @@
-"""Puts an engine together from its command-line options."""
+"""Puts an engine together from its options."""
 
-import argparse
+import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.adapters import AdapterTable
+from loradock.engine.adapters import Adapters
+from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import BLOCK_SIZE, KVCache
 from loradock.engine.loop import EngineLoop
-from loradock.engine.model import load_model
+from loradock.engine.lora import LoadedAdapter, load_adapter
+from loradock.engine.model import Decoder, load_model
+from loradock.engine.options import EngineOptions
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
-from loradock.engine.service import GenerationService
+from loradock.engine.service import Limits, Service
 from loradock.engine.tokenizer import load_tokenizer
 from loradock.types.errors import BadRequest
 
 log = logging.getLogger(__name__)
 _DEFAULT_CONTEXT = 8192
+_DEFAULT_CACHE = 2 * 2**30
 
 
-def build(options: argparse.Namespace) -> tuple[GenerationService, EngineLoop]:
+def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fatal: Callable[[str], None]) -> Service:
     """Raises BadRequest when the model cannot be served with these options."""
     begun = time.perf_counter()
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    dtype = getattr(torch, options.dtype)
-    model = load_model(options.model, dtype, options.device)
+    model = load_model(options.model, getattr(torch, options.dtype), options.device)
     files = load_tokenizer(options.model, model.architecture)
     context = _context(options.max_model_len, model.architecture)
-    cache = KVCache(
-        model.architecture, _blocks(options.kv_cache_gib, model.architecture, dtype, context), dtype, options.device
+    cache = _cache(options.kv_cache_gib, model, context)
+    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens)
+    loop = EngineLoop(Runner(model, cache), scheduler, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal)
+    limits = Limits(context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
+    service = Service(loop, _adapters(options, model, loop), files, limits)
+    log.info(
+        "loaded %s in %.1f s: context %d tokens, cache for %d tokens, %d threads",
+        options.model.name,
+        time.perf_counter() - begun,
+        context,
+        cache.blocks * BLOCK_SIZE,
+        torch.get_num_threads(),
     )
-    loop = EngineLoop(Runner(model, cache), Scheduler(cache, options.max_num_seqs), files.eos_ids)
-    adapters = AdapterTable(
+    return service
+
+
+def _send(events: list[tuple[Generation, Event]]) -> None:
+    for generation, event in events:
+        generation.send(event)
+
+
+def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapters:
+    def load(name: str, path: Path) -> LoadedAdapter:
+        return load_adapter(name, path, model.architecture, model.dtype, model.device)
+
+    async def forget(adapter: LoadedAdapter) -> None:
+        def between_steps() -> None:
+            loop.runner.stacks.forget(adapter.load_id)
+            loop.scheduler.cache.forget_adapter(adapter.load_id)
+
+        await asyncio.wrap_future(loop.call(between_steps))
+
+    return Adapters(
         options.served_model_name or [options.model.stem],
-        model.architecture,
-        dtype,
+        load,
+        forget,
         enabled=not options.disable_lora,
         max_loras=options.max_loras,
         max_rank=options.max_lora_rank,
-        forget=loop.forget_adapter,
     )
-    service = GenerationService(loop, adapters, files, context, model.architecture.vocab_size)
-    log.info("loaded %s in %.1f s", options.model.name, time.perf_counter() - begun)
-    return service, loop
 
 
 def _context(wanted: int | None, architecture: Architecture) -> int:
-    if wanted is not None and not 1 < wanted <= architecture.max_positions:
-        raise BadRequest(f"--max-model-len {wanted}: this model's context has {architecture.max_positions} tokens")
+    if wanted is not None and wanted > architecture.max_positions:
+        raise BadRequest(f"--max-model-len {wanted} is above the model's context of {architecture.max_positions}")
     return wanted or min(architecture.max_positions, _DEFAULT_CONTEXT)
 
 
-def _blocks(gib: float, a: Architecture, dtype: torch.dtype, context: int) -> int:
-    per_block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * dtype.itemsize
-    blocks = int(gib * 2**30 // per_block)
+def _cache(gib: float | None, model: Decoder, context: int) -> KVCache:
+    a = model.architecture
+    block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
     needed = -(-context // BLOCK_SIZE) + 1
+    if gib is None:
+        blocks = max(needed, min(_DEFAULT_CACHE, psutil.virtual_memory().available // 4) // block)
+    else:
+        blocks = int(gib * 2**30) // block
     if blocks < needed:
         raise BadRequest(
-            f"--kv-cache-gib {gib} holds {blocks * BLOCK_SIZE} tokens but the context has {context}:"
-            f" give {needed * per_block / 2**30:.2f} or lower --max-model-len"
+            f"--kv-cache-gib {gib} holds {blocks * BLOCK_SIZE} tokens, less than one context of {context}:"
+            f" give at least {needed * block / 2**30:.2f} or lower --max-model-len"
         )
-    return blocks
+    return KVCache(a, blocks, model.dtype, model.device)

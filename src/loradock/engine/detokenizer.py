@@ -1,52 +1,38 @@
 """Tokens to text, piece by piece: whole characters only, and nothing that may still become a stop string."""
 
-from tokenizers import Tokenizer
+import codecs
 
-_INCOMPLETE = "\ufffd"
-_MAX_HELD_TOKENS = 6
+from loradock.engine.tokens import TokenBytes
 
 
 class Detokenizer:
-    """Feed tokens, get text. `stopped` tells that a stop string was met; it and all after it is not emitted."""
+    """Feed tokens, get text. `stopped` tells that a stop string was met; it and all after it is never given out."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, stop
-        self._tokens: list[int] = []
-        self._start = self._read = 0
+    def __init__(self, tokens: TokenBytes, stop: tuple[str, ...] = ()) -> None:
+        self._tokens, self._stop = tokens, stop
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
         self.stopped = False
 
     def feed(self, token: int) -> str:
-        """The text that has become certain with this token, often empty or several characters."""
-        self._tokens.append(token)
-        return self._emit(self._decode(final=False), final=False)
+        """The text that has become certain with this token: often one word, sometimes nothing."""
+        return "" if token in self._tokens.special else self._release(self._decode(self._tokens[token]), final=False)
 
     def flush(self) -> str:
-        """What is left at the end."""
-        return "" if self.stopped else self._emit(self._decode(final=True), final=True)
+        """What was held back, at the end."""
+        return self._release(self._decode(b"", final=True), final=True)
 
-    def _decode(self, *, final: bool) -> str:
-        before = self._text(self._tokens[self._start : self._read])
-        text = self._text(self._tokens[self._start :])
-        pending = len(self._tokens) - self._read
-        if text.endswith(_INCOMPLETE) and not final and pending < _MAX_HELD_TOKENS:
+    def _release(self, text: str, *, final: bool) -> str:
+        if self.stopped:
             return ""
-        self._start, self._read = self._read, len(self._tokens)
-        return text[len(before) :]
-
-    def _text(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
-
-    def _emit(self, text: str, *, final: bool) -> str:
-        self._held += text
-        cut = min((at for s in self._stop if (at := self._held.find(s)) >= 0), default=-1)
-        if cut >= 0:
+        held = self._held + text
+        cut = min((at for stop in self._stop if (at := held.find(stop)) >= 0), default=None)
+        if cut is not None:
             self.stopped = True
-            text, self._held = self._held[:cut], ""
-            return text
-        keep = 0 if final else max((_overlap(self._held, s) for s in self._stop), default=0)
-        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return text
+            return held[:cut]
+        kept = 0 if final else max((_overlap(held, stop) for stop in self._stop), default=0)
+        self._held = held[len(held) - kept :]
+        return held[: len(held) - kept]
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -1,52 +1,92 @@
-"""Constrained decoding by llguidance: JSON, or JSON of a schema."""
+"""Constrained decoding by llguidance: JSON of a schema, or a call of one of some tools."""
 
 import json
+from threading import Lock
 from typing import Any
 
 import llguidance
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from loradock.engine.requests.constraint import Constraint
 from loradock.types.errors import BadRequest
 
+# Small models like to write white space for ever where JSON allows any amount of it.
+_WHITESPACE = r"[ \n\t]{0,16}"
 
-class GrammarCompiler:
-    """Makes matchers for one tokenizer; the vocabulary is prepared at the first use."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_token: int, vocabulary: int) -> None:
-        self._tokenizer, self._eos, self._vocabulary = tokenizer, eos_token, vocabulary
+class Grammars:
+    """Compiles grammars for one vocabulary of `size` token ids, which is prepared at the first use."""
+
+    def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], size: int) -> None:
+        self._tokenizer, self._eos_ids, self._size = tokenizer, sorted(eos_ids), size
         self._prepared: llguidance.LLTokenizer | None = None
+        self._lock = Lock()
 
-    def compile(self, schema: dict[str, Any] | None) -> "Grammar":
-        """A grammar for JSON objects (`schema` None) or JSON of the schema. Raises BadRequest on a bad schema."""
-        if self._prepared is None:
-            self._prepared = llguidance.LLTokenizer(
-                self._tokenizer.to_str(), n_vocab=self._vocabulary, eos_token=self._eos
-            )
-        text = llguidance.LLMatcher.grammar_from_json_schema(
-            json.dumps({"type": "object"} if schema is None else schema)
-        )
-        problem = llguidance.LLMatcher.validate_grammar(text, self._prepared)
-        if problem:
-            raise BadRequest(f"response_format: the JSON schema cannot be followed: {problem}", param="response_format")
-        return Grammar(llguidance.LLMatcher(self._prepared, text), self._vocabulary)
+    def compile(self, constraint: Constraint) -> "Grammar":
+        """May take a second: not for the event loop. Raises BadRequest when the schema cannot be followed."""
+        tokenizer = self._vocabulary()
+        text = _grammar(constraint)
+        matcher = llguidance.LLMatcher(tokenizer, text, log_level=0)
+        if matcher.is_error():
+            reason = matcher.get_error().strip().splitlines()[0]
+            raise BadRequest(f"{constraint.param} cannot be followed: {reason}", param=constraint.param)
+        return Grammar(matcher)
+
+    def _vocabulary(self) -> llguidance.LLTokenizer:
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = llguidance.LLTokenizer(
+                    self._tokenizer.to_str(), n_vocab=self._size, eos_token=self._eos_ids or None
+                )
+            return self._prepared
 
 
 class Grammar:
     """One sequence's position in its grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: int) -> None:
-        self._matcher, self._vocabulary = matcher, vocabulary
+    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+        self._matcher = matcher
+
+    def copy(self) -> "Grammar":
+        return Grammar(self._matcher.deep_copy())
 
     def constrain(self, logits: torch.Tensor) -> None:
-        """Forbid, in place, every token of `logits` `[vocab]` that the grammar does not allow next."""
-        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
-        logits[torch.from_numpy(bits[: self._vocabulary] == 0)] = -torch.inf
+        """Forbid, in place, every token of float32 `logits` `[vocab]` that cannot come next. Raises ValueError."""
+        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
+        self._check()
+        logits.masked_fill_(allowed.to(logits.device) == 0, -torch.inf)
 
     def accept(self, token: int) -> None:
+        """Raises ValueError."""
         self._matcher.consume_token(token)
+        self._check()
 
     @property
     def finished(self) -> bool:
         return bool(self._matcher.is_stopped())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise ValueError(f"the output's grammar failed: {self._matcher.get_error()}")
+
+
+def _grammar(constraint: Constraint) -> str:
+    if not constraint.tools:
+        return llguidance.LLMatcher.grammar_from_json_schema(
+            constraint.schema or {}, overrides={"whitespace_pattern": _WHITESPACE}
+        )
+    calls = {"anyOf": [_call_schema(tool["function"]) for tool in constraint.tools]}
+    return llguidance.LLMatcher.grammar_from_lark(
+        f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {json.dumps(calls)}'
+    )
+
+
+def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
+    arguments = function.get("parameters") or {"type": "object"}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": function["name"]}, "arguments": arguments},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }

@@ -1,207 +1,245 @@
-"""The compute thread: takes sequences in, runs steps, hands tokens out to the event loop once per step."""
+"""The compute thread: step after step, taking orders only between two steps."""
 
-import asyncio
 import logging
+import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import torch
 
-from loradock.engine.core import FinishReason, Row, SamplingParams, Sequence
-from loradock.engine.grammar import Grammar
-from loradock.engine.lora import LoadedAdapter
+from loradock.engine.core import FinishReason, Row
+from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
+from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
-from loradock.engine.sampling import Sampler, TokenLogprobs, token_logprobs
+from loradock.engine.sampling import Sampler
 from loradock.engine.scheduler import Scheduler
-from loradock.types.errors import Internal, LoradockError
+from loradock.types.errors import Internal, LoradockError, Unavailable
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class TokenEvent:
-    """What one step brought a sequence. `token` is None when only `finish` or `error` is news."""
-
-    token: int | None = None
-    logprobs: TokenLogprobs | None = None
-    prompt_logprobs: list[TokenLogprobs] | None = None
-    finish: FinishReason | None = None
-    error: LoradockError | None = None
-
-
-Sink = Callable[[TokenEvent], None]
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """A sequence with what belongs to it while it is generated."""
-
-    sequence: Sequence
-    sink: Sink
-    grammar: Grammar | None = None
-    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+Deliver = Callable[[list[tuple[Generation, Event]]], object]
+Result = TypeVar("Result")
+MAX_FAILURES = 5
 
 
 class EngineLoop:
-    """All public methods are called from the event loop; the thread owns scheduler, runner and cache."""
+    """`deliver` is called on the compute thread with a step's events, `on_fatal` when it cannot go on."""
 
-    def __init__(self, runner: Runner, scheduler: Scheduler, eos_ids: frozenset[int]) -> None:
-        self._runner, self._scheduler, self._eos_ids = runner, scheduler, eos_ids
+    def __init__(self, runner: Runner, scheduler: Scheduler, deliver: Deliver, on_fatal: Callable[[str], None]) -> None:
+        self.runner, self.scheduler = runner, scheduler
+        self._deliver, self._on_fatal = deliver, on_fatal
         self._sampler = Sampler()
+        self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._generations: dict[int, Generation] = {}
-        self._inbox: list[Callable[[], None]] = []
-        self._wake = threading.Condition()
+        self._events: list[tuple[Generation, Event]] = []
+        self.steps = self.generated_tokens = 0
+        self._failures = 0
         self._stopping = False
-        self._next_id = 0
-        self.failure: str | None = None
-        self.prompt_tokens = self.generated_tokens = 0
-
-    def start(self, event_loop: asyncio.AbstractEventLoop) -> None:
-        self._event_loop = event_loop
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        self._thread.join(timeout=10)
-
-    @property
-    def running(self) -> int:
-        return len(self._scheduler.running)
 
     @property
     def waiting(self) -> int:
-        return len(self._scheduler.waiting)
+        return len(self.scheduler.waiting)
 
     @property
-    def cache_usage(self) -> float:
-        return self._scheduler.cache.usage
+    def running(self) -> int:
+        return len(self.scheduler.running)
 
-    def submit(
-        self,
-        prompt: list[int],
-        params: SamplingParams,
-        adapter: LoadedAdapter | None,
-        sink: Sink,
-        grammar: Grammar | None = None,
-    ) -> Generation:
-        """`sink` is called on the event loop for every token."""
-        self._next_id += 1
-        generation = Generation(Sequence(self._next_id, prompt, params, adapter), sink, grammar)
-        self._post(lambda: self._add(generation))
-        return generation
+    def start(self) -> None:
+        self._thread.start()
 
-    def abort(self, generation: Generation) -> None:
-        """Free the generation's slot before the next step; nothing more is sent. Harmless when finished."""
-        self._post(lambda: self._remove(generation.sequence))
+    def stop(self, timeout: float) -> None:
+        """End after the current step; whoever is still waiting gets an error."""
+        self._orders.put(self._stop)
+        self._thread.join(timeout)
 
-    def forget_adapter(self, adapter: LoadedAdapter) -> None:
-        """Drop stacks and cached prefixes of an adapter that no sequence uses any more."""
-        self._post(lambda: self._runner.stacks.forget(adapter.load_id))
-        self._post(lambda: self._scheduler.cache.forget_adapter(adapter.load_id))
+    def submit(self, generations: list[Generation]) -> None:
+        """Generations of one prompt."""
+        self._orders.put(lambda: self._add(generations))
 
-    def _post(self, action: Callable[[], None]) -> None:
-        with self._wake:
-            self._inbox.append(action)
-            self._wake.notify()
+    def abort(self, generations: list[Generation]) -> None:
+        """Drop them before the next step, sending nothing."""
+        self._orders.put(lambda: self._drop_all(generations))
 
-    def _add(self, generation: Generation) -> None:
-        self._generations[generation.sequence.id] = generation
-        self.prompt_tokens += len(generation.sequence.prompt)
-        self._scheduler.add(generation.sequence)
-
-    def _remove(self, sequence: Sequence) -> None:
-        if self._generations.pop(sequence.id, None) is not None:
-            self._scheduler.remove(sequence)
-            self._sampler.forget(sequence)
+    def call(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run something on the compute thread between two steps."""
+        future: Future[Result] = Future()
+        self._orders.put(lambda: future.set_result(function()))
+        return future
 
     def _run(self) -> None:
-        while not self._stopping:
-            with self._wake:
-                if not self._inbox and not self._generations:
-                    self._wake.wait(timeout=1)
-                inbox, self._inbox = self._inbox, []
-            for action in inbox:
-                action()
-            rows = self._scheduler.schedule()
-            if rows:
-                self._step(rows)
-
-    def _step(self, rows: list[Row]) -> None:
         try:
-            events = self._advance(rows, self._runner.step(rows))
-        except Exception:
-            # Whatever went wrong belongs to these rows; the next step must find a clean table.
-            log.exception("a step failed")
-            events = [(g.sink, TokenEvent(error=Internal())) for row in rows if (g := self._generation(row))]
-            for row in rows:
-                self._remove(row.sequence)
-        self._event_loop.call_soon_threadsafe(_deliver, events)
+            with torch.inference_mode():
+                while not self._stopping:
+                    self._take_orders()
+                    self._step()
+                    self._flush()
+        except BaseException as error:
+            log.exception("the compute thread failed")
+            self._fail(self._generations.values(), Internal(f"the engine stopped: {error}"))
+            self._on_fatal(f"the compute thread failed: {type(error).__name__}: {error}")
+        self._flush()
 
-    def _generation(self, row: Row) -> Generation | None:
-        return self._generations.get(row.sequence.id)
+    def _take_orders(self) -> None:
+        idle = not self._generations
+        while not self._stopping:
+            try:
+                order = self._orders.get(block=idle)
+            except queue.Empty:
+                return
+            order()
+            idle = False
 
-    @torch.inference_mode()
-    def _advance(self, rows: list[Row], logits: torch.Tensor) -> list[tuple[Sink, TokenEvent]]:
-        last, position = [], 0
-        for row in rows:
-            position += row.logits
-            self._keep_prompt_logprobs(row, logits[position - row.logits : position])
-            if row.logits and row.sequence.computed == len(row.sequence):
-                last.append((self._generations[row.sequence.id], position - 1))
-        if not last:
-            return []
-        return self._sample([g for g, _ in last], logits[[index for _, index in last]])
+    def _stop(self) -> None:
+        self._stopping = True
+        self._fail(self._generations.values(), Unavailable("the engine is shutting down"))
 
-    def _keep_prompt_logprobs(self, row: Row, logits: torch.Tensor) -> None:
-        top = row.sequence.params.prompt_logprobs
-        if top is None or row.sequence.output or not row.logits:
+    def _step(self) -> None:
+        rows = self.scheduler.schedule()
+        if not rows:
             return
-        start = row.sequence.computed - row.count + 1
-        following = row.sequence.prompt[start : start + row.count]
-        kept = self._generations[row.sequence.id].prompt_logprobs
-        kept.extend(token_logprobs(row_logits, t, top) for row_logits, t in zip(logits, following, strict=False))
+        generations = [self._generations[row.sequence.id] for row in rows]
+        for row, generation in zip(rows, generations, strict=True):
+            if generation.cached is None:
+                generation.cached = row.sequence.computed
+        try:
+            self._advance(rows, generations, self.runner.step(rows))
+            self._failures = 0
+            self.steps += 1
+        except Exception as error:
+            log.exception("a step of %d sequences failed", len(rows))
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                raise
+            self._fail(generations, Internal(f"the engine failed on this request: {type(error).__name__}: {error}"))
 
-    def _sample(self, generations: list[Generation], logits: torch.Tensor) -> list[tuple[Sink, TokenEvent]]:
-        wants = [g.sequence.params.logprobs is not None for g in generations]
-        original = logits.clone() if any(wants) else logits
-        for generation, row in zip(generations, logits, strict=True):
-            if generation.grammar is not None:
-                generation.grammar.constrain(row)
-        tokens = self._sampler.sample(logits, [g.sequence for g in generations])
-        return [
-            (g.sink, self._finish_token(g, token, original[i] if wants[i] else None))
-            for i, (g, token) in enumerate(zip(generations, tokens, strict=True))
-        ]
+    def _advance(self, rows: list[Row], generations: list[Generation], logits: torch.Tensor) -> None:
+        ready: list[Generation] = []
+        picked: list[int] = []
+        end = 0
+        for row, generation in zip(rows, generations, strict=True):
+            end += row.logits
+            if row.sequence.params.prompt_logprobs is not None and not row.sequence.output:
+                _read_prompt(generation, row, logits[end - row.logits : end])
+            if row.sequence.computed == len(row.sequence):
+                ready.append(generation)
+                picked.append(end - 1)
+        if ready:
+            self._sample(ready, logits[picked])
 
-    def _finish_token(self, generation: Generation, token: int, logits: torch.Tensor | None) -> TokenEvent:
+    def _sample(self, generations: list[Generation], logits: torch.Tensor) -> None:
+        wanted = [g.sequence.params.logprobs for g in generations]
+        raw = logits.clone() if any(count is not None for count in wanted) else logits
+        usable = torch.isfinite(logits.sum(dim=-1)).tolist()
+        ready: list[tuple[int, Generation]] = []
+        for i, (generation, finite) in enumerate(zip(generations, usable, strict=True)):
+            if self._prepare(generation, logits[i], finite=finite):
+                ready.append((i, generation))
+        if not ready:
+            return
+        rows, chosen = [i for i, _ in ready], [g for _, g in ready]
+        tokens = self._sampler.sample(logits[rows], [g.sequence for g in chosen])
+        logprobs = _wanted_logprobs(raw, rows, tokens, wanted)
+        for i, generation, token in zip(rows, chosen, tokens, strict=True):
+            self._append(generation, token, logprobs.get(i))
+
+    def _prepare(self, generation: Generation, logits: torch.Tensor, *, finite: bool) -> bool:
+        """Whether the row can be sampled from; otherwise its generation has ended."""
         sequence = generation.sequence
-        event = TokenEvent(token, finish=self._finish_reason(generation, token))
-        if logits is not None:
-            event.logprobs = token_logprobs(logits, token, sequence.params.logprobs or 0)
         if not sequence.output:
-            event.prompt_logprobs = generation.prompt_logprobs
-            self._scheduler.cache.remember(sequence)
+            self.scheduler.prompt_computed(sequence)
+            self._emit(generation, PromptComputed(generation.cached or 0, generation.prompt_logprobs))
+        if not finite:
+            who = f"adapter {sequence.adapter.name}" if sequence.adapter else "the base model"
+            self._fail([generation], Internal(f"{who} produced numbers that are not finite"))
+            return False
+        if sequence.params.max_tokens == 0:
+            self._end(generation, Ended())
+            return False
+        try:
+            self._sampler.penalize(logits, sequence)
+            if generation.grammar:
+                generation.grammar.constrain(logits)
+        except Exception as error:
+            log.exception("a sequence cannot be sampled")
+            self._fail([generation], Internal(f"the engine failed on this request: {error}"))
+            return False
+        return True
+
+    def _append(self, generation: Generation, token: int, logprobs: TokenLogprobs | None) -> None:
+        sequence = generation.sequence
         sequence.output.append(token)
         self.generated_tokens += 1
-        if event.finish is not None:
-            self._remove(sequence)
-        return event
+        finish = None
+        stops = token in generation.stop_tokens
+        if stops or _completes(generation, token):
+            finish = FinishReason.STOP
+        elif len(sequence.output) >= sequence.params.max_tokens:
+            finish = FinishReason.LENGTH
+        event = TokenSampled(token, logprobs, finish, stops)
+        if finish:
+            self._end(generation, event)
+        else:
+            self._emit(generation, event)
 
-    def _finish_reason(self, generation: Generation, token: int) -> FinishReason | None:
-        params = generation.sequence.params
-        if token in self._eos_ids and not params.ignore_eos:
-            return FinishReason.STOP
-        if generation.grammar is not None:
-            generation.grammar.accept(token)
-            if generation.grammar.finished:
-                return FinishReason.STOP
-        return FinishReason.LENGTH if len(generation.sequence.output) + 1 >= params.max_tokens else None
+    def _add(self, generations: list[Generation]) -> None:
+        self._generations.update((g.sequence.id, g) for g in generations)
+        self.scheduler.add([g.sequence for g in generations])
+
+    def _drop_all(self, generations: list[Generation]) -> None:
+        for generation in generations:
+            self._drop(generation)
+
+    def _drop(self, generation: Generation) -> None:
+        if self._generations.pop(generation.sequence.id, None):
+            self.scheduler.remove(generation.sequence)
+            self._sampler.forget(generation.sequence)
+
+    def _end(self, generation: Generation, event: Event) -> None:
+        self._drop(generation)
+        self._emit(generation, event)
+
+    def _fail(self, generations: Iterable[Generation], error: LoradockError) -> None:
+        for generation in list(generations):
+            if generation.sequence.id in self._generations:
+                self._end(generation, Ended(error))
+
+    def _emit(self, generation: Generation, event: Event) -> None:
+        self._events.append((generation, event))
+
+    def _flush(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            self._deliver(events)
 
 
-def _deliver(events: list[tuple[Sink, TokenEvent]]) -> None:
-    for sink, event in events:
-        sink(event)
+def _completes(generation: Generation, token: int) -> bool:
+    """Move the grammar on; whether nothing can follow."""
+    if generation.grammar is None:
+        return False
+    generation.grammar.accept(token)
+    return generation.grammar.finished
+
+
+def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None:
+    """A prompt computed again after a preemption is read only from where it was left."""
+    prompt = row.sequence.prompt
+    start = row.sequence.computed - row.count
+    skipped = len(generation.prompt_logprobs) - start
+    targets = prompt[start + 1 + skipped : start + 1 + row.count]
+    if targets:
+        count = row.sequence.params.prompt_logprobs or 0
+        chunk = logits[skipped : skipped + len(targets)]
+        generation.prompt_logprobs.extend(token_logprobs(chunk, targets, [count] * len(targets)))
+
+
+def _wanted_logprobs(
+    raw: torch.Tensor, rows: list[int], tokens: list[int], wanted: list[int | None]
+) -> dict[int, TokenLogprobs]:
+    chosen = [(i, token, count) for i, token in zip(rows, tokens, strict=True) if (count := wanted[i]) is not None]
+    if not chosen:
+        return {}
+    indices, picked, counts = zip(*chosen, strict=True)
+    return dict(zip(indices, token_logprobs(raw[list(indices)], list(picked), list(counts)), strict=True))

@@ -1,102 +1,101 @@
 """From logits to tokens, for a whole batch of differently configured rows."""
 
-import math
-from dataclasses import dataclass
-
+import numpy as np
 import torch
 
 from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.penalties import Penalties
 
-
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """A token's log probability and the `top` most likely ones, as (token id, log probability)."""
-
-    token: int
-    logprob: float
-    top: list[tuple[int, float]]
+_CANDIDATES = 256
 
 
 class Sampler:
-    """Holds each sequence's random generator, so that a seed gives the same text whoever shares the batch."""
+    """Holds each sequence's random numbers, so that a seed gives the same draws whoever shares the batch."""
 
     def __init__(self) -> None:
-        self._generators: dict[int, torch.Generator] = {}
+        self._random: dict[int, np.random.Generator] = {}
+        self._penalties: dict[int, Penalties] = {}
 
     def forget(self, sequence: Sequence) -> None:
-        self._generators.pop(sequence.id, None)
+        self._random.pop(sequence.id, None)
+        self._penalties.pop(sequence.id, None)
+
+    def penalize(self, logits: torch.Tensor, sequence: Sequence) -> None:
+        """Change a row `[vocab]` in place by the sequence's penalties and biases."""
+        params = sequence.params
+        if params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty:
+            if sequence.id not in self._penalties:
+                self._penalties[sequence.id] = Penalties(sequence, logits)
+            self._penalties[sequence.id].apply(logits)
+        if params.logit_bias:
+            tokens = torch.tensor(list(params.logit_bias), device=logits.device)
+            logits[tokens] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
-        """One token per row of `logits` float32 `[rows, vocab]` (changed in place)."""
-        greedy = logits.argmax(dim=-1).tolist() if all(_plain(s.params) for s in sequences) else None
-        if greedy is not None:
-            return [int(token) for token in greedy]
-        return [self._sample_row(row, sequence) for row, sequence in zip(logits, sequences, strict=True)]
+        """One token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0."""
+        tokens = logits.argmax(dim=-1)
+        drawn = [i for i, sequence in enumerate(sequences) if sequence.params.temperature > 0]
+        if drawn:
+            params = [sequences[i].params for i in drawn]
+            uniform = torch.tensor([self._uniform(sequences[i]) for i in drawn], device=logits.device)
+            temperatures = torch.tensor([p.temperature for p in params], device=logits.device)
+            tokens[drawn] = _draw(logits[drawn] / temperatures.unsqueeze(1), params, uniform)
+        return [int(token) for token in tokens.tolist()]
 
-    def _sample_row(self, logits: torch.Tensor, sequence: Sequence) -> int:
-        params = sequence.params
-        _penalize(logits, sequence)
-        if params.temperature == 0:
-            return int(logits.argmax())
-        logits = logits / params.temperature
-        values, tokens = _keep(logits, params)
-        probabilities = torch.softmax(values, dim=-1)
-        if params.min_p > 0:
-            probabilities = probabilities * (probabilities >= params.min_p * probabilities.max())
-        choice = torch.multinomial(probabilities, 1, generator=self._generator(sequence))
-        return int(tokens[choice] if tokens is not None else choice)
-
-    def _generator(self, sequence: Sequence) -> torch.Generator:
-        generator = self._generators.get(sequence.id)
-        if generator is None:
-            generator = torch.Generator()
-            if sequence.params.seed is None:
-                generator.seed()
-            else:
-                generator.manual_seed(sequence.params.seed % 2**63)
-            self._generators[sequence.id] = generator
-        return generator
+    def _uniform(self, sequence: Sequence) -> float:
+        if sequence.id not in self._random:
+            seed = sequence.params.seed
+            self._random[sequence.id] = np.random.default_rng(None if seed is None else seed % 2**64)
+        return float(self._random[sequence.id].random())
 
 
-def _plain(params: SamplingParams) -> bool:
-    penalties = params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty
-    return params.temperature == 0 and not penalties and not params.logit_bias
+def _draw(logits: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor) -> torch.Tensor:
+    """Tokens `[rows]` by inverting each row's cumulative distribution at `uniform`."""
+    tokens = torch.empty(len(params), dtype=torch.long, device=logits.device)
+    cut = [i for i, p in enumerate(params) if p.top_k > 0 or p.top_p < 1 or p.min_p > 0]
+    whole = sorted(set(range(len(params))) - set(cut))
+    if whole:
+        tokens[whole] = _invert(torch.softmax(logits[whole], dim=-1), uniform[whole])
+    if cut:
+        tokens[cut] = _draw_cut(logits[cut], [params[i] for i in cut], uniform[cut])
+    return tokens
 
 
-def _penalize(logits: torch.Tensor, sequence: Sequence) -> None:
-    params = sequence.params
-    if params.repetition_penalty != 1:
-        seen = torch.tensor(sorted(set(sequence.tokens)))
-        values = logits[seen]
-        logits[seen] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-    if sequence.output and (params.presence_penalty or params.frequency_penalty):
-        tokens, counts = torch.unique(torch.tensor(sequence.output), return_counts=True)
-        logits[tokens] -= params.presence_penalty + params.frequency_penalty * counts
-    for token, bias in params.logit_bias.items():
-        logits[token] += bias
+def _draw_cut(logits: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor) -> torch.Tensor:
+    """Only the likeliest candidates are sorted; rows whose cut may lie beyond them are sorted whole."""
+    width = min(logits.shape[-1], max(_CANDIDATES, *(p.top_k for p in params)))
+    values, ids = torch.topk(logits, width)
+    probabilities = torch.exp(values - torch.logsumexp(logits, dim=-1, keepdim=True))
+    kept, complete = _truncate(probabilities, params)
+    tokens = ids.gather(1, _invert(kept, uniform).unsqueeze(1)).squeeze(1)
+    beyond = [i for i, done in enumerate(complete.tolist()) if not done] if width < logits.shape[-1] else []
+    for i in beyond:
+        order = torch.sort(logits[i : i + 1], descending=True)
+        kept, _ = _truncate(torch.softmax(order.values, dim=-1), [params[i]])
+        tokens[i] = order.indices[0, _invert(kept, uniform[i : i + 1])[0]]
+    return tokens
 
 
-def _keep(logits: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The logits that top_k and top_p leave, and their token ids (None: all, in order)."""
-    if params.top_k <= 0 and params.top_p >= 1:
-        return logits, None
-    count = params.top_k if params.top_k > 0 else logits.numel()
-    values, tokens = torch.topk(logits, min(count, logits.numel()))
-    if params.top_p < 1:
-        before = torch.softmax(values, dim=-1).cumsum(dim=-1) - torch.softmax(values, dim=-1)
-        kept = max(1, int((before < params.top_p).sum()))
-        values, tokens = values[:kept], tokens[:kept]
-    return values, tokens
+def _truncate(p: torch.Tensor, params: list[SamplingParams]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Descending probabilities `[rows, width]` after top_k, top_p and min_p; which rows need no more than `width`."""
+    device, width = p.device, p.shape[-1]
+    top_k = torch.tensor([x.top_k if x.top_k > 0 else 2**31 for x in params], device=device).unsqueeze(1)
+    top_p = torch.tensor([x.top_p for x in params], device=device).unsqueeze(1)
+    min_p = torch.tensor([x.min_p for x in params], device=device).unsqueeze(1) * p[:, :1]
+    p = p * (torch.arange(width, device=device) < top_k)
+    p = torch.where(top_k <= width, p / p.sum(dim=-1, keepdim=True), p)
+    before = p.cumsum(dim=-1) - p
+    keep = (before < top_p) & (p >= min_p)
+    keep[:, 0] = True
+    complete = (top_k <= width) | (before[:, -1:] >= top_p) | (p[:, -1:] < min_p)
+    return p * keep, complete.squeeze(1)
 
 
-def token_logprobs(logits: torch.Tensor, token: int, top: int) -> TokenLogprobs:
-    """`logits` float32 `[vocab]` as the model gave them, before sampling settings."""
-    logprobs = torch.log_softmax(logits, dim=-1)
-    values, tokens = torch.topk(logprobs, min(top, logprobs.numel())) if top else (logprobs[:0], logprobs[:0])
-    ranked = [(int(t), _finite(v)) for t, v in zip(tokens.tolist(), values.tolist(), strict=True)]
-    return TokenLogprobs(token, _finite(float(logprobs[token])), ranked)
-
-
-def _finite(value: float) -> float:
-    # JSON knows no infinity; a masked token's log probability is reported as "very unlikely".
-    return value if math.isfinite(value) else -9999.0
+def _invert(p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Indices `[rows]` drawn from unnormalised probabilities `[rows, width]`."""
+    cumulative = p.double().cumsum(dim=-1)
+    target = uniform.double().unsqueeze(1) * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    # Rounding may put the target on the very end, where no probability is left.
+    last = (p > 0).double().cumsum(dim=-1).argmax(dim=-1)
+    return torch.minimum(index, last)

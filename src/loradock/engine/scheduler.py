@@ -1,69 +1,90 @@
 """Continuous batching: which sequences take part in the next step, and with how many tokens."""
 
-from collections import deque
-
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.kv import KVCache
+from loradock.engine.waiting import WaitingLine
 
 
 class Scheduler:
-    """First come, first served; running sequences decode every step, prompts are prefilled in chunks beside them.
+    """Running sequences decode in every step; prompts are prefilled in chunks beside them.
 
-    When the cache runs out, the youngest running sequence gives its blocks back and starts over later.
+    When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
     """
 
-    def __init__(self, cache: KVCache, max_sequences: int, max_tokens: int = 512) -> None:
-        self.cache, self.max_sequences, self.max_tokens = cache, max_sequences, max_tokens
-        self.waiting: deque[Sequence] = deque()
+    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int) -> None:
+        self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
+        self.waiting = WaitingLine()
         self.running: list[Sequence] = []
+        self.preemptions = 0
+        self._siblings: dict[int, list[Sequence]] = {}
 
-    def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+    def add(self, sequences: list[Sequence]) -> None:
+        """Sequences of one prompt: the first computes it, the others then share its blocks."""
+        first, *others = sequences
+        self.waiting.add(first)
+        if others:
+            self._siblings[first.id] = others
+
+    def prompt_computed(self, sequence: Sequence) -> None:
+        """Make a finished prompt's blocks known, and let its siblings in before all who came later."""
+        self.cache.remember(sequence)
+        self._release_siblings(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a finished or abandoned sequence out, its blocks free at once."""
+        """Take a finished or abandoned sequence out; its blocks are free at once."""
         if sequence.state is SequenceState.RUNNING:
             self.running.remove(sequence)
             self.cache.free(sequence)
-        elif sequence in self.waiting:
-            self.waiting.remove(sequence)
+        elif not self.waiting.remove(sequence):
+            for siblings in self._siblings.values():
+                if sequence in siblings:
+                    siblings.remove(sequence)
         sequence.state = SequenceState.FINISHED
+        self._release_siblings(sequence)
 
     def schedule(self) -> list[Row]:
         """The next step's rows, single tokens first; empty when there is nothing to do."""
         self._admit()
-        budget = self.max_tokens
-        singles: list[Row] = []
-        chunks: list[Row] = []
-        for sequence in list(self.running):
-            if budget == 0 or sequence.state is not SequenceState.RUNNING:
-                continue
-            count = min(len(sequence) - sequence.computed, budget)
-            if not self._ensure(sequence, sequence.computed + count):
-                continue
-            budget -= count
-            (singles if count == 1 else chunks).append(_row(sequence, count))
-        # A row planned before a later one ran out of blocks may have been preempted since.
-        return [row for row in singles + chunks if row.sequence.state is SequenceState.RUNNING]
+        decoding = [s for s in self.running if len(s) - s.computed == 1]
+        prefilling = [s for s in self.running if len(s) - s.computed > 1]
+        rows = [row for s in decoding if (row := self._row(s, 1))]
+        budget = self.step_tokens - len(rows)
+        for sequence in prefilling:
+            need = len(sequence) - sequence.computed
+            # A long prompt takes half of what is left, so that short ones behind it need not wait for its end.
+            count = min(need, budget if sequence is prefilling[-1] else max(1, budget // 2))
+            if budget > 0 and (row := self._row(sequence, count)):
+                rows.append(row)
+                budget -= count
+        rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
+        return sorted(rows, key=lambda row: row.count > 1)
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self.max_sequences:
-            sequence = self.waiting[0]
-            if sequence.params.prompt_logprobs is None:
+        while len(self.running) < self.max_sequences and (sequence := self.waiting.next(self.running)):
+            if sequence.params.prompt_logprobs is None or sequence.output:
                 self.cache.match_prefix(sequence)
-            if self.cache.missing(sequence, len(sequence) + 1) > self.cache.available:
+            # One spare block each for those already running, lest they be thrown out at once.
+            spare = len(self.running)
+            if self.cache.missing(sequence, len(sequence) + 1) + spare > self.cache.available:
                 self.cache.free(sequence)
                 return
             self.cache.allocate(sequence, len(sequence) + 1)
-            self.waiting.popleft()
+            self.waiting.take(sequence)
             sequence.state = SequenceState.RUNNING
             self.running.append(sequence)
 
+    def _row(self, sequence: Sequence, count: int) -> Row | None:
+        if sequence.state is not SequenceState.RUNNING or not self._ensure(sequence, sequence.computed + count):
+            return None
+        if sequence.params.prompt_logprobs is not None and not sequence.output:
+            return Row(sequence, count, count)
+        return Row(sequence, count, int(sequence.computed + count == len(sequence)))
+
     def _ensure(self, sequence: Sequence, tokens: int) -> bool:
         while not self.cache.allocate(sequence, tokens):
-            victim = self.running[-1]
-            self._preempt(victim)
-            if victim is sequence:
+            youngest = max(self.running, key=lambda s: s.id)
+            self._preempt(youngest)
+            if youngest is sequence:
                 return False
         return True
 
@@ -71,10 +92,15 @@ class Scheduler:
         self.running.remove(sequence)
         self.cache.free(sequence)
         sequence.state = SequenceState.WAITING
-        self.waiting.appendleft(sequence)
+        self.waiting.put_back(sequence)
+        self.preemptions += 1
 
-
-def _row(sequence: Sequence, count: int) -> Row:
-    if sequence.params.prompt_logprobs is not None and not sequence.output:
-        return Row(sequence, count, count)
-    return Row(sequence, count, int(sequence.computed + count == len(sequence)))
+    def _release_siblings(self, sequence: Sequence) -> None:
+        siblings = self._siblings.pop(sequence.id, [])
+        if siblings and sequence.state is SequenceState.FINISHED:
+            # It left before its prompt was computed: the next one computes it.
+            self.waiting.put_back(siblings[0])
+            self._siblings[siblings[0].id] = siblings[1:]
+            return
+        for sibling in siblings:
+            self.waiting.put_back(sibling)

@@ -1,188 +1,176 @@
-"""From a checked request to pieces of text: tokenizing, limits, choices, stop strings."""
+"""From a checked request to generations: names, tokens, limits, grammars."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+import itertools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from loradock.engine.adapters import AdapterTable
-from loradock.engine.chat import ChatTemplate, plain_messages
-from loradock.engine.core import FinishReason
+from loradock.engine.adapters import Adapters
+from loradock.engine.answer import Answer, Prompt
+from loradock.engine.chat import ChatTemplate
+from loradock.engine.choice import Choice
+from loradock.engine.core import Sequence
 from loradock.engine.detokenizer import Detokenizer
-from loradock.engine.grammar import Grammar, GrammarCompiler
-from loradock.engine.loop import EngineLoop, Generation, TokenEvent
-from loradock.engine.lora import LoadedAdapter
-from loradock.engine.requests import ChatRequest, CompletionRequest, GenerationRequest
-from loradock.engine.sampling import TokenLogprobs
+from loradock.engine.errors import ContextExceeded, TooBusy
+from loradock.engine.generation import Generation
+from loradock.engine.grammar import Grammar, Grammars
+from loradock.engine.loop import EngineLoop
+from loradock.engine.metrics import Metrics
+from loradock.engine.requests.chat import ChatRequest
+from loradock.engine.requests.completion import CompletionRequest
+from loradock.engine.requests.constraint import Constraint
+from loradock.engine.requests.generation import GenerationRequest
 from loradock.engine.tokenizer import TokenizerFiles
+from loradock.engine.tokens import TokenBytes
 from loradock.types.errors import BadRequest
 
-COMPLETION_MAX_TOKENS = 16
-"""What OpenAI's /completions gives when max_tokens is absent; chat takes the rest of the context."""
+_LONG_TEXT = 20_000
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Piece:
-    """News of one choice: certain text, the tokens behind it, and at the end why it ended."""
+@dataclass(frozen=True)
+class Limits:
+    """`context` in tokens; `waiting` sequences may queue."""
 
-    choice: int
-    text: str
-    tokens: list[tuple[int, TokenLogprobs | None]] = field(default_factory=list)
-    finish: FinishReason | None = None
-    by_eos: bool = False
-
-
-@dataclass(slots=True)
-class Job:
-    """A request under way. `prompts` are token ids; choice `i` continues prompt `i // n`."""
-
-    request: GenerationRequest
-    prompts: list[list[int]]
-    adapter: LoadedAdapter | None
-    max_tokens: int
-    prompt_logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
-    completion_tokens: int = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(len(prompt) for prompt in self.prompts)
+    context: int
+    vocabulary: int
+    running: int
+    waiting: int
 
 
-class GenerationService:
-    """What the routes call."""
+class Service:
+    """What the routes call; lives on the event loop's thread."""
 
-    def __init__(
-        self, loop: EngineLoop, adapters: AdapterTable, files: TokenizerFiles, max_length: int, vocabulary: int
-    ) -> None:
-        self._loop, self.adapters, self._files = loop, adapters, files
-        self.max_length, self._vocabulary = max_length, vocabulary
-        self.tokenizer = files.tokenizer
-        self._template = ChatTemplate(files.chat_template, files.bos_token, files.eos_token)
-        eos = min(files.eos_ids, default=0)
-        self._grammars = GrammarCompiler(files.tokenizer, eos, vocabulary)
-
-    def chat(self, request: ChatRequest) -> Job:
-        """Raises BadRequest or NotFound before anything is computed."""
-        if request.tools and request.tool_choice != "none":
-            raise BadRequest("tools are not served by the embedded engine; leave them out", param="tools")
-        adapter = self.adapters.resolve(request.model)
-        text = self._template.render(plain_messages(request.messages), request.chat_template_kwargs or {})
-        prompt = self.tokenizer.encode(text, add_special_tokens=False).ids
-        wanted = request.max_completion_tokens or request.max_tokens
-        return self._job(request, [prompt], adapter, wanted, default=self.max_length)
-
-    def completion(self, request: CompletionRequest) -> Job:
-        """Raises BadRequest or NotFound before anything is computed."""
-        adapter = self.adapters.resolve(request.model)
-        prompts = [p if isinstance(p, list) else self.tokenizer.encode(p).ids for p in request.prompts]
-        return self._job(request, prompts, adapter, request.max_tokens, default=COMPLETION_MAX_TOKENS)
-
-    def _job(
-        self,
-        request: GenerationRequest,
-        prompts: list[list[int]],
-        adapter: LoadedAdapter | None,
-        wanted: int | None,
-        *,
-        default: int,
-    ) -> Job:
-        self._check_tokens(request, prompts)
-        longest = max(len(prompt) for prompt in prompts)
-        room = self.max_length - longest
-        truncate = request.context_length_exceeded_behavior == "truncate"
-        if truncate and room < 1:
-            keep = max(1, self.max_length - min(wanted or COMPLETION_MAX_TOKENS, self.max_length - 1))
-            prompts = [prompt[-keep:] for prompt in prompts]
-            room = self.max_length - max(len(prompt) for prompt in prompts)
-        if room < 1 or ((wanted or 1) > room and not truncate):
-            raise BadRequest(
-                f"the prompt has {longest} tokens and max_tokens is {wanted or 'unset'}, together more than this"
-                f" model's context of {self.max_length} tokens: shorten the prompt or lower max_tokens",
-                param="max_tokens" if room >= 1 else "messages",
-            )
-        return Job(request, prompts, adapter, min(wanted or default, room))
-
-    def _check_tokens(self, request: GenerationRequest, prompts: list[list[int]]) -> None:
-        if not prompts or not all(prompts):
-            raise BadRequest("the prompt is empty: send at least one token", param="prompt")
-        for token in [t for prompt in prompts for t in prompt] + list(request.logit_bias or {}):
-            if not 0 <= token < self._vocabulary:
-                raise BadRequest(f"token id {token} is outside the vocabulary of {self._vocabulary} tokens")
-
-    def _grammar(self, request: GenerationRequest) -> Grammar | None:
-        form = request.response_format
-        if form is None or form.type == "text":
-            return None
-        if form.type == "json_object":
-            return self._grammars.compile(None)
-        schema: Any = (form.json_schema or {}).get("schema", {})
-        return self._grammars.compile(schema)
-
-    async def run(self, job: Job) -> AsyncIterator[Piece]:
-        """Pieces as they come; leaving the iteration early frees the slots at once."""
-        count = len(job.prompts) * (job.request.n or 1)
-        grammars = [self._grammar(job.request) for _ in range(count)]
-        queue: asyncio.Queue[tuple[int, TokenEvent]] = asyncio.Queue()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self.adapters.in_use(job.adapter))
-            generations = [self._submit(job, choice, queue, grammars[choice], stack) for choice in range(count)]
-            readers = [_Reader(i, self.tokenizer, job.request.stop_strings) for i in range(count)]
-            while not all(reader.finished for reader in readers):
-                choice, event = await queue.get()
-                if event.error is not None:
-                    raise event.error
-                if readers[choice].finished:
-                    continue
-                if event.prompt_logprobs:
-                    job.prompt_logprobs[choice] = event.prompt_logprobs
-                job.completion_tokens += 1
-                piece = readers[choice].read(event)
-                if readers[choice].finished and event.finish is None:
-                    self._loop.abort(generations[choice])
-                if piece is not None:
-                    yield piece
-
-    def _submit(
-        self,
-        job: Job,
-        choice: int,
-        queue: asyncio.Queue[tuple[int, TokenEvent]],
-        grammar: Grammar | None,
-        stack: contextlib.ExitStack,
-    ) -> Generation:
-        per_prompt = job.request.n or 1
-        generation = self._loop.submit(
-            job.prompts[choice // per_prompt],
-            job.request.sampling(job.max_tokens, choice % per_prompt),
-            job.adapter,
-            lambda event: queue.put_nowait((choice, event)),
-            grammar,
+    def __init__(self, loop: EngineLoop, adapters: Adapters, files: TokenizerFiles, limits: Limits) -> None:
+        self.loop, self.adapters, self.limits = loop, adapters, limits
+        self.tokens = TokenBytes(files.tokenizer)
+        self.metrics = Metrics()
+        self._tokenizer, self._eos_ids = files.tokenizer, files.eos_ids
+        self._template = (
+            ChatTemplate(files.chat_template, files.bos_token, files.eos_token) if files.chat_template else None
         )
-        stack.callback(self._loop.abort, generation)
-        return generation
+        self._grammars = Grammars(files.tokenizer, files.eos_ids, limits.vocabulary)
+        self._ids = itertools.count(1)
+
+    async def chat(self, request: ChatRequest) -> Answer:
+        """Raises LoradockError before anything is computed."""
+        answer = self._open(request.generation)
+        try:
+            generation, tools = _with_tools(request, self._template)
+            text = self._render(request, tools)
+            prompt = await _aside(text, lambda: self._encode(text, special=False))
+            await self._start(answer, generation, [Prompt(text, prompt)], tools=bool(tools))
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    async def complete(self, request: CompletionRequest) -> Answer:
+        """Raises LoradockError before anything is computed."""
+        answer = self._open(request.generation)
+        try:
+            prompts = [await self._prompt(prompt) for prompt in request.prompts]
+            await self._start(answer, request.generation, prompts, tools=False)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _open(self, request: GenerationRequest) -> Answer:
+        waiting = self.loop.waiting
+        if waiting >= self.limits.waiting:
+            raise TooBusy(waiting=waiting)
+        return Answer(request, self.adapters.lease(request.model), self.metrics)
+
+    def _render(self, request: ChatRequest, tools: list[dict[str, object]]) -> str:
+        if self._template is None:
+            raise BadRequest("this base model has no chat template: use /v1/completions", param="messages")
+        return self._template.render(request.messages, tools, request.template_kwargs)
+
+    async def _prompt(self, prompt: str | list[int]) -> Prompt:
+        if isinstance(prompt, str):
+            return Prompt(prompt, await _aside(prompt, lambda: self._encode(prompt, special=True)))
+        self._check_vocabulary(prompt, "prompt")
+        return Prompt(self._tokenizer.decode(prompt, skip_special_tokens=False), prompt)
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=special).ids
+
+    async def _start(self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], *, tools: bool) -> None:
+        self._check_vocabulary(request.params.logit_bias, "logit_bias")
+        self._check_vocabulary(request.stop_token_ids, "stop_token_ids")
+        lengths = [_fit(request, len(prompt.ids), self.limits.context) for prompt in prompts]
+        grammar = await self._compile(request.constraint)
+        generations = []
+        for index in range(len(prompts) * request.n):
+            number, seed = index // request.n, _seed(request.params.seed, index)
+            detokenizer = Detokenizer(self.tokens, request.stop)
+            choice = Choice(index, number, seed, detokenizer, self._eos_ids, tools=tools)
+            params = replace(request.params, max_tokens=lengths[number], seed=seed)
+            if index % request.n:
+                params = replace(params, prompt_logprobs=None)
+            sequence = Sequence(next(self._ids), prompts[number].ids, params, answer.lease.adapter)
+            stops = request.stop_token_ids | (frozenset() if params.ignore_eos else self._eos_ids)
+            generation = Generation(sequence, answer.receiver(choice), stops, grammar.copy() if grammar else None)
+            generations.append((choice, generation))
+        answer.start(self.loop, prompts, generations)
+
+    def _check_vocabulary(self, tokens: "set[int] | frozenset[int] | list[int] | dict[int, float]", param: str) -> None:
+        size = self.limits.vocabulary
+        if outside := [token for token in tokens if token >= size]:
+            raise BadRequest(f"{param}: token id {outside[0]} is not below the vocabulary's {size}", param=param)
+
+    async def _compile(self, constraint: Constraint | None) -> Grammar | None:
+        return None if constraint is None else await asyncio.to_thread(self._grammars.compile, constraint)
 
 
-class _Reader:
-    """Turns one choice's events into pieces."""
+async def _aside(text: str, work: Callable[[], T]) -> T:
+    """Long texts are worked on in another thread, so that they do not hold up the others' tokens."""
+    return work() if len(text) < _LONG_TEXT else await asyncio.to_thread(work)
 
-    def __init__(self, choice: int, tokenizer: Any, stop: tuple[str, ...]) -> None:
-        self._choice, self._detokenizer = choice, Detokenizer(tokenizer, stop)
-        self._pending: list[tuple[int, TokenLogprobs | None]] = []
-        self.finished = False
 
-    def read(self, event: TokenEvent) -> Piece | None:
-        """The next piece, or None while the text is not certain yet."""
-        assert event.token is not None
-        by_eos = event.finish is FinishReason.STOP
-        self._pending.append((event.token, event.logprobs))
-        text = self._detokenizer.feed(event.token)
-        finish = FinishReason.STOP if self._detokenizer.stopped else event.finish
-        if finish is not None:
-            text += self._detokenizer.flush()
-            finish = FinishReason.STOP if self._detokenizer.stopped else finish
-            self.finished = True
-        if not text and finish is None:
-            return None
-        tokens, self._pending = self._pending, []
-        return Piece(self._choice, text, tokens, finish, by_eos)
+def _with_tools(
+    request: ChatRequest, template: ChatTemplate | None
+) -> tuple[GenerationRequest, list[dict[str, object]]]:
+    """The tools to offer, and the request with what they change. Tools are never dropped silently."""
+    generation = request.generation
+    if not request.tools or request.tool_choice == "none":
+        return generation, []
+    if template is None or not template.takes_tools:
+        reason = "this model's chat template cannot offer tools (the <tool_call> form of Hermes and Qwen is known)"
+        if request.tool_choice == "required":
+            raise BadRequest(f"{reason}: leave tools out or set tool_choice to 'none'", param="tools")
+        return replace(generation, warnings=[*generation.warnings, f"tools were not offered: {reason}"]), []
+    if request.tool_choice == "required":
+        if generation.constraint is not None:
+            raise BadRequest("response_format cannot be combined with a required tool call", param="response_format")
+        offered = [t for t in request.tools if request.forced_tool in (None, t["function"]["name"])]
+        generation = replace(generation, constraint=Constraint("tools", tools=tuple(offered)))
+    return generation, request.tools
+
+
+def _fit(request: GenerationRequest, prompt: int, context: int) -> int:
+    """How many tokens may be generated. Raises ContextExceeded with the numbers."""
+    room = context - prompt
+    if prompt == 0:
+        raise BadRequest("the prompt is empty: send at least one token", param="prompt")
+    if room < 1:
+        raise ContextExceeded(
+            f"the prompt has {prompt} tokens, and this model's context of {context} tokens must hold it and at least"
+            " one more: shorten the prompt",
+            param="messages",
+        )
+    wanted = room if request.max_tokens is None else request.max_tokens
+    if wanted <= room or request.truncate:
+        return min(wanted, room)
+    raise ContextExceeded(
+        f"the prompt has {prompt} tokens and max_tokens is {wanted}: together {prompt + wanted}, more than this"
+        f" model's context of {context} tokens. Lower max_tokens to {room} or shorten the prompt",
+        param="max_tokens",
+    )
+
+
+def _seed(seed: int | None, index: int) -> int:
+    return secrets.randbits(53) if seed is None else seed + index

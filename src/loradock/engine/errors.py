@@ -1,0 +1,23 @@
+"""Errors that only the engine knows."""
+
+from loradock.types.errors import BadRequest, NotFound, Unavailable
+
+
+class UnknownModel(NotFound):
+    """The model {name!r} is not served here; `GET /v1/models` lists what is."""
+
+    code = "model_not_found"
+
+
+class ContextExceeded(BadRequest):
+    """The request does not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class StillLoading(Unavailable):
+    """The engine is still loading its base model; try again in a few seconds."""
+
+
+class TooBusy(Unavailable):
+    """{waiting} generations are waiting already, as many as this engine lets wait; try again later."""

@@ -1,0 +1,60 @@
+"""The engine's command line."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """`max_model_len`, `kv_cache_gib`, `threads` None: chosen from the model and the machine."""
+
+    model: Path
+    served_model_name: list[str]
+    host: str
+    port: int
+    announce: Path | None
+    dtype: str
+    device: str
+    max_loras: int
+    max_lora_rank: int
+    disable_lora: bool
+    max_model_len: int | None
+    max_num_seqs: int
+    max_waiting: int
+    max_step_tokens: int
+    kv_cache_gib: float | None
+    threads: int | None
+
+
+def read_options(arguments: list[str] | None) -> EngineOptions:
+    """Exits with a usage message on a wrong command line."""
+    return EngineOptions(**vars(parser().parse_args(arguments)))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="loradock engine", description="Serve one base model and its LoRA adapters.")
+    p.add_argument("--model", type=Path, required=True, help="Hugging Face folder or .gguf file")
+    p.add_argument("--served-model-name", nargs="+", default=[], help="names that mean the base model")
+    p.add_argument("--host", default="127.0.0.1")
+    p.add_argument("--port", type=int, default=0, help="0: any free port, see --announce")
+    p.add_argument("--announce", type=Path, help="file that gets {pid, port} as JSON")
+    p.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    p.add_argument("--device", default="cpu", help="torch device")
+    p.add_argument("--max-loras", type=_positive, default=32, help="adapters loaded at a time")
+    p.add_argument("--max-lora-rank", type=_positive, default=64)
+    p.add_argument("--disable-lora", action="store_true")
+    p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, at most 8192")
+    p.add_argument("--max-num-seqs", type=_positive, default=64, help="sequences generated at a time")
+    p.add_argument("--max-waiting", type=_positive, default=1024, help="sequences that may wait; more get a 503")
+    p.add_argument("--max-step-tokens", type=_positive, default=256, help="tokens computed per step")
+    p.add_argument("--kv-cache-gib", type=float, help="default: 2, or a quarter of the free memory if that is less")
+    p.add_argument("--threads", type=_positive, help="compute threads; default: one per core")
+    return p
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,93 @@
+"""The engine's process: listen, load, serve, leave."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from loradock.engine.announce import announce
+from loradock.engine.options import EngineOptions
+from loradock.engine.server import EngineServer
+from loradock.types.errors import BadRequest, Internal
+from loradock.types.protocol import ENGINE_SECRET_ENV
+
+if TYPE_CHECKING:
+    from loradock.engine.service import Service
+
+log = logging.getLogger(__name__)
+
+_GRACE = 2.0
+
+
+def run(options: EngineOptions) -> None:
+    """Until SIGTERM or SIGINT. Raises what made it impossible to start or go on."""
+    asyncio.run(_Process(options).serve())
+
+
+class _Http(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn's own raises the signal again after its shutdown, and the process would not exit with 0.
+        self.should_exit = True
+
+
+class _Process:
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._server = EngineServer(os.environ.get(ENGINE_SECRET_ENV))
+        self._stop = asyncio.Event()
+        self._failure: str | None = None
+
+    async def serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        listener = socket.create_server((self._options.host, self._options.port), backlog=1024)
+        announce(self._options.announce, listener.getsockname()[1])
+        config = uvicorn.Config(
+            self._server.app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(_GRACE),
+        )
+        http = _Http(config)
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _: self._stop.set())
+        await asyncio.sleep(0)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._serve_until_stopped()
+        finally:
+            http.should_exit = True
+            await serving
+        if self._failure is not None:
+            raise Internal(self._failure)
+
+    async def _serve_until_stopped(self) -> None:
+        if not self._options.model.exists():
+            raise BadRequest("there is no such file or folder")
+        # Imported here, so that /health answers while torch and the weights load.
+        service = await asyncio.to_thread(self._build)
+        if self._stop.is_set():
+            return
+        service.loop.start()
+        self._server.ready(service)
+        log.info("ready: %s", ", ".join(service.adapters.base_names))
+        await self._stop.wait()
+        service.loop.stop(_GRACE)
+
+    def _build(self) -> "Service":
+        from loradock.engine.assembly import build
+
+        return build(self._options, self._loop, self._fail)
+
+    def _fail(self, reason: str) -> None:
+        """Called on the compute thread."""
+        self._failure = reason
+        self._server.failure = reason
+        self._loop.call_soon_threadsafe(self._stop.set)

@@ -1,0 +1,95 @@
+"""Reading a JSON object's fields: type and bounds checked, every complaint naming the field and what is allowed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from loradock.types.errors import BadRequest
+
+Default = TypeVar("Default")
+
+
+class Fields:
+    """A field that is absent or null has its default. Every method raises BadRequest with `param` set."""
+
+    def __init__(self, body: Mapping[str, Any], where: str = "") -> None:
+        self._body, self._where = body, where
+
+    def __contains__(self, name: str) -> bool:
+        return self._body.get(name) is not None
+
+    def raw(self, name: str) -> Any:
+        return self._body.get(name)
+
+    def wrong(self, name: str, allowed: str) -> BadRequest:
+        """The complaint about a field's present value."""
+        path = self._where + name
+        if name not in self._body:
+            return BadRequest(f"{path} is missing: it must be {allowed}", param=path)
+        return BadRequest(f"{path} must be {allowed}, not {_show(self._body[name])}", param=path)
+
+    def number(self, name: str, default: Default, low: float, high: float) -> float | Default:
+        value = self._body.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.wrong(name, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def integer(self, name: str, default: Default, low: int, high: int) -> int | Default:
+        value = self._body.get(name)
+        if value is None:
+            return default
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.wrong(name, f"an integer from {low} to {high}")
+        return value
+
+    def boolean(self, name: str, default: bool = False) -> bool:
+        value = self._body.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return value
+
+    def string(self, name: str) -> str:
+        """A required, non-empty string."""
+        value = self._body.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(name, "a non-empty string")
+        return value
+
+    def choice(self, name: str, default: Default, allowed: tuple[str, ...]) -> str | Default:
+        value = self._body.get(name)
+        if value is None:
+            return default
+        if value not in allowed:
+            raise self.wrong(name, "one of " + ", ".join(map(repr, allowed)))
+        return str(value)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self._body.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return value
+
+    def array(self, name: str) -> list[Any]:
+        value = self._body.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(name, "an array")
+        return value
+
+    def inner(self, name: str) -> "Fields":
+        """The fields of an object inside this one."""
+        return Fields(self.mapping(name), f"{self._where}{name}.")
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"

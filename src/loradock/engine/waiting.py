@@ -1,0 +1,74 @@
+"""Who is next: first come, first served within an adapter, and turns between adapters."""
+
+from collections import Counter, deque
+
+from loradock.engine.core import Sequence
+
+PATIENCE = 16
+
+
+class WaitingLine:
+    """A queue per adapter. The adapter with the fewest running sequences is served first, so a flood for one
+    adapter does not hold up the others; a queue passed over `PATIENCE` times goes first, so nobody starves.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[int, deque[Sequence]] = {}
+        self._passed: Counter[int] = Counter()
+        self._resuming: list[Sequence] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        """May be asked from any thread."""
+        return self._count
+
+    def add(self, sequence: Sequence) -> None:
+        self._count += 1
+        self._queues.setdefault(_owner(sequence), deque()).append(sequence)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """A sequence that had its turn already: before all others, oldest first."""
+        self._count += 1
+        self._resuming.append(sequence)
+        self._resuming.sort(key=lambda s: s.id)
+
+    def next(self, running: list[Sequence]) -> Sequence | None:
+        """Whose turn it is. If it cannot start, nobody starts: skipping it would starve large prompts."""
+        if self._resuming:
+            return self._resuming[0]
+        if not self._queues:
+            return None
+        share = Counter(_owner(s) for s in running)
+        owner = min(self._queues, key=lambda o: (self._passed[o] < PATIENCE, share[o], self._queues[o][0].id))
+        return self._queues[owner][0]
+
+    def take(self, sequence: Sequence) -> None:
+        """Remove the one that `next` gave."""
+        if not self.remove(sequence):
+            return
+        owner = _owner(sequence)
+        self._passed.pop(owner, None)
+        self._passed.update(o for o, queue in self._queues.items() if o != owner and queue[0].id < sequence.id)
+
+    def remove(self, sequence: Sequence) -> bool:
+        """Whether it was here."""
+        queue = self._queues.get(_owner(sequence), ())
+        if sequence in self._resuming:
+            self._resuming.remove(sequence)
+        elif sequence in queue:
+            self._leave_queue(sequence)
+        else:
+            return False
+        self._count -= 1
+        return True
+
+    def _leave_queue(self, sequence: Sequence) -> None:
+        owner = _owner(sequence)
+        self._queues[owner].remove(sequence)
+        if not self._queues[owner]:
+            del self._queues[owner]
+            self._passed.pop(owner, None)
+
+
+def _owner(sequence: Sequence) -> int:
+    return sequence.adapter.load_id if sequence.adapter else 0
