@@ -18,11 +18,17 @@ from loradock.types.names import new_id
 
 
 class Fleet:
+    """`unroute` takes replicas that are no longer ready out of the route table."""
+
     def __init__(
-        self, around: Surroundings, wanted: Callable[[], Awaitable[Wanted]], changed: Callable[[], None]
+        self,
+        around: Surroundings,
+        wanted: Callable[[], Awaitable[Wanted]],
+        unroute: Callable[[], Awaitable[None]],
+        changed: Callable[[], None],
     ) -> None:
         self.keepers: dict[str, ReplicaKeeper] = {}
-        self._around, self._wanted, self._changed = around, wanted, changed
+        self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
 
     def of_state(self, *states: ReplicaState) -> list[ReplicaKeeper]:
         return [keeper for keeper in self.keepers.values() if keeper.state in states]
@@ -49,7 +55,7 @@ class Fleet:
 
     def end(self, keeper: ReplicaKeeper) -> None:
         drain = self._around.options.drain if keeper.state is ReplicaState.READY else 0.0
-        keeper.end(self._forget, drain)
+        keeper.end(self._unroute, lambda: self._forget(keeper), drain)
 
     def end_all(self) -> None:
         for keeper in list(self.keepers.values()):

@@ -83,11 +83,11 @@ class ReplicaKeeper:
     def wake(self) -> None:
         self._wake.set()
 
-    def end(self, done: Callable[["ReplicaKeeper"], Awaitable[None]], drain: float) -> None:
-        """Give running requests `drain` seconds, terminate, then call `done`. Returns at once; does so only once."""
+    def end(self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float) -> None:
+        """Unroute, give running requests `drain` seconds, terminate, then call `done`. Returns at once."""
         if self._end is None:
             self.state = ReplicaState.DRAINING
-            self._end = asyncio.create_task(self._finish(done, drain))
+            self._end = asyncio.create_task(self._finish(unroute, done, drain))
 
     async def ended(self) -> None:
         if self._end is not None:
@@ -184,15 +184,17 @@ class ReplicaKeeper:
         if self._end is None:
             self.state = ReplicaState.FAILED
 
-    async def _finish(self, done: Callable[["ReplicaKeeper"], Awaitable[None]], drain: float) -> None:
-        self._changed()
+    async def _finish(
+        self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
+    ) -> None:
+        await unroute()
         if self.upstream is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.upstream.drained(), drain)
         await self._stop_living()
         if self._instance is not None:
             await asyncio.to_thread(self._instance.terminate, self._around.options.grace)
-        await done(self)
+        await done()
         self._changed()
 
     async def _stop_living(self) -> None:

@@ -34,7 +34,7 @@ class DeploymentLoop:
     ) -> None:
         self.id = deployment_id
         self.gone = False
-        self.fleet = Fleet(around, self._wanted, self.wake)
+        self.fleet = Fleet(around, self._wanted, self.publish, self.wake)
         self._departures = Departures(around, self.fleet, self.wake)
         self._around, self._routes, self._resolve, self._blobs = around, routes, resolve, blobs
         self._restarts = Restarts(around.options.restarts)
@@ -119,6 +119,7 @@ class DeploymentLoop:
             self.fleet.end_all()
             self._start_afresh()
         else:
+            await self.publish()  # before the owner is told that it can be called
             await self._become(snapshot, *self._observed())
 
     def _bury(self) -> str | None:

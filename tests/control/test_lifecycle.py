@@ -1,0 +1,144 @@
+"""An endpoint's life, with real processes: start, failure, loss, stop, scaling, deletion."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from loradock.types.enums import DesiredState, EndpointState
+from loradock.types.errors import BadRequest, EndpointMissing, EndpointNotRunning, EndpointStarting
+from tests.rig import eventually, running
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    async with running(tmp_path) as rig:
+        rig.alice, rig.key = rig.account("alice")
+        yield rig
+
+
+def route(rig, endpoint):
+    return rig.routes.resolve(endpoint.name, rig.alice, "alice").pick()
+
+
+async def test_an_endpoint_starts_and_stops(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    assert route(rig, endpoint)
+    pid = rig.pid(rig.replicas()[0])
+    rig.set(endpoint, desired=DesiredState.STOPPED)
+    await rig.until(endpoint, EndpointState.STOPPED)
+    assert not psutil.pid_exists(pid)
+    assert rig.replicas() == []
+    assert rig.launcher.remains() == set()
+    with pytest.raises(EndpointNotRunning, match=f"is STOPPED.*{endpoint.id}"):
+        route(rig, endpoint)
+
+
+async def test_a_failed_start_tells_the_engines_last_words(rig):
+    rig.faults(crash="cannot serve: this config.json names no known architecture")
+    endpoint = rig.endpoint(rig.alice, "alice")
+    deployment = await rig.until(endpoint, EndpointState.ERROR)
+    assert deployment.message == "cannot serve: this config.json names no known architecture"
+    await eventually(lambda: not rig.replicas())
+    rig.faults()
+    rig.set(endpoint, desired=DesiredState.STARTED)
+    assert (await rig.until(endpoint, EndpointState.STARTED)).message is None
+
+
+async def test_a_base_model_that_cannot_be_had_is_an_error(rig):
+    def refuse(base_model, account, progress):
+        raise BadRequest(f"{base_model} is nowhere to be found")
+
+    rig.controller._resolve_base = refuse
+    endpoint = rig.endpoint(rig.alice, "alice")
+    assert (await rig.until(endpoint, EndpointState.ERROR)).message == "org/base is nowhere to be found"
+
+
+async def test_stopping_while_it_starts(rig):
+    rig.faults(load_delay=60)
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTING)
+    with pytest.raises(EndpointStarting):
+        route(rig, endpoint)
+    rig.set(endpoint, desired=DesiredState.STOPPED)
+    await rig.until(endpoint, EndpointState.STOPPED)
+    assert rig.launcher.running() == set()
+
+
+async def test_a_lost_replica_is_replaced(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    lost = rig.replicas()[0]
+    os.kill(rig.pid(lost), signal.SIGKILL)
+    await eventually(lambda: rig.replicas() and rig.replicas()[0].id != lost.id)
+    await rig.until(endpoint, EndpointState.STARTED)
+    assert [row.id for row in rig.replicas()] != [lost.id]
+
+
+async def test_one_that_is_lost_again_and_again_becomes_an_error(tmp_path):
+    async with running(tmp_path) as rig:
+        rig.alice, _ = rig.account("alice")
+        endpoint = rig.endpoint(rig.alice, "alice")
+
+        def kill_what_is_ready():
+            state = rig.deployment(endpoint).state
+            if state is EndpointState.STARTED:
+                for row in rig.replicas():
+                    if found := rig.launcher.find(row.id):
+                        os.kill(found.pid, signal.SIGKILL)
+            return state is EndpointState.ERROR
+
+        await eventually(kill_what_is_ready, timeout=40)
+        assert rig.deployment(endpoint).message
+
+
+async def test_min_replicas_scale_up_and_down(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=3)
+    await rig.until(endpoint, EndpointState.STARTED)
+    await eventually(lambda: len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 3)
+    rig.set(endpoint, replicas=1)
+    await eventually(lambda: len(rig.launcher.running()) == 1)
+    await rig.until(endpoint, EndpointState.STARTED)
+    assert len(rig.replicas()) == 1
+
+
+async def test_a_deleted_endpoint_is_gone_at_once_and_its_replicas_follow(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    await rig.controller.delete_endpoint(rig.alice, endpoint.id)
+    with pytest.raises(EndpointMissing):
+        await rig.controller.delete_endpoint(rig.alice, endpoint.id)
+    await eventually(lambda: not rig.launcher.running())
+
+
+async def test_adopts_what_still_runs_and_ends_what_nobody_wants(tmp_path):
+    async with running(tmp_path) as rig:
+        alice, _ = rig.account("alice")
+        kept = rig.endpoint(alice, "alice")
+        deleted = rig.endpoint(alice, "alice")
+        await rig.until(kept, EndpointState.STARTED)
+        await rig.until(deleted, EndpointState.STARTED)
+        pid = rig.pid(next(row for row in rig.replicas() if row.deployment_id == rig.deployment(kept).id))
+        await rig.stop(keep_replicas=True)
+        with rig.database.session() as session:
+            session.delete(session.merge(deleted))
+        await rig.start()
+        assert rig.routes.resolve(kept.name, alice, "alice").pick()
+        assert {rig.launcher.find(row.id).pid for row in rig.replicas()} == {pid}
+        assert len(rig.launcher.running()) == 1
+
+
+async def test_a_replica_that_died_with_the_server_is_started_anew(tmp_path):
+    async with running(tmp_path) as rig:
+        alice, _ = rig.account("alice")
+        endpoint = rig.endpoint(alice, "alice")
+        await rig.until(endpoint, EndpointState.STARTED)
+        lost = rig.replicas()[0]
+        await rig.stop(keep_replicas=True)
+        os.kill(rig.pid(lost), signal.SIGKILL)
+        await eventually(lambda: rig.launcher.find(lost.id) is None)
+        await rig.start()
+        await eventually(lambda: rig.routes.resolve(endpoint.name, alice, "alice").upstreams)
+        assert [row.id for row in rig.replicas()] != [lost.id]
