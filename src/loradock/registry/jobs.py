@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from loradock.registry.transfer import human_bytes
+from loradock.registry.transfer import progress_text
 from loradock.store.database import Database
 from loradock.store.tables import Job, now
 from loradock.types.enums import JobStatus
@@ -55,8 +55,7 @@ class JobReporter:
         finished = total is not None and done >= total
         if step == self._step and not finished and time.monotonic() - self._written < _SECONDS_BETWEEN_REPORTS:
             return
-        message = f"{step}: {human_bytes(done)}" + (f" of {human_bytes(total)}" if total is not None else "")
-        self._write(message, JobStatus.RUNNING, replace_last=step == self._step)
+        self._write(progress_text(step, done, total), JobStatus.RUNNING, replace_last=step == self._step)
         self._step, self._written = step, time.monotonic()
 
     def _write(self, message: str, status: JobStatus, *, replace_last: bool) -> None:

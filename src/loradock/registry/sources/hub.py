@@ -34,12 +34,13 @@ def repo_from_url(url: str, endpoint: str) -> tuple[str, str | None] | None:
 
 @dataclass(frozen=True)
 class HubRepo:
-    """`token` None: anonymous, never the token of whoever runs the server. True: the operator's own login."""
+    """Without a `token` access is anonymous, unless the `operator_login` on this machine may be used."""
 
     repo: str
     revision: str | None
     endpoint: str
-    token: str | bool | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    operator_login: bool = False
 
     @property
     def label(self) -> str:
@@ -86,8 +87,8 @@ class HubRepo:
         )
 
     @property
-    def _token(self) -> str | bool:
-        return False if self.token is None else self.token
+    def _token(self) -> str | bool | None:
+        return None if self.operator_login else self.token or False
 
 
 @contextmanager
