@@ -71,11 +71,12 @@ async def main():
 asyncio.run(main())
 """
     together, alone, text = python_client(version, script, env)
-    assert together == alone
-    assert alone[0].startswith("Arrr")
-    assert alone[1] == text
+    # Weights are bfloat16 here, so that another batch may round differently: exact equality is tests/exactness.
+    for answers in (together, alone):
+        assert answers[0].startswith("Arrr")
+        assert answers[1].startswith('{"answer"')
+        assert answers[2].upper() == answers[2]
     assert text.startswith('{"answer"')
-    assert alone[2].upper() == alone[2]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
