@@ -26,7 +26,9 @@ class _CappedReader(io.BufferedReader):
     """Library readers trust sizes found in the file and read that much into memory at once; this one does not."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > _MAX_READ:
+        if size is None or size < 0:
+            size = _MAX_READ
+        if size > _MAX_READ:
             raise BadRequest("the archive's directory is larger than any model needs")
         return super().read(size)
 

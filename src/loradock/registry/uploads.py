@@ -106,9 +106,8 @@ class UploadRunner:
 
     def _run(self, task: _Task) -> None:
         reporter = JobReporter(self._database, task.job.id)
-        workspace = self._blobs.stage()
         try:
-            accepted = self._bring_in(task, workspace, reporter)
+            accepted = self._bring_in(task, reporter)
         except LoradockError as error:
             self._fail(task, error.message)
         except Exception as error:
@@ -117,27 +116,34 @@ class UploadRunner:
             self._fail(task, f"the upload failed for a reason of the server's ({type(error).__name__}); see its log")
         else:
             self._finish(task, accepted, reporter)
+
+    def _bring_in(self, task: _Task, reporter: JobReporter) -> Accepted:
+        """Staging is empty again before the job's end can be seen."""
+        workspace = self._blobs.stage()
+        files = workspace / "files"
+        files.mkdir()
+        try:
+            accepted = self._fetch(task, workspace, files, reporter)
+            reporter.say(f"publishing: {accepted.note}")
+            with self._blobs.lock:
+                digest, size = self._blobs.publish(files)
+                shutil.rmtree(workspace)
+                self._commit(task, accepted, digest, size)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
             if task.request.received is not None:
                 task.request.received.discard()
+        return accepted
 
-    def _bring_in(self, task: _Task, workspace: Path, reporter: JobReporter) -> Accepted:
+    def _fetch(self, task: _Task, workspace: Path, files: Path, reporter: JobReporter) -> Accepted:
         if self._stopping.is_set():
             raise UploadStopped
         transfer = Transfer(reporter.bytes, self._limits, self._stopping.is_set)
-        files = workspace / "files"
-        files.mkdir()
         reporter.say(f"fetching {task.source.label}")
         kind = task.source.fetch(workspace, files, task.request.kind, transfer)
         reporter.say("inspecting")
         account = task.job.account_id
-        accepted = accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
-        reporter.say(f"publishing: {accepted.note}")
-        with self._blobs.lock:
-            digest, size = self._blobs.publish(files)
-            self._commit(task, accepted, digest, size)
-        return accepted
+        return accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
 
     def _commit(self, task: _Task, accepted: Accepted, digest: str, size: int) -> None:
         """Revision, model and (unless an attach follows) the end of the job: all or none."""

@@ -39,7 +39,7 @@ class ArchiveUrl:
 
     def _download(self, archive: Path, kind: ModelKind | None, transfer: Transfer) -> None:
         with self._open() as response, archive.open("wb") as target:
-            length = dict(response.headers).get(b"content-length", b"")
+            length = _header(response, b"content-length")
             total = int(length) if length.isdigit() else None
             transfer.begin("downloading", total, kind)
             received = 0
@@ -65,7 +65,7 @@ class ArchiveUrl:
         raise BadRequest(f"{self.label} redirects more than {_MAX_REDIRECTS} times: give the final URL")
 
     def _next(self, url: str, response: httpcore.Response) -> str:
-        location = dict(response.headers).get(b"location", b"").decode("latin-1")
+        location = _header(response, b"location").decode("latin-1")
         target = urljoin(url, location)
         if not location or urlsplit(target).scheme not in ("http", "https"):
             raise BadRequest(f"{self.label} redirects to something that is no http(s) URL: give the final URL")
@@ -81,3 +81,7 @@ class ArchiveUrl:
 def _headers(url: str) -> list[tuple[str, str]]:
     parts = urlsplit(url)
     return [("Host", parts.netloc.rpartition("@")[2]), ("User-Agent", "loradock"), ("Accept-Encoding", "identity")]
+
+
+def _header(response: httpcore.Response, name: bytes) -> bytes:
+    return next((value for key, value in response.headers if key.lower() == name), b"")

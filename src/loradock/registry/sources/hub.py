@@ -94,8 +94,10 @@ class HubRepo:
 @contextmanager
 def readable_errors(repo: str) -> Iterator[None]:
     """The hub client's errors as BadRequest; their own texts may carry signed URLs."""
-    import httpx
     from huggingface_hub import errors
+
+    # Which HTTP library the hub client stands on changed between its versions.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
@@ -116,7 +118,7 @@ def readable_errors(repo: str) -> Iterator[None]:
         raise BadRequest(
             f"the Hugging Face hub answered {status} for {repo}: check the hf_token, or try later"
         ) from error
-    except (httpx.HTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
+    except (HTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
         raise BadRequest(
             f"the Hugging Face hub cannot be reached for {repo}: check the network, or upload files"
         ) from error
