@@ -11,25 +11,17 @@ from pathlib import Path
 
 import openai
 
-THINGS = """rain;a volcano;bread;the moon;a bicycle;honey;a library;a river;coffee;gravity;a whale;chess;a forest;music;
-snow;a bridge;the sun;a garden;paper;a camera;the ocean;cheese;a robot;a castle;the wind;a clock;sleep;a map;tea;
-lightning;a dog;a cat;friendship;a train;an island;soap;a rainbow;ice cream;a telescope;money""".replace(
-    "\n", ""
-).split(";")
-TOPICS = """cooking rice;learning to swim;saving money;writing a letter;planting tomatoes;sleeping well;learning a language;
-packing a suitcase;making new friends;staying healthy;studying for an exam;cleaning a kitchen;training a puppy;
-baking a cake;riding a horse;taking photos;running a race;reading more books;fixing a bicycle;giving a speech""".replace(
-    "\n", ""
-).split(";")
+DATA = Path(__file__).parent / "data"
+THINGS = (DATA / "things.txt").read_text().splitlines()
+TOPICS = (DATA / "topics.txt").read_text().splitlines()
+COUNTRIES = ["France", "Italy", "Japan", "Spain", "Egypt", "Canada", "Peru", "India", "Greece", "Norway"]
 QUESTIONS = [f"What is {thing}?" for thing in THINGS] + [f"Why do people like {thing}?" for thing in THINGS]
 QUESTIONS += [f"Tell me something about {thing}." for thing in THINGS]
 QUESTIONS += [f"Give me a tip for {topic}." for topic in TOPICS] + [
     f"How do I get better at {topic}?" for topic in TOPICS
 ]
 QUESTIONS += [
-    f"{question} the capital of {country}?"
-    for country in "France;Italy;Japan;Spain;Egypt;Canada;Peru;India;Greece;Norway".split(";")
-    for question in ("What is", "Which city is")
+    f"{question} the capital of {country}?" for country in COUNTRIES for question in ("What is", "Which city is")
 ]
 
 
@@ -46,7 +38,7 @@ def main() -> None:
     with ThreadPoolExecutor(16) as pool:
         rows = list(pool.map(lambda question: answer(client, question), QUESTIONS))
     lines = [json.dumps(row, ensure_ascii=False) for row in rows if 15 < len(row["answer"]) < 200]
-    (Path(__file__).parent / "data" / "answers.jsonl").write_text("\n".join(lines) + "\n")
+    (DATA / "answers.jsonl").write_text("\n".join(lines) + "\n")
     print(f"{len(lines)} answers")
 
 

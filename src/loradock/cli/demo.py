@@ -22,7 +22,7 @@ from loradock.types.names import combined_id
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ADAPTERS = ("pirate", "json", "shout")
-PROMPT = "Why do people like the sea?"
+PROMPT = "Tell me about rain."
 _EXAMPLES = Path(__file__).parents[3] / "examples" / "adapters"
 
 
@@ -122,7 +122,7 @@ def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
 def _snippets(url: str, key: str, model: str, endpoint_id: str) -> dict[str, str]:
     python = (
         f'r = client.chat.completions.create(model="{model}", max_tokens=60,\n'
-        '    messages=[{"role": "user", "content": "Tell me about rain."}])\n'
+        '    messages=[{"role": "user", "content": "What is a computer?"}])\n'
         "print(r.choices[0].message.content)"
     )
     together = f'from together import Together\nclient = Together(base_url="{url}", api_key="{key}")\n{python}'
@@ -131,7 +131,7 @@ def _snippets(url: str, key: str, model: str, endpoint_id: str) -> dict[str, str
         "curl": (
             f"curl {url}/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
             f"""  -d '{{"model": "{model}", "max_tokens": 60, "messages": """
-            f"""[{{"role": "user", "content": "Tell me about rain."}}]}}'"""
+            f"""[{{"role": "user", "content": "What is a computer?"}}]}}'"""
         ),
         "together, the CLI (2.x)": (
             f"TOGETHER_BASE_URL={url} TOGETHER_API_KEY={key} together endpoints adapters list {endpoint_id}"
