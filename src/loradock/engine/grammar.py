@@ -76,7 +76,10 @@ def _grammar(constraint: Constraint) -> str:
         return llguidance.LLMatcher.grammar_from_json_schema(
             constraint.schema or {}, overrides={"whitespace_pattern": _WHITESPACE}
         )
-    calls = {"anyOf": [_call_schema(tool["function"]) for tool in constraint.tools]}
+    calls = {
+        "anyOf": [_call_schema(tool["function"]) for tool in constraint.tools],
+        "x-guidance": {"whitespace_pattern": _WHITESPACE},
+    }
     return llguidance.LLMatcher.grammar_from_lark(
         f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {json.dumps(calls)}'
     )

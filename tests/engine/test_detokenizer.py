@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from loradock.checkpoints.architecture import read_architecture
+from loradock.engine.detokenizer import Detokenizer
+from loradock.engine.tokenizer import load_tokenizer
+from loradock.engine.tokens import TokenBytes
+from tests.engine.tiny import SMOLLM2
+
+TOKENIZER = load_tokenizer(SMOLLM2, read_architecture(SMOLLM2)).tokenizer
+TOKENS = TokenBytes(TOKENIZER)
+anything = st.lists(st.integers(0, 49151), max_size=40)
+
+
+def pieces(tokens, stop=()):
+    detokenizer = Detokenizer(TOKENS, stop)
+    texts = []
+    for token in tokens:
+        texts.append(detokenizer.feed(token))
+        if detokenizer.stopped:
+            break
+    return [*texts, detokenizer.flush()]
+
+
+@given(anything)
+def test_the_pieces_of_any_tokens_are_what_the_tokenizer_decodes(tokens):
+    assert "".join(pieces(tokens)) == TOKENIZER.decode(tokens, skip_special_tokens=True)
+
+
+@given(st.text(max_size=40))
+def test_no_piece_of_a_real_text_holds_half_a_character(text):
+    tokens = TOKENIZER.encode(text).ids
+    assume("\ufffd" not in TOKENIZER.decode(tokens))  # the vocabulary lacks a few bytes
+    found = pieces(tokens)
+    assert "".join(found) == TOKENIZER.decode(tokens)
+    assert not any("\ufffd" in piece for piece in found)
+
+
+@given(anything, st.integers(0, 60), st.integers(1, 9))
+def test_a_stop_string_and_what_follows_are_never_given_out(tokens, start, length):
+    whole = TOKENIZER.decode(tokens, skip_special_tokens=True)
+    stop = whole[start : start + length] or "absent"
+    assert "".join(pieces(tokens, (stop,))) == whole.partition(stop)[0]
+
+
+@pytest.mark.parametrize(("stop", "text"), [(("three", "two"), "one "), (("e t",), "on"), (("four",), "one two three")])
+def test_the_first_stop_string_counts(stop, text):
+    assert "".join(pieces(TOKENIZER.encode("one two three").ids, stop)) == text
+
+
+def test_what_may_become_a_stop_string_is_held_back_then_given_out():
+    detokenizer = Detokenizer(TOKENS, ("\nUser:",))
+    assert [detokenizer.feed(t) for t in TOKENIZER.encode("a\nb").ids] == ["a", "", "\nb"]
+
+
+def test_special_tokens_are_no_text():
+    assert "".join(pieces([1, *TOKENIZER.encode("hi").ids, 2])) == "hi"

@@ -1,0 +1,76 @@
+"""The engine as a process: how it starts, says what is wrong, and leaves."""
+
+import json
+import signal
+import time
+
+import httpx
+import pytest
+
+from tests.engine.conftest import SECRET, launch, wait_ready
+
+
+def last_line(engine):
+    return engine.log.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_leaves_quickly_with_0_and_tells_those_still_waiting(tmp_path, base_folder, number):
+    engine = wait_ready(launch(tmp_path, base_folder))
+    assert json.loads((tmp_path / "announce.json").read_text())["pid"] == engine.process.pid
+    body = {"model": "base", "prompt": "x", "stream": True, "max_tokens": 500, "ignore_eos": True, "n": 8}
+    headers = {"authorization": f"Bearer {SECRET}"}
+    with httpx.stream("POST", f"{engine.url}/v1/completions", json=body, headers=headers, timeout=30) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        engine.process.send_signal(number)
+        rest = [line for line in lines if line]
+    assert "shutting down" in rest[-1]
+    assert engine.process.wait(timeout=20) == 0
+
+
+def test_it_listens_before_the_model_is_loaded(tmp_path, base_folder):
+    engine = launch(tmp_path, base_folder)
+    assert httpx.get(f"{engine.url}/health", timeout=30).status_code in (200, 503)
+    engine.process.send_signal(signal.SIGTERM)
+    assert engine.process.wait(timeout=30) == 0
+
+
+def test_a_model_that_cannot_be_served_ends_it_with_the_reason_last(tmp_path, base_folder):
+    mamba = tmp_path / "mamba"
+    mamba.mkdir()
+    (mamba / "config.json").write_text(json.dumps({"architectures": ["MambaForCausalLM"]}))
+    cases = {
+        (mamba,): "unsupported architecture MambaForCausalLM",
+        (tmp_path / "none",): "there is no such file or folder",
+        (base_folder, "--max-model-len", "9999"): "above the model's context of 512",
+        (base_folder, "--kv-cache-gib", "0.0001"): "less than one context of 512",
+    }
+    running = {words: launch(tmp_path / str(n), *flags) for n, (flags, words) in enumerate(cases.items())}
+    for words, engine in running.items():
+        assert engine.process.wait(timeout=60) == 1
+        assert "ERROR" in last_line(engine)
+        assert words in last_line(engine)
+
+
+def test_adapters_are_refused_when_lora_is_off(tmp_path, base_folder, adapters):
+    engine = wait_ready(launch(tmp_path, base_folder, "--disable-lora"))
+    with engine.http as http:
+        answer = http.post("/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": str(adapters["a1"])})
+    assert answer.status_code == 400
+    assert "--disable-lora" in answer.json()["message"]
+    engine.process.terminate()
+    assert engine.process.wait(timeout=20) == 0
+
+
+def test_more_than_may_wait_are_told_so(tmp_path, base_folder):
+    engine = wait_ready(launch(tmp_path, base_folder, "--max-num-seqs", "1", "--max-waiting", "2"))
+    body = {"model": "base", "prompt": ["a", "b", "c", "d"], "max_tokens": 400, "ignore_eos": True, "stream": True}
+    with engine.http as http, http.stream("POST", "/v1/completions", json=body):
+        while engine.metric("requests_waiting") < 3:
+            time.sleep(0.01)
+        refused = http.post("/v1/completions", json={"model": "base", "prompt": "x"})
+        assert refused.status_code == 503
+        assert "3 generations are waiting" in refused.json()["message"]
+    engine.process.kill()
+    engine.process.wait()

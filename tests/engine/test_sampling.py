@@ -1,0 +1,92 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.logprobs import token_logprobs
+from loradock.engine.sampling import Sampler
+
+
+def sequence(number=1, output=(), prompt=(0,), **params):
+    return Sequence(
+        number, list(prompt), SamplingParams(**{"temperature": 1.0, "seed": number, **params}), output=list(output)
+    )
+
+
+def draws(logits, count=4000, **params):
+    sampler, drawn = Sampler(), sequence(**params)
+    return torch.tensor([sampler.sample(logits.clone().unsqueeze(0), [drawn])[0] for _ in range(count)])
+
+
+def test_draws_follow_the_probabilities():
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    shares = draws(probabilities.log()).bincount(minlength=4) / 4000
+    assert torch.allclose(shares, probabilities, atol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.7}, {0, 1}),
+        ({"top_p": 0.9}, {0, 1, 2}),
+        ({"min_p": 0.25}, {0, 1, 2}),
+        ({"top_k": 3, "top_p": 0.8}, {0, 1}),
+        ({"top_p": 0.0}, {0}),
+        ({"temperature": 0.01}, {0}),
+    ],
+)
+def test_cuts_leave_the_likeliest(params, kept):
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    assert set(draws(logits, 400, **params).tolist()) == kept
+
+
+def test_a_flat_distribution_wider_than_the_candidates_is_cut_exactly():
+    logits = torch.zeros(2000)
+    logits[:1000] = 1.0
+    drawn = draws(logits, 600, top_p=0.5)
+    assert drawn.max() < 1000
+    assert len(drawn.unique()) > 300
+
+
+@given(st.lists(st.sampled_from([0.0, 0.7, 1.5]), min_size=1, max_size=6), st.integers(0, 9))
+def test_a_row_is_drawn_alike_alone_and_in_any_batch(temperatures, seed):
+    logits = torch.randn(len(temperatures), 300, generator=torch.Generator().manual_seed(seed))
+    rows = [sequence(i + 1, temperature=t, top_p=0.8) for i, t in enumerate(temperatures)]
+    together = Sampler().sample(logits.clone(), rows)
+    assert together == [Sampler().sample(logits[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)]
+
+
+def test_penalties_are_openai_s_and_ctrl_s():
+    logits = torch.tensor([2.0, -2.0, 1.0, 1.0])
+    Sampler().penalize(
+        logits,
+        sequence(
+            prompt=[0],
+            output=[1, 1, 2],
+            repetition_penalty=2.0,
+            presence_penalty=0.5,
+            frequency_penalty=0.25,
+            logit_bias={3: -5.0},
+        ),
+    )
+    assert logits.tolist() == [1.0, -4.0 - 0.5 - 0.5, 0.5 - 0.5 - 0.25, -4.0]
+
+
+def test_penalties_follow_the_output_as_it_grows():
+    sampler, growing = Sampler(), sequence(frequency_penalty=1.0)
+    for count in range(3):
+        logits = torch.zeros(4)
+        sampler.penalize(logits, growing)
+        assert logits[2] == -count
+        growing.output.append(2)
+
+
+def test_logprobs_are_of_the_whole_distribution():
+    logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, -torch.inf]])
+    first, second = token_logprobs(logits, [0, 2], [2, 0])
+    expected = torch.log_softmax(logits[0], 0).tolist()
+    assert first.logprob == pytest.approx(expected[0])
+    assert [token for token, _ in first.top] == [2, 1]
+    assert (second.logprob, second.top) == (-9999.0, [])

@@ -1,0 +1,139 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.core import SamplingParams, Sequence, SequenceState
+from loradock.engine.kv import BLOCK_SIZE, KVCache
+from loradock.engine.scheduler import Scheduler
+from loradock.engine.waiting import PATIENCE, WaitingLine
+
+TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
+
+
+def scheduler(blocks=16, sequences=8, step=64):
+    return Scheduler(KVCache(TINY, blocks, torch.float32), sequences, step)
+
+
+def sequence(number, length=4, adapter=None, **params):
+    # Only the load id of an adapter matters here.
+    owner = SimpleNamespace(load_id=adapter, path=Path()) if adapter else None
+    return Sequence(number, [number] * length, SamplingParams(**params), owner)
+
+
+def step(scheduler):
+    """What the loop does with a step, without computing anything: (id, count) of its rows."""
+    rows = scheduler.schedule()
+    for row in rows:
+        s = row.sequence
+        assert len(s.blocks) * BLOCK_SIZE >= s.computed + row.count
+        s.computed += row.count
+        if s.computed == len(s):
+            assert row.logits == 1
+            if not s.output:
+                scheduler.prompt_computed(s)
+            s.output.append(1)
+            if len(s.output) >= s.params.max_tokens:
+                scheduler.remove(s)
+        else:
+            assert row.logits == 0
+    return [(row.sequence.id, row.count) for row in rows]
+
+
+def test_a_long_prompt_does_not_hold_up_decoding_or_short_prompts():
+    s = scheduler(blocks=100, step=64)
+    s.add([sequence(1, 2)])
+    assert step(s) == [(1, 2)]
+    s.add([sequence(2, 200)])
+    s.add([sequence(3, 10)])
+    assert step(s) == [(1, 1), (2, 31), (3, 10)]
+    assert step(s) == [(1, 1), (3, 1), (2, 62)]
+
+
+def test_siblings_wait_for_the_prompt_and_share_its_blocks():
+    s = scheduler(blocks=100)
+    prompt = [sequence(n, 40) for n in (1, 2, 3)]
+    for sibling in prompt:
+        sibling.prompt = prompt[0].prompt
+    s.add(prompt)
+    assert step(s) == [(1, 40)]
+    assert step(s) == [(1, 1), (2, 8), (3, 8)]
+
+
+def test_siblings_go_on_when_the_first_is_abandoned():
+    s = scheduler()
+    prompt = [sequence(n, 40) for n in (1, 2, 3)]
+    s.add(prompt)
+    s.remove(prompt[1])
+    s.remove(prompt[0])
+    assert step(s) == [(3, 40)]
+
+
+def test_an_abandoned_sequence_gives_everything_back():
+    s = scheduler()
+    first, second = sequence(1, 40), sequence(2, 40)
+    s.add([first])
+    step(s)
+    s.add([second])
+    s.remove(second)
+    s.remove(first)
+    assert (s.cache.usage, len(s.waiting), s.running) == (0, 0, [])
+
+
+@given(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=12))
+def test_everybody_finishes_whatever_comes_together(jobs):
+    s = scheduler(blocks=12, sequences=4, step=32)
+    sequences = [sequence(n, length, owner, max_tokens=m) for n, (length, m, owner) in enumerate(jobs, 1)]
+    for each in sequences:
+        s.add([each])
+    for _ in range(4000):
+        if all(each.state is SequenceState.FINISHED for each in sequences):
+            break
+        assert step(s), "nobody could go on"
+    assert [len(each.output) for each in sequences] == [m for _, m, _ in jobs]
+    assert s.cache.usage == 0
+    assert len(s.waiting) == 0
+
+
+def test_a_flood_for_one_adapter_does_not_hold_up_another():
+    line = WaitingLine()
+    for n in range(1, 51):
+        line.add(sequence(n, adapter=1))
+    line.add(sequence(51, adapter=2))
+    running = []
+    for _ in range(2):
+        running.append(line.next(running))
+        line.take(running[-1])
+    assert [s.id for s in running] == [1, 51]
+    assert len(line) == 49
+
+
+def test_a_queue_is_passed_over_only_so_often():
+    line = WaitingLine()
+    old, busy = sequence(1, adapter=1), [sequence(100, adapter=1)]
+    line.add(old)
+    for n in range(2, 2 * PATIENCE):
+        line.add(sequence(n, adapter=n))
+        chosen = line.next(busy)
+        line.take(chosen)
+        if chosen is old:
+            break
+    assert n == PATIENCE + 2
+
+
+def test_prompt_logprobs_read_every_position_even_of_a_cached_prompt():
+    s = scheduler(blocks=100, step=16)
+    known, asked = sequence(9, 40, max_tokens=1), sequence(9, 40, prompt_logprobs=0, max_tokens=1)
+    s.add([known])
+    while s.running or len(s.waiting):
+        step(s)
+    s.add([asked])
+    rows = []
+    while asked.computed < 40:
+        (row,) = s.schedule()
+        rows.append((row.count, row.logits))
+        asked.computed += row.count
+    assert rows == [(16, 16), (16, 16), (8, 8)]

