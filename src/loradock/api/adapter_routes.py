@@ -8,7 +8,7 @@ from loradock.api.services import CallerDep, ServicesDep
 from loradock.api.views import Json, adapter_view, as_list
 from loradock.endpoints import rules
 
-router = APIRouter(prefix="/v1/endpoints/{reference}/adapters")
+router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
 
 
 @router.post("")

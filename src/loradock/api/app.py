@@ -23,10 +23,13 @@ from loradock.registry.sources import SourceRules
 from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.store.database import Database
+from loradock.types.errors import TooLarge
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+UPLOAD_PATH = "/v1/models/upload"
+_MAX_BODY = 1 << 20
 
 
 class Server:
@@ -42,8 +45,11 @@ class Server:
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
                 await self._gateway(scope, receive, send)
                 return
-            scope = {**scope, "path": canonical_path(dict(scope))}
-            send = _with_request_id(send)
+            request_id = uuid.uuid4().hex
+            scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
+            send = _with_request_id(send, request_id)
+            if scope["path"] != UPLOAD_PATH:
+                receive = _limited(receive)
         await self._api(scope, receive, send)
 
 
@@ -88,17 +94,30 @@ def _api(services: Services, gateway: Gateway) -> FastAPI:
     api.router.redirect_slashes = False
     api.state.services = services
     errors.install(api)
-    for routes in (account_routes, endpoint_routes, adapter_routes, model_routes):
+    for routes in (account_routes, adapter_routes, endpoint_routes, model_routes):
         api.include_router(routes.router)
     return api
 
 
-def _with_request_id(send: Send) -> Send:
-    request_id = uuid.uuid4().hex.encode()
+def _limited(receive: Receive) -> Receive:
+    """Control requests are small; only the files of an upload are not. Raises TooLarge."""
+    seen = 0
 
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > _MAX_BODY:
+            raise TooLarge(f"{TooLarge.__doc__} ({_MAX_BODY >> 20} MiB); upload files to {UPLOAD_PATH}")
+        return message
+
+    return counted
+
+
+def _with_request_id(send: Send, request_id: str) -> Send:
     async def tagged(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
         await send(message)
 
     return tagged

@@ -1,8 +1,8 @@
 """Request bodies of the v1 control API. Null means "not given", as the clients send it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
 from loradock.types.enums import DesiredState, EndpointKind, ModelKind, Visibility
 
@@ -12,15 +12,23 @@ NonEmpty = Annotated[str, Field(min_length=1, max_length=500)]
 class Body(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
+    @field_validator("*")
+    @classmethod
+    def _encodable(cls, value: Any) -> Any:
+        """JSON can spell half a surrogate pair, which no database stores."""
+        if isinstance(value, str) and not value.isascii():
+            value.encode()
+        return value
+
 
 class Autoscaling(Body):
-    min_replicas: int = 1
-    max_replicas: int = 1
+    min_replicas: StrictInt = 1
+    max_replicas: StrictInt = 1
 
 
 class PartialAutoscaling(Body):
-    min_replicas: int | None = None
-    max_replicas: int | None = None
+    min_replicas: StrictInt | None = None
+    max_replicas: StrictInt | None = None
 
 
 class CreateEndpoint(Body):
@@ -30,10 +38,10 @@ class CreateEndpoint(Body):
     hardware: str | None = None
     autoscaling: Autoscaling = Autoscaling()
     display_name: str | None = None
-    inactive_timeout: int | None = None
+    inactive_timeout: StrictInt | None = None
     state: DesiredState | None = None
     availability_zone: str | None = None
-    lora_enabled: bool | None = None
+    lora_enabled: StrictBool | None = None
     type: EndpointKind | None = None
     visibility: Visibility | None = None
 
@@ -41,8 +49,13 @@ class CreateEndpoint(Body):
 class UpdateEndpoint(Body):
     display_name: str | None = None
     autoscaling: PartialAutoscaling | None = None
-    inactive_timeout: int | None = None
+    inactive_timeout: StrictInt | None = None
     state: DesiredState | None = None
+
+    @property
+    def new_timeout(self) -> int | None:
+        """None when it was not given; an explicit null means never, as 0 does."""
+        return self.inactive_timeout or 0 if "inactive_timeout" in self.model_fields_set else None
 
 
 class AdapterReference(Body):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from loradock.api.settings import Settings
-from loradock.store.accounts import create_key, ensure_key
+from loradock.store.accounts import create_key, ensure_key, is_revoked
 from loradock.store.database import Database, migrate
 from loradock.types.errors import BadRequest
 
@@ -34,17 +34,17 @@ def lock_data_dir(folder: Path) -> IO[str]:
 
 def ensure_bootstrap_key(database: Database, settings: Settings) -> tuple[str, bool]:
     """The first account's key, and whether it was made just now."""
-    given = settings.bootstrap_key
     kept = settings.key_file.read_text().strip() if settings.key_file.is_file() else None
     with database.session() as session:
-        plain = given or kept
-        if plain is not None:
+        usable = kept if kept and not is_revoked(session, kept) else None
+        plain = settings.bootstrap_key or usable
+        if plain:
             ensure_key(session, settings.bootstrap_account, "bootstrap", plain)
         else:
-            _, plain = create_key(session, settings.bootstrap_account, "bootstrap")
+            plain = create_key(session, settings.bootstrap_account, "bootstrap")[1]
     if plain != kept:
         _write_private(settings.key_file, plain)
-    return plain, given is None and kept is None
+    return plain, plain not in (settings.bootstrap_key, kept)
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -48,7 +48,7 @@ def create(
 
 def _checked_base(services: Services, caller: Caller, model: str) -> str:
     with services.database.session() as session:
-        base = rules.check_base_name(session, caller.account_id, model)
+        base = rules.check_base_name(session, caller.account_id, caller.account, model)
     services.bases.check(base, caller.account_id)
     return base
 
@@ -68,19 +68,19 @@ def index(
         return as_list([endpoint_item(e) for e in rules.list_endpoints(session, caller.account_id, type)])
 
 
-@router.get("/endpoints/{reference}")
+@router.get("/endpoints/{reference:path}")
 def retrieve(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
     with services.database.session() as session:
         return endpoint_view(rules.find_endpoint(session, caller.account_id, decode_segment(reference)))
 
 
-@router.patch("/endpoints/{reference}")
+@router.patch("/endpoints/{reference:path}")
 def update(reference: str, body: UpdateEndpoint, caller: CallerDep, services: ServicesDep) -> Json:
     change = rules.EndpointChange(
         display_name=body.display_name,
         min_replicas=body.autoscaling.min_replicas if body.autoscaling else None,
         max_replicas=body.autoscaling.max_replicas if body.autoscaling else None,
-        inactive_timeout=body.inactive_timeout,
+        inactive_timeout=body.new_timeout,
         desired=body.state,
     )
     with services.database.session() as session:
@@ -93,7 +93,7 @@ def update(reference: str, body: UpdateEndpoint, caller: CallerDep, services: Se
     return view
 
 
-@router.delete("/endpoints/{reference}", status_code=204)
+@router.delete("/endpoints/{reference:path}", status_code=204)
 async def delete(reference: str, caller: CallerDep, services: ServicesDep) -> Response:
     await services.controller.delete_endpoint(caller.account_id, decode_segment(reference))
     return Response(status_code=204)

@@ -43,22 +43,34 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, LoradockError):  # raised while the framework read the body
+        return await _ours(request, error.__cause__)
     fields = {"method": request.method, "path": request.url.path}
-    known: LoradockError = NoSuchRoute(**fields) if error.status_code == 404 else MethodNotAllowed(**fields)
-    return await _ours(request, known)
+    known = {404: NoSuchRoute, 405: MethodNotAllowed}.get(error.status_code)
+    return await _ours(request, known(**fields) if known else BadRequest(f"{error.detail}. Check the request body."))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return await _ours(request, Internal())
+    request_id = request.scope.get("request_id", "unknown")
+    log.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
+    answer = await _ours(request, Internal(f"{Internal.__doc__} Request id: {request_id}"))
+    answer.headers["x-should-retry"] = "false"  # the clients would repeat a POST that may have half succeeded
+    return answer
 
 
 def explain(error: dict[str, Any]) -> BadRequest:
-    """A validation error in words: which field, what was wrong, what was sent."""
-    names = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
+    """A validation error in words: which field, what was wrong, what was sent (unless it may hold a secret)."""
+    names = [str(part) for part in error["loc"][1:]]
     field = ".".join(names)
     if error["type"] == "json_invalid":
         return BadRequest(f"the request body is not valid JSON: {error.get('ctx', {}).get('error', error['msg'])}")
+    if not field:
+        return BadRequest("the request needs a JSON object as its body, with Content-Type: application/json")
     if error["type"] == "missing":
-        return BadRequest(f"{field} is missing" if field else "the request needs a JSON body", param=field or None)
-    return BadRequest(f"{field}: {error['msg']} (you sent {error['input']!r:.200})", param=names[0] if names else None)
+        return BadRequest(f"{field} is missing", param=field)
+    sent = "" if "token" in field else f" (you sent {_shown(error['input'])})"
+    return BadRequest(f"{field}: {error['msg']}{sent}", param=names[0])
+
+
+def _shown(value: Any) -> str:
+    return ascii(value) if len(ascii(value)) <= 100 else f"{ascii(value)[:100]}…"

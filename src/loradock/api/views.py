@@ -68,7 +68,9 @@ def hardware_view(hardware: Hardware, started: str, *, availability: bool) -> Js
         },
         "updated_at": started,
     }
-    return {**view, "availability": {"status": "available"}} if availability else view
+    if availability:
+        view["availability"] = {"status": "available" if hardware.usable else "unavailable"}
+    return view
 
 
 def job_view(job: Job) -> Json:

@@ -25,10 +25,15 @@ class Hardware:
     memory_gib: float
     count: int
 
+    @property
+    def usable(self) -> bool:
+        """The embedded engine computes on the CPU."""
+        return self.kind == "cpu"
+
 
 @lru_cache(maxsize=1)
 def machine_hardware() -> tuple[Hardware, ...]:
-    """NVIDIA GPUs first, then the CPU; the first is what an endpoint gets when it names none."""
+    """NVIDIA GPUs first, then the CPU."""
     cores = os.cpu_count() or 1
     memory = round(psutil.virtual_memory().total / 2**30)
     cpu = Hardware(f"1x_cpu_{cores}c_{memory}gb", "cpu", "none", memory, 1)
@@ -38,14 +43,14 @@ def machine_hardware() -> tuple[Hardware, ...]:
 def check_hardware(wanted: str) -> str:
     """The id to store for what was asked; empty means the machine's default. Raises BadRequest."""
     known = machine_hardware()
-    for hardware in known:
-        if wanted == hardware.id or (wanted == "cpu" and hardware.kind == "cpu"):
-            return hardware.id
-    if not wanted:
-        return known[-1].id
+    usable = [hardware.id for hardware in known if hardware.usable]
+    if wanted in ("", "cpu"):
+        return usable[0]
+    if wanted in usable:
+        return wanted
+    why = " is a GPU, and the engine computes on the CPU" if wanted in [h.id for h in known] else " is not here"
     raise BadRequest(
-        f"invalid hardware provided: {wanted!r}; this machine has {', '.join(hardware.id for hardware in known)}",
-        param="hardware",
+        f"invalid hardware provided: {wanted!r}{why}; give {' or '.join(usable)}, or leave it empty", param="hardware"
     )
 
 

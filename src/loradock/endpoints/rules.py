@@ -12,6 +12,7 @@ from loradock.types.errors import BadRequest, EndpointMissing
 from loradock.types.names import endpoint_name, new_endpoint_id, new_id, without_lora_suffix
 
 MAX_REPLICAS = 64
+MAX_TIMEOUT_MINUTES = 366 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,20 @@ def list_endpoints(session: Session, account_id: str, kind: EndpointKind | None 
     return list(session.scalars(query.where(Endpoint.kind == kind) if kind else query))
 
 
-def check_base_name(session: Session, account_id: str, model: str) -> str:
-    """The base model's name without a `-lora` suffix. Raises BadRequest when it is one of the account's adapters."""
-    own = session.scalar(select(Model).where(Model.name == model, Model.account_id == account_id))
+def check_base_name(session: Session, account_id: str, account: str, model: str) -> str:
+    """The base model's full name without a `-lora` suffix; an own model's may come without the account.
+
+    Raises BadRequest when it is one of the account's adapters.
+    """
+    query = select(Model).where(Model.account_id == account_id, Model.name.in_((model, f"{account}/{model}")))
+    own = session.scalar(query)
     if own is not None and own.kind is ModelKind.ADAPTER:
         raise BadRequest(
-            f"{model} is an adapter. Create an endpoint for its base model {own.base_model}, then attach it:"
+            f"{own.name} is an adapter. Create an endpoint for its base model {own.base_model}, then attach it:"
             f" POST /v1/endpoints/<endpoint id>/adapters",
             param="model",
         )
-    return model if own is not None else without_lora_suffix(model)
+    return own.name if own is not None else without_lora_suffix(model)
 
 
 def create_endpoint(session: Session, account_id: str, account: str, new: NewEndpoint) -> Endpoint:
@@ -162,6 +167,11 @@ def check_timeout(minutes: int | None) -> int | None:
     """0 and None both mean never."""
     if minutes is not None and minutes < 0:
         raise BadRequest(f"inactive_timeout is {minutes}: give minutes, or 0 for never", param="inactive_timeout")
+    if minutes is not None and minutes > MAX_TIMEOUT_MINUTES:
+        raise BadRequest(
+            f"inactive_timeout is {minutes}: give at most {MAX_TIMEOUT_MINUTES} minutes, or 0 for never",
+            param="inactive_timeout",
+        )
     return minutes or None
 
 

@@ -60,6 +60,10 @@ def revoke_key(session: Session, key_id: str) -> ApiKey:
     return key
 
 
+def is_revoked(session: Session, key: str) -> bool:
+    return session.scalar(select(ApiKey.revoked_at).where(ApiKey.digest == digest(key))) is not None
+
+
 def account_of(session: Session, key: str) -> Account | None:
     """The account a valid key belongs to."""
     found = session.scalar(select(ApiKey).where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None)))
