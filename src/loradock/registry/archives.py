@@ -4,6 +4,7 @@ Only the files a model needs are written, under names we choose; everything else
 (links, devices, absolute names, `..`, bombs, endless directories) is refused before anything is unpacked.
 """
 
+import errno
 import io
 import stat
 import struct
@@ -46,6 +47,10 @@ def unpack(archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer
             return _unpack_tar(archive, into, kind, transfer)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
         raise BadRequest(f"the archive is damaged: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise BadRequest("the archive is damaged: it names a place before its start") from error
     raise BadRequest("this is neither a .zip nor a .tar.gz archive")
 
 

@@ -44,6 +44,7 @@ def read_source(model_source: str, rules: SourceRules, hf_token: str | None = No
     if scheme == "file":
         return Imported.from_url(text, rules.import_root)
     if scheme in ("http", "https"):
+        _check_url(text)
         repo = repo_from_url(text, hub)
         if repo is not None:
             return HubRepo(repo[0], repo[1], hub, hf_token)
@@ -58,9 +59,22 @@ def read_source(model_source: str, rules: SourceRules, hf_token: str | None = No
     return HubRepo(match["id"], match["revision"], hub, hf_token)
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadRequest("model_source is no usable URL: check its host and port", param="model_source")
+
+
 def without_secrets(url: str) -> str:
     """The URL without user, password, query and fragment, where presigned URLs carry their signature."""
     if "://" not in url:
         return url[:200]
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("://")[0] + "://…"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:500]
