@@ -134,7 +134,8 @@ class Controller:
     async def _adopt(self, survivors: list[Survivor]) -> None:
         keepers = [self._loops[s.deployment_id].fleet.adopt(s.replica_id, s.secret) for s in survivors]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(keeper.settled.wait() for keeper in keepers)), _ADOPTION_S)
+            async with asyncio.timeout(_ADOPTION_S):
+                await asyncio.gather(*(keeper.settled.wait() for keeper in keepers))
 
     def _loop_of(self, deployment_id: str) -> DeploymentLoop:
         loop = self._loops.get(deployment_id)

@@ -58,7 +58,8 @@ class Departures:
     async def _drained(self, keeper: ReplicaKeeper, name: str) -> None:
         if keeper.upstream is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(keeper.upstream.drained(name), self._around.options.detach_drain)
+                async with asyncio.timeout(self._around.options.detach_drain):
+                    await keeper.upstream.drained(name)
 
 
 async def _unload(keeper: ReplicaKeeper, name: str) -> None:

@@ -170,7 +170,9 @@ class ReplicaKeeper:
         while time.monotonic() < until and not self._wake.is_set():
             self._check_alive(instance)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation (github.com/python/cpython/issues/86296).
+                async with asyncio.timeout(_POLL_S):
+                    await self._wake.wait()
         self._wake.clear()
         self._check_alive(instance)
 
@@ -190,7 +192,8 @@ class ReplicaKeeper:
         await unroute()
         if self.upstream is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.upstream.drained(), drain)
+                async with asyncio.timeout(drain):
+                    await self.upstream.drained()
         await self._stop_living()
         if self._instance is not None:
             await asyncio.to_thread(self._instance.terminate, self._around.options.grace)

@@ -54,7 +54,8 @@ class DeploymentLoop:
             except Exception:
                 _log.exception("deployment %s: this turn failed; the next one tries again", self.id)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._around.options.tick)
+                async with asyncio.timeout(self._around.options.tick):
+                    await self._woken.wait()
 
     async def snapshot(self) -> Snapshot | None:
         return await self._around.transact(lambda session: read_snapshot(session, self.id, self._blobs))
