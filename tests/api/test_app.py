@@ -59,6 +59,13 @@ def test_unknown_routes_and_methods_answer_in_the_same_shape(http):
     refused(http.get("/docs"), 404, type="not_found")
 
 
+@pytest.mark.parametrize("prefix", ["", "/v1", "/v1/v1"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/chat/completions/"])
+def test_inference_is_found_under_every_spelling(http, prefix, path):
+    answer = http.post(prefix + path, json={"model": "none"})
+    refused(answer, 404, "GET /v1/models", type="not_found", code="model_not_available")
+
+
 def test_every_answer_has_a_request_id_of_its_own(http):
     ids = [http.get(path).headers["x-request-id"] for path in ("/v1/endpoints", "/v1/nothing", "/health")]
     assert len(set(ids)) == 3

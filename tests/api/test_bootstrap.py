@@ -8,7 +8,7 @@ from loradock.api.bootstrap import ensure_bootstrap_key, lock_data_dir, open_dat
 from loradock.api.settings import Settings
 from loradock.store.accounts import account_of, list_keys, revoke_key
 from loradock.types.errors import BadRequest
-from tests.servers import free_port
+from tests.servers import RunningServer, create_endpoint, free_port
 
 
 @pytest.fixture
@@ -59,6 +59,25 @@ def test_one_server_per_data_folder(settings, database):
     with lock_data_dir(settings.data_dir), pytest.raises(BadRequest, match="already runs on"):
         lock_data_dir(settings.data_dir)
     lock_data_dir(settings.data_dir).close()
+
+
+def test_a_stopped_server_ends_well_and_starts_again_as_it_was(tmp_path):
+    running = RunningServer(tmp_path / "data").start()
+    with running.client() as http:
+        endpoint = create_endpoint(http, state="STOPPED", display_name="kept")
+    running.stop()
+    assert running.process.returncode == 0
+    running.start()
+    with running.client() as http:
+        assert http.get(f"/v1/endpoints/{endpoint['id']}").json() == endpoint
+    running.stop()
+
+
+def test_a_taken_port_is_named(server, tmp_path):
+    command = [sys.executable, "-m", "loradock.cli.main", "serve", "--port", str(server.port)]
+    result = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert f"port {server.port}" in result.stderr
 
 
 def test_a_second_server_says_why_it_does_not_start(server):

@@ -43,14 +43,15 @@ class Server:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
-                await self._gateway(scope, receive, send)
-                return
+                return await self._gateway(scope, receive, send)
             request_id = uuid.uuid4().hex
             scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
+            if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:  # an unusual spelling of it
+                return await self._gateway(scope, receive, send)
             send = _with_request_id(send, request_id)
             if scope["path"] != UPLOAD_PATH:
                 receive = _limited(receive)
-        await self._api(scope, receive, send)
+        return await self._api(scope, receive, send)
 
 
 def assemble(settings: Settings, database: Database) -> Services:

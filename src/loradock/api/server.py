@@ -1,6 +1,7 @@
 """Running the server: one process, until SIGTERM or Ctrl-C."""
 
 import logging
+import signal
 import socket
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> Non
         try:
             key, made = ensure_bootstrap_key(database, settings)
             server = _Uvicorn(_config(Server(settings, database)), lambda: on_ready(key, made))
+            # uvicorn raises the signal that ended it once more at its end: being told to stop is no failure.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             server.run(sockets=[listener])
         finally:
             database.close()
