@@ -100,8 +100,8 @@ async def test_min_replicas_scale_up_and_down(rig):
     await eventually(lambda: len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 3)
     rig.set(endpoint, replicas=1)
     await eventually(lambda: len(rig.launcher.running()) == 1)
-    await rig.until(endpoint, EndpointState.STARTED)
-    assert len(rig.replicas()) == 1
+    await eventually(lambda: len(rig.replicas()) == 1)
+    assert rig.deployment(endpoint).state is EndpointState.STARTED
 
 
 async def test_a_deleted_endpoint_is_gone_at_once_and_its_replicas_follow(rig):

@@ -170,7 +170,7 @@ class ReplicaKeeper:
         while time.monotonic() < until and not self._wake.is_set():
             self._check_alive(instance)
             with suppress(TimeoutError):
-                # Not wait_for: before Python 3.12 it may swallow a cancellation (github.com/python/cpython/issues/86296).
+                # Not wait_for, which may swallow a cancellation before 3.12 (github.com/python/cpython/issues/86296).
                 async with asyncio.timeout(_POLL_S):
                     await self._wake.wait()
         self._wake.clear()
