@@ -14,7 +14,7 @@ from loradock.checkpoints.inspection import inspect_adapter
 from loradock.registry.requests import NameUsed
 from loradock.types.enums import JobStatus, ModelKind, ModelState
 from loradock.types.errors import AlreadyBound, BadRequest, TooLarge
-from tests.registry.conftest import last_message
+from tests.registry.rig import last_message
 
 FILES = {"adapter_config.json", "adapter_model.safetensors"}
 
