@@ -1,9 +1,11 @@
 """The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
 
+import math
 from array import array
 from collections import OrderedDict
 from hashlib import blake2b
 
+import numpy as np
 import torch
 
 from loradock.checkpoints.architecture import Architecture
@@ -25,8 +27,7 @@ class KVCache:
         self, architecture: Architecture, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
         shape = (architecture.layers, blocks, BLOCK_SIZE, architecture.kv_heads, architecture.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = (_zeros(shape, dtype, torch.device(device)) for _ in range(2))
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
         self._users = [0] * blocks
@@ -112,6 +113,13 @@ class KVCache:
 
     def _forget(self, block: int) -> None:
         del self._by_content[self._known.pop(block)]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # NumPy gets its zeros from calloc: blocks that are never used take no memory, and start-up does not wait.
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def _root(sequence: Sequence) -> Chain:

@@ -13,7 +13,7 @@ from loradock.engine.core import FinishReason, Row
 from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
 from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
-from loradock.engine.sampling import Sampler
+from loradock.engine.sampling import Sampler, is_plain
 from loradock.engine.scheduler import Scheduler
 from loradock.types.errors import Internal, LoradockError, Unavailable
 
@@ -66,7 +66,7 @@ class EngineLoop:
     def call(self, function: Callable[[], Result]) -> "Future[Result]":
         """Run something on the compute thread between two steps."""
         future: Future[Result] = Future()
-        self._orders.put(lambda: future.set_result(function()))
+        self._orders.put(lambda: _fulfil(future, function))
         return future
 
     def _run(self) -> None:
@@ -127,23 +127,26 @@ class EngineLoop:
                 ready.append(generation)
                 picked.append(end - 1)
         if ready:
-            self._sample(ready, logits[picked])
+            self._sample(ready, logits if len(picked) == len(logits) else logits[picked])
 
     def _sample(self, generations: list[Generation], logits: torch.Tensor) -> None:
         wanted = [g.sequence.params.logprobs for g in generations]
         raw = logits.clone() if any(count is not None for count in wanted) else logits
-        usable = torch.isfinite(logits.sum(dim=-1)).tolist()
-        ready: list[tuple[int, Generation]] = []
-        for i, (generation, finite) in enumerate(zip(generations, usable, strict=True)):
-            if self._prepare(generation, logits[i], finite=finite):
-                ready.append((i, generation))
-        if not ready:
-            return
-        rows, chosen = [i for i, _ in ready], [g for _, g in ready]
-        tokens = self._sampler.sample(logits[rows], [g.sequence for g in chosen])
+        best = logits.argmax(dim=-1, keepdim=True)
+        usable = torch.isfinite(logits.gather(1, best)).squeeze(1).tolist()
+        tokens = dict(enumerate(best.squeeze(1).tolist()))
+        rows = [
+            i
+            for i, (generation, finite) in enumerate(zip(generations, usable, strict=True))
+            if self._prepare(generation, logits[i], finite=finite)
+        ]
+        changed = [i for i in rows if generations[i].grammar or not is_plain(generations[i].sequence.params)]
+        if changed:
+            sampled = self._sampler.sample(logits[changed], [generations[i].sequence for i in changed])
+            tokens.update(zip(changed, sampled, strict=True))
         logprobs = _wanted_logprobs(raw, rows, tokens, wanted)
-        for i, generation, token in zip(rows, chosen, tokens, strict=True):
-            self._append(generation, token, logprobs.get(i))
+        for i in rows:
+            self._append(generations[i], tokens[i], logprobs.get(i))
 
     def _prepare(self, generation: Generation, logits: torch.Tensor, *, finite: bool) -> bool:
         """Whether the row can be sampled from; otherwise its generation has ended."""
@@ -215,6 +218,13 @@ class EngineLoop:
             self._deliver(events)
 
 
+def _fulfil(future: "Future[Result]", function: Callable[[], Result]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+
+
 def _completes(generation: Generation, token: int) -> bool:
     """Move the grammar on; whether nothing can follow."""
     if generation.grammar is None:
@@ -236,9 +246,9 @@ def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None
 
 
 def _wanted_logprobs(
-    raw: torch.Tensor, rows: list[int], tokens: list[int], wanted: list[int | None]
+    raw: torch.Tensor, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
 ) -> dict[int, TokenLogprobs]:
-    chosen = [(i, token, count) for i, token in zip(rows, tokens, strict=True) if (count := wanted[i]) is not None]
+    chosen = [(i, tokens[i], count) for i in rows if (count := wanted[i]) is not None]
     if not chosen:
         return {}
     indices, picked, counts = zip(*chosen, strict=True)

@@ -49,6 +49,12 @@ class Sampler:
         return float(self._random[sequence.id].random())
 
 
+def is_plain(params: SamplingParams) -> bool:
+    """Whether the token is simply the one with the largest logit."""
+    penalized = params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty
+    return params.temperature == 0 and not penalized and not params.logit_bias
+
+
 def _draw(logits: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor) -> torch.Tensor:
     """Tokens `[rows]` by inverting each row's cumulative distribution at `uniform`."""
     tokens = torch.empty(len(params), dtype=torch.long, device=logits.device)

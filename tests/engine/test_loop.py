@@ -1,0 +1,91 @@
+"""What becomes of the others when a step goes wrong."""
+
+import threading
+
+import pytest
+import torch
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.generation import Ended, Generation, TokenSampled
+from loradock.engine.kv import KVCache
+from loradock.engine.loop import MAX_FAILURES, EngineLoop
+from loradock.engine.scheduler import Scheduler
+
+TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
+
+
+class Scripted:
+    """A runner whose logits grow with the token id; a prompt of 9s breaks the step, one of 8s gives NaN."""
+
+    def step(self, rows):
+        if any(row.sequence.prompt[0] == 9 for row in rows):
+            raise RuntimeError("no such matrix")
+        for row in rows:
+            row.sequence.computed += row.count
+        values = [[float("nan")] * 10 if r.sequence.prompt[0] == 8 else list(range(10)) for r in rows]
+        return torch.tensor(values, dtype=torch.float32)
+
+
+@pytest.fixture
+def loop():
+    fatal = []
+    cache = KVCache(TINY, 64, torch.float32)
+    made = EngineLoop(Scripted(), Scheduler(cache, 8, 64), _deliver, fatal.append)
+    made.fatal = fatal
+    made.start()
+    yield made
+    made.stop(5)
+    assert cache.usage == 0
+
+
+def _deliver(events):
+    for generation, event in events:
+        generation.send(event)
+
+
+def run(loop, *prompts, wait=True):
+    """The events of each prompt, all submitted together."""
+    results = [([], threading.Event()) for _ in prompts]
+
+    def sender(events, done):
+        def send(event):
+            events.append(event)
+            if isinstance(event, Ended) or (isinstance(event, TokenSampled) and event.finish):
+                done.set()
+
+        return send
+
+    generations = [
+        Generation(Sequence(n, [token] * 3, SamplingParams(max_tokens=3, temperature=0)), sender(*result), frozenset())
+        for n, (token, result) in enumerate(zip(prompts, results, strict=True), 1)
+    ]
+    loop.call(lambda: [loop.submit([generation]) for generation in generations]).result(5)
+    for _, done in results:
+        assert done.wait(5)
+    return [events for events, _ in results]
+
+
+def tokens(events):
+    return [event.token for event in events if isinstance(event, TokenSampled)]
+
+
+def test_a_failing_step_fails_its_requests_and_the_next_ones_go_on(loop):
+    ((*_, ended),) = run(loop, 9)
+    assert "no such matrix" in ended.error.message
+    assert [tokens(events) for events in run(loop, 1, 2)] == [[9, 9, 9]] * 2
+
+
+def test_numbers_that_are_not_finite_fail_only_their_own_request(loop):
+    good, (*_, ended), other = run(loop, 1, 8, 2)
+    assert "not finite" in ended.error.message
+    assert tokens(good) == tokens(other) == [9, 9, 9]
+
+
+def test_an_engine_that_fails_again_and_again_gives_up_and_says_why(loop):
+    for _ in range(MAX_FAILURES - 1):
+        run(loop, 9)
+    ((ended,),) = run(loop, 9)
+    assert ended.error is not None
+    loop._thread.join(5)
+    assert "no such matrix" in loop.fatal[0]
