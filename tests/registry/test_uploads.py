@@ -9,12 +9,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from loradock.checkpoints.inspection import inspect_adapter
 from loradock.registry.requests import NameUsed
+from loradock.store.tables import Model
 from loradock.types.enums import JobStatus, ModelKind, ModelState
 from loradock.types.errors import AlreadyBound, BadRequest, TooLarge
-from tests.registry.rig import last_message
+from tests.registry.rig import last_message, open_registry
 
 FILES = {"adapter_config.json", "adapter_model.safetensors"}
 
@@ -250,6 +252,24 @@ def test_a_base_model_whose_index_points_elsewhere(registry, base_files, tmp_pat
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     job = registry.upload(model_source="file://evil", kind=ModelKind.MODEL)
     assert "which is not among the files" in last_message(job)
+
+
+def test_a_commit_that_fails_leaves_no_files(tmp_path, hub, adapter_files):
+    imports = tmp_path / "in"
+    shutil.copytree(adapter_files, imports / "lora")
+
+    def sabotage(_base, _account):
+        with registry.database.session() as session:
+            session.delete(session.scalar(select(Model)))
+
+    registry = open_registry(tmp_path / "other", imports, hub.site.url, architecture_of=sabotage)
+    registry.uploads.start()
+    job = registry.upload(model_source="file://lora")
+    registry.uploads.close()
+    registry.database.close()
+    assert job.status is JobStatus.FAILED
+    assert "reason of the server's (NoResultFound)" in last_message(job)
+    assert registry.stored() == registry.leftovers() == []
 
 
 def test_closing_fails_what_waits(registry, web, adapter_files):

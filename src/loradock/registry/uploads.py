@@ -4,10 +4,12 @@ import logging
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from loradock.checkpoints.architecture import Architecture
@@ -69,14 +71,15 @@ class UploadRunner:
         for thread in self._threads:
             thread.start()
 
-    def close(self, timeout: float = 10) -> None:
-        """Running uploads fail with a message that says so; none is left half done."""
+    def close(self, timeout: float = 5) -> None:
+        """Running uploads fail with a message that says so; one that waits on its network is left to `recover`."""
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(timeout)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def receive(self) -> Received:
         """A place for files that come in the request body; discard it unless it is submitted."""
@@ -128,7 +131,11 @@ class UploadRunner:
             with self._blobs.lock:
                 digest, size = self._blobs.publish(files)
                 shutil.rmtree(workspace)
-                self._commit(task, accepted, digest, size)
+                try:
+                    self._commit(task, accepted, digest, size)
+                except Exception:
+                    self._free_unless_shared(digest)
+                    raise
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
             if task.request.received is not None:
@@ -165,6 +172,12 @@ class UploadRunner:
             job.type = f"{accepted.kind.value}_upload"
             if task.request.lora_model is None:
                 advance(job, JobStatus.COMPLETE, f"{model.name} is ready: {accepted.note}")
+
+    def _free_unless_shared(self, digest: str) -> None:
+        with self._database.session() as session:
+            shared = session.scalar(select(Revision.id).where(Revision.digest == digest)) is not None
+        if not shared:
+            self._blobs.free(digest)
 
     def _finish(self, task: _Task, accepted: Accepted, reporter: JobReporter) -> None:
         """The attach asked for with lora_model. The upload stands whatever becomes of it."""
