@@ -1,5 +1,6 @@
 """The whole server as one ASGI application: the gateway's bare routes in front, FastAPI behind."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -86,7 +87,8 @@ def _api(services: Services, gateway: Gateway) -> FastAPI:
         try:
             yield
         finally:
-            services.uploads.close()
+            # In a thread: an upload that is attaching waits for this very loop.
+            await asyncio.to_thread(services.uploads.close)
             await services.controller.stop(keep_replicas=services.settings.keep_replicas)
             await gateway.close()
 
