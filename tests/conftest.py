@@ -1,12 +1,12 @@
 import pytest
 
-from tests.servers import RunningServer, create_endpoint, upload, wait_state
+from tests.servers import EXAMPLES, RunningServer, create_endpoint, upload, wait_state
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """One server for all tests that do not break it."""
-    running = RunningServer(tmp_path_factory.mktemp("server") / "data").start()
+    running = RunningServer(tmp_path_factory.mktemp("server") / "data", flags=("--import-root", str(EXAMPLES))).start()
     yield running
     running.stop()
 

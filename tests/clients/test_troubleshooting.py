@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.clients.clients import VERSIONS, command_line, python_client
+from tests.clients.clients import VERSIONS, command_line, node_client, python_client
 from tests.servers import BASE, create_endpoint
 
 BAD_FORMAT = "model_id must be in format 'endpoint_model_name:adapter_name'"
@@ -19,7 +19,9 @@ def cases(server, dock):
         public = create_endpoint(http, state="STOPPED", visibility="public")
         serverless = create_endpoint(http, state="STOPPED", type="serverless")
         other = create_endpoint(http, state="STOPPED")
-        http.post(f"/v1/endpoints/{other['id']}/adapters", json={"model_id": f"{other['name']}:tester/json"})
+        _unbind(http, dock)
+        bound = http.post(f"/v1/endpoints/{other['id']}/adapters", json={"model_id": f"{other['name']}:tester/json"})
+        assert bound.status_code == 200, bound.text
         yield {
             "format": (idle["id"], "no-colon", BAD_FORMAT, 400),
             "two colons": (idle["id"], "a:b:c", BAD_FORMAT, 400),
@@ -54,11 +56,15 @@ def cases(server, dock):
             assert http.delete(f"/v1/endpoints/{endpoint['id']}").status_code == 204
 
 
-@pytest.fixture
-def unbound(http, dock):
+def _unbind(http, dock):
     for name in ("json", "shout"):
         body = {"model_id": f"{dock['name']}:tester/{name}"}
         http.request("DELETE", f"/v1/endpoints/{dock['id']}/adapters", json=body)
+
+
+@pytest.fixture
+def unbound(http, dock):
+    _unbind(http, dock)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -86,6 +92,20 @@ def test_add_errors_through_the_command_line(version, unbound, cases, env):
         result = command_line(version, ["endpoints", "adapters", "add", endpoint, model_id], env)
         assert result.returncode == 1
         assert message in " ".join(result.stdout.split())
+
+
+def test_add_errors_through_typescript(unbound, cases, env):
+    script = f"""
+const client = new Together();
+const out = {{}};
+for (const [name, [endpoint, model_id]] of Object.entries({json.dumps(cases)}))
+  out[name] = await client.endpoints.adapters.add(endpoint, {{ model_id }}).then(
+    () => "no error", (e) => [e.status, e.message, e.constructor.name]);
+console.log(JSON.stringify(out));
+"""
+    names = {400: "BadRequestError", 404: "NotFoundError"}
+    expected = {name: [status, f"{status} {text}", names[status]] for name, (_, _, text, status) in cases.items()}
+    assert node_client(script, env) == expected
 
 
 @pytest.mark.parametrize("version", VERSIONS)
