@@ -1,0 +1,107 @@
+"""The command line against a real server: tables, JSON, exit codes, words."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import BASE, EXAMPLES, KEY, create_endpoint
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "LORADOCK_BASE_URL": server.url, "LORADOCK_API_KEY": KEY, "COLUMNS": "160"}
+        environment |= {"LORADOCK_DATA_DIR": str(tmp_path), **variables}
+        command = [sys.executable, "-m", "loradock.cli.main", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    return call
+
+
+def test_help_lists_every_command(run):
+    shown = run("--help").stdout
+    for command in ("serve", "demo", "engine", "keys", "models", "endpoints"):
+        assert command in shown
+
+
+def test_dock_an_adapter(run, dock):
+    added = run("endpoints", "adapters", "add", dock["id"], "tester/json")
+    assert added.returncode == 0, added.stderr
+    assert f"{dock['name']}:tester/json" in added.stdout
+    for alias in ("list", "ls"):
+        listed = json.loads(run("endpoints", "adapters", alias, dock["id"], "--json").stdout)
+        assert "tester/json" in [row["adapter_name"] for row in listed["data"]]
+    assert "tester/json" in run("endpoints", "adapters", "list", dock["id"]).stdout
+    for alias in ("remove", "rm", "delete"):
+        run("endpoints", "adapters", "add", dock["name"], "tester/json")
+        assert run("endpoints", "adapters", alias, dock["id"], "tester/json", "--json").returncode == 0
+
+
+def test_upload_wait_show_delete(run, dock):
+    done = run("models", "upload", "from-cli", str(EXAMPLES / "json"), "--description", "by hand")
+    assert done.returncode == 0, done.stderr
+    assert "tester/from-cli is ready" in done.stdout
+    shown = json.loads(run("models", "retrieve", "tester/from-cli", "--json").stdout)
+    assert (shown["rank"], shown["base_model"]) == (16, BASE)
+    assert "tester/from-cli" in run("models", "list").stdout
+    assert run("models", "delete", "tester/from-cli").returncode == 0
+    assert run("models", "retrieve", "tester/from-cli").returncode == 1
+
+
+def test_a_refused_upload_says_why(run, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "use_dora": true}')
+    (tmp_path / "bad" / "adapter_model.safetensors").write_bytes(
+        (EXAMPLES / "json/adapter_model.safetensors").read_bytes()
+    )
+    refused = run("models", "upload", "bad", str(tmp_path / "bad"), "--base-model", BASE)
+    assert refused.returncode == 1
+    assert "DoRA" in refused.stderr
+
+
+def test_endpoint_life(run):
+    made = json.loads(run("endpoints", "create", BASE, "--no-auto-start", "--json").stdout)
+    assert made["state"] == "STOPPED"
+    assert made["id"] in run("endpoints", "list").stdout
+    updated = run("endpoints", "update", made["id"], "--display-name", "mine", "--max-replicas", "2", "--json")
+    assert json.loads(updated.stdout)["display_name"] == "mine"
+    assert run("endpoints", "update", made["id"]).returncode == 1
+    assert "mine" in run("endpoints", "retrieve", made["name"]).stdout
+    assert run("endpoints", "delete", made["id"]).returncode == 0
+
+
+def test_wait_follows_a_start_and_a_stop(run, http):
+    endpoint = create_endpoint(http, state="STOPPED")
+    started = run("endpoints", "start", endpoint["id"], "--wait", "--json")
+    assert json.loads(started.stdout)["state"] == "STARTED", started.stderr
+    stopped = run("endpoints", "stop", endpoint["id"], "--wait", "--json")
+    assert json.loads(stopped.stdout)["state"] == "STOPPED"
+    assert http.delete(f"/v1/endpoints/{endpoint['id']}").status_code == 204
+
+
+def test_errors_are_one_line_and_exit_one(run):
+    missing = run("endpoints", "retrieve", "endpoint-none")
+    assert (missing.returncode, missing.stderr) == (1, "Error: No endpoint with this id exists\n")
+    as_json = run("endpoints", "retrieve", "endpoint-none", "--json")
+    assert json.loads(as_json.stdout)["error"]["type"] == "not_found"
+    nobody = run("endpoints", "list", LORADOCK_BASE_URL="http://127.0.0.1:9")
+    assert nobody.returncode == 1
+    assert "loradock serve" in nobody.stderr
+    wrong = run("endpoints", "list", LORADOCK_API_KEY="ld-wrong")
+    assert "loradock keys create" in wrong.stderr
+    for result in (missing, nobody, wrong):
+        assert "Traceback" not in result.stderr
+
+
+def test_keys_live_in_the_data_folder(run):
+    assert "No keys yet" in run("keys", "list").stdout
+    made = json.loads(run("keys", "create", "ci", "--account", "team-b", "--json").stdout)
+    assert made["key"].startswith("ld-")
+    listed = run("keys", "list", "--json").stdout
+    assert made["key"] not in listed
+    assert json.loads(listed)[0]["account"] == "team-b"
+    assert run("keys", "revoke", made["id"]).returncode == 0
+    assert json.loads(run("keys", "list", "--json").stdout)[0]["status"] == "revoked"

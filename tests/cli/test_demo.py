@@ -1,0 +1,62 @@
+"""The demo as a newcomer meets it; the commands it prints are run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import free_port
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo that keeps serving; gives what it printed up to then."""
+    command = [sys.executable, "-u", "-m", "loradock.cli.main", "demo", "--port", str(free_port())]
+    process = subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path_factory.mktemp("demo"))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Serving until" in line:
+            break
+    yield "".join(lines)
+    process.terminate()
+    process.wait(timeout=60)
+    process.stdout.close()
+
+
+def test_side_by_side(demo):
+    for title in ("base model", "pirate", "json", "shout"):
+        assert title in demo
+    assert "Arrr, matey!" in demo
+    assert '{"answer"' in demo
+    assert demo.count("docked in") == 3
+
+
+def test_pasted_commands_work(demo, tmp_path):
+    paste = re.split(r"^# .*$", demo.partition("API key")[2].partition("Serving until")[0], flags=re.M)[1:]
+    assert len(paste) == 4
+    clients = os.pathsep.join([".venvs/together-2.42/bin", os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120
+    quiet = {
+        "TOGETHER_TELEMETRY_DISABLED": "1",
+        "TOGETHER_DISABLE_VERSION_CHECK": "1",
+        "CI": "1",
+        "HOME": str(tmp_path),
+    }
+    outputs = []
+    for command in paste:
+        path = clients if "import OpenAI" not in command else os.pathsep.join(clients.split(os.pathsep)[1:])
+        result = subprocess.run(
+            ["bash", "-c", command], env={"PATH": path, **quiet}, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        outputs.append(result.stdout)
+    assert "Arrr" in outputs[0]
+    assert "local/pirate" in outputs[1]
+    assert all("Arrr" in output for output in outputs[2:])
