@@ -31,10 +31,11 @@ class Residency:
         self._locks = locks
         self._wanted = wanted
         self._certain = False
+        self._changes = 0
 
     async def load(self, name: str, path: Path) -> None:
         """Raises AdapterRefused; or ReplicaLost, which leaves it open whether it is there."""
-        with self._in_doubt():
+        with self._change():
             if self.held.get(name, path) != path:
                 await self.unload(name)
             await self._client.load(name, path)
@@ -42,7 +43,7 @@ class Residency:
             self.refused.pop(name, None)
 
     async def unload(self, name: str) -> None:
-        with self._in_doubt():
+        with self._change():
             await self._client.unload(name)
             self.held.pop(name, None)
 
@@ -51,8 +52,12 @@ class Residency:
         await self._client.probe(name)
 
     async def look(self) -> None:
-        """Ask the engine what it holds."""
-        self.held = {name: Path(path) for name, path in (await self._client.adapters()).items()}
+        """Ask the engine what it holds; again, if a load or unload ended while it was answering."""
+        asked_at = None
+        while asked_at != self._changes:
+            asked_at = self._changes
+            listed = await self._client.adapters()
+        self.held = {name: Path(path) for name, path in listed.items()}
         self._certain = True
 
     async def settle(self) -> bool:
@@ -86,12 +91,13 @@ class Residency:
         return missing + [name for name in self.held if name not in ours and name not in wanted.leaving]
 
     @contextmanager
-    def _in_doubt(self) -> Iterator[None]:
+    def _change(self) -> Iterator[None]:
         """A call that did not come back may have been carried out: look again before relying on `held`."""
-        certain, self._certain = self._certain, False
         try:
             yield
-        except LoradockError as error:
-            self._certain = certain and not isinstance(error, ReplicaLost)
+        except BaseException as error:
+            if isinstance(error, ReplicaLost) or not isinstance(error, LoradockError):
+                self._certain = False
             raise
-        self._certain = certain
+        finally:
+            self._changes += 1
