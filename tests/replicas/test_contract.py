@@ -1,0 +1,69 @@
+"""What the control plane relies on, of every engine; the stub of the other tests passes the same."""
+
+import json
+
+import aiohttp
+import pytest
+
+from loradock.replicas.client import ReplicaClient
+from loradock.types.errors import AdapterRefused, ReplicaLost
+
+
+async def post(client, path, **body):
+    async with client._http.post(client.url + path, json=body, headers=client._headers) as response:
+        return response.status, await response.text()
+
+
+async def test_adapters_come_and_go(client, adapter, other_adapter):
+    assert await client.adapters() == {}
+    await client.load("a/one", adapter)
+    await client.load("a/one", adapter)
+    await client.load("a/two", other_adapter)
+    assert await client.adapters() == {"a/one": str(adapter), "a/two": str(other_adapter)}
+    await client.probe("a/one")
+    await client.unload("a/one")
+    await client.unload("a/one")
+    assert await client.adapters() == {"a/two": str(other_adapter)}
+
+
+async def test_the_same_name_from_elsewhere_is_refused(client, adapter, other_adapter):
+    await client.load("a/one", adapter)
+    with pytest.raises(AdapterRefused, match="one"):
+        await client.load("a/one", other_adapter)
+    assert await client.adapters() == {"a/one": str(adapter)}
+
+
+async def test_an_adapter_that_cannot_be_read_is_refused_with_a_reason(client, tmp_path):
+    with pytest.raises(AdapterRefused, match=r"adapter_config\.json"):
+        await client.load("a/broken", tmp_path)
+    assert await client.adapters() == {}
+
+
+async def test_an_unknown_model_never_answers_as_the_base(client):
+    status, text = await post(client, "/v1/completions", model="a/none", prompt="x", max_tokens=1)
+    assert status == 404
+    assert json.loads(text)["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("name", ["base", "alias", "a/one"])
+async def test_streams_end_with_done(client, adapter, name):
+    await client.load("a/one", adapter)
+    status, text = await post(client, "/v1/completions", model=name, prompt="x", max_tokens=3, stream=True)
+    assert status == 200
+    events = text.removesuffix("\n\n").split("\n\n")
+    assert events[-1] == "data: [DONE]"
+    assert all(json.loads(event.removeprefix("data: "))["model"] == name for event in events[:-1])
+
+
+async def test_the_secret_is_wanted(client):
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(AdapterRefused, match="secret"):
+            await ReplicaClient(http, client.url, "wrong").adapters()
+
+
+async def test_a_replica_that_cannot_be_reached_is_lost_and_not_healthy():
+    async with aiohttp.ClientSession() as http:
+        nobody = ReplicaClient(http, "http://127.0.0.1:9", "secret")
+        assert not await nobody.healthy()
+        with pytest.raises(ReplicaLost):
+            await nobody.adapters()
