@@ -33,6 +33,8 @@ def docked(tmp_path):
             psutil.Process(pid).terminate()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_kill_at_random_points(docked):
     server, endpoint = docked
     chance = random.Random(7)
