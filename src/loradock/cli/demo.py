@@ -1,5 +1,7 @@
 """`loradock demo`: one endpoint, three adapters, one prompt answered side by side."""
 
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.columns import Columns
+from rich.markup import escape
 from rich.panel import Panel
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
@@ -36,6 +39,8 @@ def demo(
     if not _EXAMPLES.is_dir():
         raise BadRequest("the demo needs examples/adapters of the source checkout; run it from there with: make demo")
     folder.mkdir(parents=True, exist_ok=True)
+    _check_port(port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` stops the server then too
     server = _start_server(folder, port)
     try:
         client = _connect(server, folder, port)
@@ -52,6 +57,13 @@ def demo(
     finally:
         server.terminate()
         server.wait()
+
+
+def _check_port(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise BadRequest(f"port {port} is taken ({error.strerror}); give another: loradock demo --port …") from error
 
 
 def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -106,7 +118,7 @@ def _side_by_side(client: Client, endpoint: dict[str, Any]) -> None:
     for title, model in [("base model", endpoint["name"]), *((n, f"{endpoint['owner']}/{n}") for n in ADAPTERS)]:
         body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 60, "temperature": 0}
         text = client.call("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"]
-        panels.append(Panel(text.strip(), title=title, width=max(24, min(console.width, 120) // 2 - 1)))
+        panels.append(Panel(escape(text.strip()), title=title, width=max(24, min(console.width, 120) // 2 - 1)))
     console.print(Columns(panels))
 
 

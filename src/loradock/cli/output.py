@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loradock.types.errors import LoradockError
@@ -29,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in found:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     console.print(table)
 
 
@@ -38,7 +39,9 @@ def print_fields(thing: dict[str, Any], fields: Iterable[str]) -> None:
     shown = [field for field in fields if thing.get(field) not in (None, "", [])]
     width = max((len(field) for field in shown), default=0)
     for field in shown:
-        console.print(f"[bold]{field.replace('_', ' '):<{width}}[/bold]  {_plain(thing[field])}", soft_wrap=True)
+        console.print(
+            f"[bold]{field.replace('_', ' '):<{width}}[/bold]  {escape(_plain(thing[field]))}", soft_wrap=True
+        )
 
 
 def _plain(value: Any) -> str:
@@ -63,5 +66,5 @@ def fail(error: LoradockError, *, json_output: bool) -> NoReturn:
     if json_output:
         print_json({"error": error.body()["error"]})
     else:
-        Console(stderr=True, highlight=False).print("[red]Error:[/red]", error.message, soft_wrap=True)
+        Console(stderr=True, highlight=False).print("[red]Error:[/red]", escape(error.message), soft_wrap=True)
     sys.exit(1)
