@@ -44,9 +44,9 @@ class Busy(threading.Thread):
     def _act(self, http: httpx.Client, number: int) -> None:
         known = [model["id"] for model in catalogue(http)]
         choice = self._random.random()
-        if choice < 0.15 or not known:
+        if choice < 0.35 or not known:
             self._upload(http, f"{self._seed}-{number}", self._random.choice(NAMES))
-        elif choice < 0.55:
+        elif choice < 0.65:
             change(http, "POST", self._endpoint, self._random.choice(known))
         elif choice < 0.95:
             change(http, "DELETE", self._endpoint, self._random.choice(known))
@@ -149,7 +149,8 @@ def test_a_killed_server_comes_back_with_nothing_half_done(server, rounds):
     kinds, jobs = dict(rows(server, KINDS)), dict(rows(server, JOBS))
     print(f"\n{rounds} kills: {leaving} detaches were cut off; attaches and detaches: {kinds}; uploads: {jobs}")
     if rounds > 10:  # else the dice may miss one; a run that never cuts anything off would prove nothing
-        assert kinds["attach.undone"] and kinds["attach.route"] and kinds["detach.done"] and jobs["Failed"]
+        assert {"attach.undone", "attach.route", "detach.done"} <= set(kinds)
+        assert {"Complete", "Failed"} <= set(jobs)
 
 
 @pytest.mark.slow
