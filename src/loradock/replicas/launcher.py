@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from loradock.types.enums import EngineKind
+
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file."""
+    """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file.
+
+    `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk.
+    """
 
     id: str
     secret: str
@@ -15,8 +20,11 @@ class ReplicaSpec:
     served_names: tuple[str, ...]
     lora_enabled: bool = True
     max_lora_rank: int = 64
-    max_loras: int = 64
+    max_loras: int = 32
+    max_cpu_loras: int = 256
     threads: int = 0
+    engine: EngineKind = EngineKind.EMBEDDED
+    tensor_parallel: int = 1
 
 
 class Instance(Protocol):

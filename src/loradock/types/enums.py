@@ -85,6 +85,24 @@ class ReplicaState(StrEnum):
     FAILED = "FAILED"
 
 
+class EngineKind(StrEnum):
+    """What serves a deployment's replicas: our own engine, or vLLM."""
+
+    EMBEDDED = "embedded"
+    VLLM = "vllm"
+
+
+class AdapterTier(StrEnum):
+    """Where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
+
+    A request moves it up; it moves down when others need the room.
+    """
+
+    ACTIVE = "active"
+    RAM = "ram"
+    DISK = "disk"
+
+
 class Dialect(StrEnum):
     """Which client family a response is shaped for; the gateway tells the engine in `DIALECT_HEADER`."""
 
