@@ -35,9 +35,10 @@ class ReplicaClient:
         body = await self._call("GET", "/v1/models")
         return {entry["id"]: entry["root"] for entry in body["data"] if entry.get("parent")}
 
-    async def load(self, name: str, path: Path) -> None:
-        """Same name and path again is a success. Raises AdapterRefused."""
-        await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+    async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
+        """Same name and path again is a success; `lazy`: its first request may read it. Raises AdapterRefused."""
+        body = {"lora_name": name, "lora_path": str(path)} | ({"lazy": True} if lazy else {})
+        await self._call("POST", "/v1/load_lora_adapter", body)
 
     async def unload(self, name: str) -> None:
         """Returns when the adapter's requests are done and it is gone. An unknown name is already gone."""
