@@ -21,7 +21,7 @@ from loradock.replicas.process import ProcessLauncher
 from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model, Replica, Revision
-from loradock.types.enums import DesiredState, EndpointState, ModelKind, ModelState, Visibility
+from loradock.types.enums import EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.names import combined_id, new_id
 
 STUB = (sys.executable, str(Path(__file__).parent / "engine_stub.py"))
@@ -81,13 +81,24 @@ class Rig:
             key, plain = create_key(session, slug, "test")
             return key.account_id or key.account.id, plain
 
-    def endpoint(self, account_id: str, account: str, *, replicas: int = 1, public: bool = False) -> Endpoint:
+    def endpoint(
+        self,
+        account_id: str,
+        account: str,
+        *,
+        replicas: int = 1,
+        most: int | None = None,
+        public: bool = False,
+        **settings,
+    ) -> Endpoint:
+        """`most` replicas, else as many as at least; `settings`: further fields of NewEndpoint."""
         new = rules.NewEndpoint(
             model=BASE,
             hardware="",
             min_replicas=replicas,
-            max_replicas=8,
+            max_replicas=most or replicas,
             visibility=Visibility.PUBLIC if public else Visibility.PRIVATE,
+            **settings,
         )
         with self.database.session() as session:
             endpoint = rules.create_endpoint(session, account_id, account, new)
@@ -115,10 +126,12 @@ class Rig:
             session.add(model)
         return model.name
 
-    def set(self, endpoint: Endpoint, *, desired: DesiredState | None = None, replicas: int | None = None) -> None:
+    def set(self, endpoint: Endpoint, *, replicas: int | None = None, most: int | None = None, **changes) -> None:
+        """`replicas` at least and, unless `most` says otherwise, at most; `changes`: fields of EndpointChange."""
+        change = rules.EndpointChange(min_replicas=replicas, max_replicas=most or replicas, **changes)
         with self.database.session() as session:
             row = session.get(Endpoint, endpoint.id)
-            rules.update_endpoint(session, row, rules.EndpointChange(desired=desired, min_replicas=replicas))
+            rules.update_endpoint(session, row, change)
             deployment_id = row.deployment.id
         self.controller.wake(deployment_id)
 
@@ -158,10 +171,18 @@ class Rig:
     @contextlib.asynccontextmanager
     async def gateway(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the real gateway on a real port."""
-        gateway = Gateway(self.routes, KeyCache(self.database), report=self.controller.report, body_limit=1 << 20)
-        async with serve(gateway) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
-            yield client
-        await gateway.close()
+        gateway = Gateway(
+            self.routes,
+            KeyCache(self.database),
+            report=self.controller.report,
+            start=self.controller.start_on_request,
+            body_limit=1 << 20,
+        )
+        try:
+            async with serve(gateway) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+                yield client
+        finally:
+            await gateway.close()
 
 
 @contextlib.asynccontextmanager
@@ -169,9 +190,11 @@ async def serve(app) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning", access_log=False))
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def ask(client: httpx.AsyncClient, key: str, model: str, **body):

@@ -111,7 +111,7 @@ async def test_a_failure_at_the_last_step_unloads_again(rig, monkeypatch):
 
 
 async def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path):
-    options = ControlOptions(tick=0.2, max_loras=2)
+    options = ControlOptions(tick=0.2, max_attachments=2)
     async with running(tmp_path, options=options) as rig:
         alice, _ = rig.account("alice")
         dock = rig.endpoint(alice, "alice")
@@ -120,7 +120,7 @@ async def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path):
             await rig.attach(alice, dock, big)
         for short in ("one", "two"):
             await rig.attach(alice, dock, rig.adapter(alice, "alice", short))
-        with pytest.raises(BadRequest, match=r"holds 2 adapters .* 2 \+ 1 > 2"):
+        with pytest.raises(BadRequest, match=r"takes 2 adapters .* 2 \+ 1 > 2"):
             await rig.attach(alice, dock, rig.adapter(alice, "alice", "three"))
         assert len(rig.attachments()) == 2
 

@@ -21,14 +21,14 @@ class SlowToList:
         await self.go_on.wait()
         return listed
 
-    async def load(self, name: str, path: Path) -> None:
+    async def load(self, name: str, path: Path, *, lazy: bool) -> None:
         self.loaded[name] = str(path)
 
 
 async def test_a_look_does_not_forget_what_was_loaded_meanwhile():
     engine = SlowToList()
 
-    async def wanted() -> Wanted:
+    async def wanted(name: str | None) -> Wanted:
         return Wanted({})
 
     residency = Residency(engine, Locks(), wanted)

@@ -38,7 +38,10 @@ class Server:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.services = assemble(settings, database)
-        self._gateway = Gateway(self.services.routes, self.services.keys, report=self.services.controller.report)
+        controller = self.services.controller
+        self._gateway = Gateway(
+            self.services.routes, self.services.keys, report=controller.report, start=controller.start_on_request
+        )
         self._api = _api(self.services, self._gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 
-from loradock.types.enums import DesiredState, EndpointKind, ModelKind, Visibility
+from loradock.types.enums import DesiredState, EndpointKind, EngineKind, ModelKind, Visibility
 
 NonEmpty = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -32,7 +32,7 @@ class PartialAutoscaling(Body):
 
 
 class CreateEndpoint(Body):
-    """`lora_enabled`, `type` and `visibility` are ours; the clients pass extra keys through."""
+    """The last are ours, from `lora_enabled` on; the clients pass extra keys through."""
 
     model: NonEmpty
     hardware: str | None = None
@@ -44,6 +44,9 @@ class CreateEndpoint(Body):
     lora_enabled: StrictBool | None = None
     type: EndpointKind | None = None
     visibility: Visibility | None = None
+    max_lora_rank: StrictInt | None = None
+    engine: EngineKind | None = None
+    auto_start: StrictBool | None = None
 
 
 class UpdateEndpoint(Body):
@@ -51,6 +54,9 @@ class UpdateEndpoint(Body):
     autoscaling: PartialAutoscaling | None = None
     inactive_timeout: StrictInt | None = None
     state: DesiredState | None = None
+    lora_enabled: StrictBool | None = None
+    max_lora_rank: StrictInt | None = None
+    auto_start: StrictBool | None = None
 
     @property
     def new_timeout(self) -> int | None:

@@ -14,7 +14,7 @@ from loradock.endpoints import rules
 from loradock.endpoints.hardware import ZONE, machine_hardware
 from loradock.gateway.keys import Caller
 from loradock.store.tables import now
-from loradock.types.enums import DesiredState, EndpointKind, Visibility
+from loradock.types.enums import DesiredState, EndpointKind, EngineKind, Visibility
 
 router = APIRouter(prefix="/v1")
 _STARTED = iso(now())
@@ -34,6 +34,9 @@ def create(
         inactive_timeout=body.inactive_timeout,
         availability_zone=body.availability_zone or availability_zone,
         lora_enabled=body.lora_enabled is not False,
+        max_lora_rank=rules.DEFAULT_LORA_RANK if body.max_lora_rank is None else body.max_lora_rank,
+        engine=body.engine or EngineKind.EMBEDDED,
+        auto_start=body.auto_start is True,
         desired=body.state or DesiredState.STARTED,
         kind=body.type or EndpointKind.DEDICATED,
         visibility=body.visibility or Visibility.PRIVATE,
@@ -81,6 +84,9 @@ def update(reference: str, body: UpdateEndpoint, caller: CallerDep, services: Se
         min_replicas=body.autoscaling.min_replicas if body.autoscaling else None,
         max_replicas=body.autoscaling.max_replicas if body.autoscaling else None,
         inactive_timeout=body.new_timeout,
+        lora_enabled=body.lora_enabled,
+        max_lora_rank=body.max_lora_rank,
+        auto_start=body.auto_start,
         desired=body.state,
     )
     with services.database.session() as session:

@@ -41,6 +41,9 @@ def endpoint_view(endpoint: Endpoint) -> Json:
         "autoscaling": {"min_replicas": deployment.min_replicas, "max_replicas": deployment.max_replicas},
         "inactive_timeout": deployment.inactive_timeout,
         "lora_enabled": deployment.lora_enabled,
+        "max_lora_rank": deployment.max_lora_rank,
+        "engine": deployment.engine,
+        "auto_start": deployment.auto_start,
         "visibility": endpoint.visibility,
         "message": deployment.message,
     }

@@ -51,10 +51,10 @@ class Attach:
         loop.fleet.wake()
 
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
-        most, blobs = self._around.options.max_loras, self._blobs
+        most, blobs = self._around.options.max_attachments, self._blobs
         try:
             return await self._around.transact(
-                lambda session: claim(session, account_id, endpoint_ref, model_id, blobs=blobs, max_loras=most)
+                lambda session: claim(session, account_id, endpoint_ref, model_id, blobs=blobs, most=most)
             )
         except IntegrityError:
             # Another attach, or a deletion, was quicker; usually its rule says which.

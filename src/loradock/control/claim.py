@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,7 @@ from loradock.types.enums import AttachmentState, AttachStep
 from loradock.types.errors import BadRequest
 from loradock.types.names import new_id
 
+_GIB = 2**30
 _CHECKS = (AttachStep.AUTHORIZE, AttachStep.RESOLVE, AttachStep.COMPATIBLE, AttachStep.FITS)
 
 
@@ -30,7 +32,7 @@ class Claim:
     settled: bool = False
 
 
-def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, max_loras: int) -> Claim:
+def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, most: int) -> Claim:
     """Raises the errors of `resolve_pair` and `check_attachable`, BadRequest when it does not fit, and
     IntegrityError when another attach of the same adapter was quicker."""
     endpoint, model = resolve_pair(session, account_id, endpoint_ref, model_id)
@@ -38,7 +40,7 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
     settled = row is not None and row.state is AttachmentState.ATTACHED
     leaving = None if row else _leaving(session, endpoint.deployment, model)
     if not settled:
-        check_fits(session, endpoint.deployment, model.revisions[-1], max_loras, besides=model.id)
+        check_fits(session, endpoint.deployment, model.revisions[-1], most, besides=model.id)
         row = _begin(session, endpoint, model, row or leaving)
     assert row is not None
     folder = blobs / (row.revision if settled else model.revisions[-1]).digest
@@ -54,7 +56,7 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
     )
 
 
-def check_fits(session: Session, deployment: Deployment, revision: Revision, max_loras: int, *, besides: str) -> None:
+def check_fits(session: Session, deployment: Deployment, revision: Revision, most: int, *, besides: str) -> None:
     """Raises BadRequest with the numbers. `besides` is the model whose own attachment does not count."""
     rank = revision.rank or 0
     if rank > deployment.max_lora_rank:
@@ -65,10 +67,22 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, max
         )
     others = Attachment.deployment_id == deployment.id, Attachment.model_id != besides
     taken = session.scalar(select(func.count()).select_from(Attachment).where(*others)) or 0
-    if taken >= max_loras:
+    if taken >= most:
         raise BadRequest(
-            f"no slot is free: the endpoint holds {max_loras} adapters at a time and {taken} are attached or being"
-            f" removed: {taken} + 1 > {max_loras}. Remove one first, or create another endpoint",
+            f"the endpoint is full: it takes {most} adapters and {taken} are attached or being removed:"
+            f" {taken} + 1 > {most}. Remove one first, or create another endpoint",
+            param="model_id",
+        )
+    _check_memory(revision.size_bytes)
+
+
+def _check_memory(size: int) -> None:
+    """An adapter in use has to fit the memory as a whole, beside what is there already."""
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise BadRequest(
+            f"this adapter needs {size / _GIB:.1f} GiB of memory and {free / _GIB:.1f} GiB are free:"
+            f" {size / _GIB:.1f} > {free / _GIB:.1f}. Stop an endpoint, or train the adapter with a smaller rank",
             param="model_id",
         )
 

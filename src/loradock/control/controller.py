@@ -19,12 +19,13 @@ from loradock.control.recovery import Survivor, recover
 from loradock.control.snapshot import deployment_ids
 from loradock.control.work import Locks, Transactions
 from loradock.endpoints.attachments import check_detachable, resolve_pair
-from loradock.endpoints.rules import check_deletable, find_endpoint
-from loradock.gateway.routes import RouteTable
+from loradock.endpoints.rules import check_deletable, find_endpoint, set_desired
+from loradock.gateway.routes import EndpointFacts, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
-from loradock.types.enums import AttachmentState
+from loradock.store.tables import Endpoint
+from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.names import combined_id
 
 # How long a start waits for adopted replicas, so that its first request already finds them.
@@ -74,6 +75,18 @@ class Controller:
     def wake(self, deployment_id: str) -> None:
         """Something about the deployment was changed in the database. From any thread."""
         self._event_loop.call_soon_threadsafe(lambda: self._loop_of(deployment_id).wake())
+
+    def start_on_request(self, endpoint: EndpointFacts) -> None:
+        """A request came for a stopped endpoint with `auto_start`. On the controller's own event loop."""
+        task = asyncio.create_task(self._start(endpoint.id))
+        self._transactions.add(task)
+        task.add_done_callback(self._transactions.discard)
+
+    async def _start(self, endpoint_id: str) -> None:
+        async with self._around.locks[endpoint_id]:  # several requests may have come at once
+            deployment_id = await self._around.transact(lambda session: _start(session, endpoint_id))
+        if deployment_id is not None:
+            self._loop_of(deployment_id).wake()
 
     def report(self, upstream: Upstream) -> None:
         """A request to this replica failed: look at it now."""
@@ -132,7 +145,7 @@ class Controller:
         await asyncio.shield(task)
 
     async def _adopt(self, survivors: list[Survivor]) -> None:
-        keepers = [self._loops[s.deployment_id].fleet.adopt(s.replica_id, s.secret) for s in survivors]
+        keepers = [self._loops[survivor.deployment_id].fleet.adopt(survivor) for survivor in survivors]
         with suppress(TimeoutError):
             async with asyncio.timeout(_ADOPTION_S):
                 await asyncio.gather(*(keeper.settled.wait() for keeper in keepers))
@@ -154,6 +167,16 @@ class Controller:
     def _forget(self, loop: DeploymentLoop) -> None:
         if loop.gone and self._loops.get(loop.id) is loop:
             del self._loops[loop.id], self._tasks[loop.id]
+
+
+def _start(session: Session, endpoint_id: str) -> str | None:
+    """The deployment to wake; None when it was asked to start already, or is gone."""
+    endpoint = session.get(Endpoint, endpoint_id)
+    if endpoint is None or endpoint.deployment.desired is DesiredState.STARTED:
+        return None
+    set_desired(endpoint.deployment, DesiredState.STARTED)
+    record(session, endpoint.account_id, endpoint.id, "endpoint.woken", "a request asked for it")
+    return endpoint.deployment.id
 
 
 def _delete(session: Session, account_id: str, endpoint_ref: str) -> str:

@@ -1,6 +1,7 @@
 """The replicas of one deployment: their rows, run folders and keepers."""
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,13 +9,19 @@ from pathlib import Path
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from loradock import __version__
 from loradock.control.keeper import ReplicaKeeper, Surroundings
-from loradock.control.residency import Wanted
+from loradock.control.options import ControlOptions
+from loradock.control.recovery import Survivor
+from loradock.control.residency import ReadWanted
 from loradock.control.snapshot import Snapshot
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.store.tables import Replica
 from loradock.types.enums import ReplicaState
 from loradock.types.names import new_id
+
+_SURGE = 1
+"""Replicas beyond the wanted number while old ones are being replaced."""
 
 
 class Fleet:
@@ -23,7 +30,7 @@ class Fleet:
     def __init__(
         self,
         around: Surroundings,
-        wanted: Callable[[], Awaitable[Wanted]],
+        wanted: ReadWanted,
         unroute: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
     ) -> None:
@@ -42,30 +49,57 @@ class Fleet:
         """Those that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
 
-    def adopt(self, replica_id: str, secret: str) -> ReplicaKeeper:
-        return self._keep(replica_id, secret, None)
+    def adopt(self, found: Survivor) -> ReplicaKeeper:
+        keeper = self._keeper(found.replica_id, found.secret, found.base_name, found.settings)
+        keeper.start(None)
+        return keeper
 
     async def launch(self, snapshot: Snapshot, model: Path) -> None:
         """The row first: whatever happens next, the process can be found again. Raises IntegrityError when the
         deployment is gone."""
         spec = self._spec(snapshot, model)
-        row = Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, state=ReplicaState.STARTING)
+        settings = settings_digest(snapshot, self._around.options)
+        row = Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings)
         await self._around.transact(lambda session: session.add(row))
-        self._keep(spec.id, spec.secret, spec)
+        self._keeper(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
 
-    def end(self, keeper: ReplicaKeeper) -> None:
-        drain = self._around.options.drain if keeper.state is ReplicaState.READY else 0.0
-        keeper.end(self._unroute, lambda: self._forget(keeper), drain)
+    def end(self, keeper: ReplicaKeeper, *, patient: bool = False) -> None:
+        """Running requests may finish; `patient`: for as long as a detach gives them."""
+        options = self._around.options
+        drain = options.detach_drain if patient else options.drain
+        keeper.end(
+            self._unroute,
+            lambda: self._forget(keeper),
+            drain if keeper.state is ReplicaState.READY else 0.0,
+        )
 
     def end_all(self) -> None:
         for keeper in list(self.keepers.values()):
             self.end(keeper)
 
-    def end_surplus(self, count: int) -> None:
-        """Those that are not ready first, then the newest."""
-        by_use = sorted(self.serving, key=lambda keeper: keeper.ready_since or float("inf"), reverse=True)
-        for keeper in by_use[: max(0, count)]:
-            self.end(keeper)
+    def fit(self, wanted: int, settings: str) -> int:
+        """End what is too much; returns how many to launch.
+
+        A replica started with other settings is replaced, one at a time: the new one is ready before the old one
+        goes, so that there are never fewer than `wanted`.
+        """
+        self._end_stale(wanted, settings)
+        fresh = [keeper for keeper in self.serving if keeper.settings == settings]
+        by_use = sorted(fresh, key=lambda keeper: keeper.ready_since or float("inf"), reverse=True)
+        for keeper in by_use[: max(0, len(fresh) - wanted)]:
+            self.end(keeper, patient=True)
+        room = wanted + _SURGE - len(self.serving) if len(self.serving) > len(fresh) else wanted
+        return max(0, min(wanted - len(fresh), room))
+
+    def _end_stale(self, wanted: int, settings: str) -> None:
+        stale = [keeper for keeper in self.serving if keeper.settings != settings]
+        spare = len(self.ready) - wanted
+        for keeper in stale:
+            if keeper.state is ReplicaState.STARTING:
+                self.end(keeper)
+            elif spare > 0:
+                self.end(keeper, patient=True)
+                spare -= 1
 
     def wake(self) -> None:
         for keeper in self.keepers.values():
@@ -77,10 +111,9 @@ class Fleet:
             self.end_all()
         await asyncio.gather(*(keeper.leave() if keep_replicas else keeper.ended() for keeper in keepers))
 
-    def _keep(self, replica_id: str, secret: str, spec: ReplicaSpec | None) -> ReplicaKeeper:
-        keeper = ReplicaKeeper(replica_id, secret, self._around, self._wanted, self._changed)
+    def _keeper(self, replica_id: str, secret: str, base_name: str, settings: str | None) -> ReplicaKeeper:
+        keeper = ReplicaKeeper(replica_id, secret, base_name, settings, self._around, self._wanted, self._changed)
         self.keepers[replica_id] = keeper
-        keeper.start(spec)
         return keeper
 
     async def _forget(self, keeper: ReplicaKeeper) -> None:
@@ -101,5 +134,24 @@ class Fleet:
             lora_enabled=snapshot.lora_enabled,
             max_lora_rank=snapshot.max_lora_rank,
             max_loras=self._around.options.max_loras,
+            max_cpu_loras=self._around.options.max_cpu_loras,
             threads=self._around.options.threads,
+            engine=snapshot.engine,
         )
+
+
+def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
+    """Of all that a replica is started with; a replica with another digest has to be replaced."""
+    facts = (
+        __version__,
+        snapshot.endpoint.name,
+        snapshot.base_model,
+        snapshot.engine,
+        snapshot.hardware,
+        snapshot.lora_enabled,
+        snapshot.max_lora_rank,
+        options.max_loras,
+        options.max_cpu_loras,
+        options.threads,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from loradock.control.options import ControlOptions
-from loradock.control.residency import Residency, Wanted
+from loradock.control.residency import ReadWanted, Residency
 from loradock.control.work import Locks, Transactions
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.client import ReplicaClient
@@ -49,17 +49,20 @@ class ReplicaKeeper:
         self,
         replica_id: str,
         secret: str,
+        base_name: str,
+        settings: str | None,
         around: Surroundings,
-        wanted: Callable[[], Awaitable[Wanted]],
+        wanted: ReadWanted,
         changed: Callable[[], None],
     ) -> None:
-        self.id = replica_id
+        self.id, self.settings = replica_id, settings
         self.state = ReplicaState.STARTING
         self.upstream: Upstream | None = None
         self.residency: Residency | None = None
         self.failure: str | None = None
         self.ready_since: float | None = None
-        self._secret, self._around, self._wanted, self._changed = secret, around, wanted, changed
+        self._secret, self._base_name = secret, base_name
+        self._around, self._wanted, self._changed = around, wanted, changed
         self._client: ReplicaClient | None = None
         self._instance: Instance | None = None
         self.settled = asyncio.Event()
@@ -106,6 +109,7 @@ class ReplicaKeeper:
             self._obtained.set()
             residency = await self._until_healthy(instance)
             await residency.settle()
+            await residency.probe(self._base_name)
             self.residency = residency
             self._become_ready()
             await self._watch(instance, residency)
@@ -147,14 +151,27 @@ class ReplicaKeeper:
         raise _Ended(f"the engine was not ready after {timeout:.0f} s")
 
     async def _watch(self, instance: Instance, residency: Residency) -> None:
-        answered = time.monotonic()
+        answered = probed = time.monotonic()
         while True:
             await self._pause(instance)
             if self._client and await self._client.healthy():
                 answered = time.monotonic()
                 await self._settle(instance, residency)
+                if answered - probed > self._around.options.probe_every:
+                    await self._probe_when_idle(residency)
+                    probed = time.monotonic()
             elif time.monotonic() - answered > self._around.options.hung_after:
                 raise _Ended(f"the engine left health checks unanswered for {time.monotonic() - answered:.0f} s")
+
+    async def _probe_when_idle(self, residency: Residency) -> None:
+        """A health check can be answered by an engine that computes nothing any more. Raises _Ended."""
+        if self.upstream is None or self.upstream.in_flight:
+            return
+        try:
+            async with asyncio.timeout(self._around.options.hung_after):
+                await residency.probe(self._base_name)
+        except (LoradockError, TimeoutError) as error:
+            raise _Ended(f"the engine is up and computes nothing: {error}") from error
 
     async def _settle(self, instance: Instance, residency: Residency) -> None:
         try:

@@ -1,6 +1,10 @@
 """How patient the control loop is, and what replicas are given."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loradock.control.scaling import ScalingRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +14,10 @@ class ControlOptions:
     `tick`: the longest pause between two looks at a deployment. `start_timeout`: process start to healthy.
     `hung_after`: how long a replica may leave health checks unanswered. `drain`: how long running requests may
     finish before a replica is stopped. `grace`: from SIGTERM to SIGKILL. `restarts`: replicas lost in a row before
-    the endpoint becomes ERROR. `threads`: CPU threads per replica, 0 leaves it to the engine.
+    the endpoint becomes ERROR. `probe_every`: how often an idle replica computes a token to show that it still can.
+    `threads`: CPU threads per replica, 0 leaves it to the engine. `max_loras` adapters take part in one step,
+    `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be attached to one endpoint.
+    `clock` in seconds, monotonic.
     """
 
     tick: float = 1.0
@@ -20,5 +27,10 @@ class ControlOptions:
     detach_drain: float = 600.0
     grace: float = 10.0
     restarts: int = 3
-    max_loras: int = 64
+    probe_every: float = 30.0
+    max_loras: int = 32
+    max_cpu_loras: int = 256
+    max_attachments: int = 10_000
     threads: int = 0
+    scaling: ScalingRules = field(default_factory=ScalingRules)
+    clock: Callable[[], float] = time.monotonic

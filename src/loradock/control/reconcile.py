@@ -13,11 +13,13 @@ from sqlalchemy.orm import Session
 from loradock.control.bases import BaseResolution, ResolveBase
 from loradock.control.detach import Departures
 from loradock.control.events import record
-from loradock.control.fleet import Fleet
+from loradock.control.fleet import Fleet, settings_digest
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
-from loradock.control.snapshot import Snapshot, read_snapshot
+from loradock.control.sizing import Sizing
+from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
+from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import Route, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.store.tables import Deployment
@@ -38,6 +40,7 @@ class DeploymentLoop:
         self._departures = Departures(around, self.fleet, self.wake)
         self._around, self._routes, self._resolve, self._blobs = around, routes, resolve, blobs
         self._restarts = Restarts(around.options.restarts)
+        self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
         self._loss: str | None = None
         self._woken = asyncio.Event()
@@ -75,17 +78,18 @@ class DeploymentLoop:
         await self._departures.cancel()
         await self.fleet.shut_down(keep_replicas=keep_replicas)
 
-    async def _wanted(self) -> Wanted:
-        snapshot = await self.snapshot()
-        if snapshot is None:
-            return Wanted({})
-        leaving = [row.engine_name for row in snapshot.attachments if row.state is AttachmentState.DETACHING]
-        return Wanted(snapshot.attached(), frozenset(leaving))
+    async def _wanted(self, engine_name: str | None) -> Wanted:
+        rows = await self._around.transact(lambda session: read_attachments(session, self.id, self._blobs, engine_name))
+        attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
+        leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
+        return Wanted(attached, frozenset(leaving))
 
     def _adapter_routes(self, snapshot: Snapshot, ready: list[ReplicaKeeper]) -> list[Route]:
+        attached = snapshot.attached()
+        crowded = len(attached) > self._around.options.max_loras
         return [
-            Route(snapshot.endpoint, name, _upstreams([k for k in ready if k.holds(name, path)]))
-            for name, path in snapshot.attached().items()
+            Route(snapshot.endpoint, name, _upstreams([k for k in ready if k.holds(name, path)]), crowded)
+            for name, path in attached.items()
         ]
 
     async def _turn(self) -> None:
@@ -101,6 +105,7 @@ class DeploymentLoop:
 
     async def _toward_stopped(self, snapshot: Snapshot | None) -> None:
         self._base = None
+        self._sizing.rest()
         self.fleet.end_all()
         if snapshot is None:
             self.gone = not self.fleet.keepers
@@ -112,8 +117,14 @@ class DeploymentLoop:
 
     async def _toward_started(self, snapshot: Snapshot) -> None:
         reason = self._bury()
+        wanted = self._sizing.wanted(snapshot, _upstreams(self.fleet.ready), len(self.fleet.serving))
+        if not self.fleet.ready:
+            self._sizing.stay_awake()
+        elif self._sizing.idle_too_long(snapshot):
+            await self._stop_idle(snapshot)
+            return
         if snapshot.state is not EndpointState.ERROR and reason is None:
-            reason = await self._match_count(snapshot)
+            reason = await self._match_count(snapshot, wanted)
         if reason is not None:
             await self._become(snapshot, EndpointState.ERROR, reason)
         if reason is not None or snapshot.state is EndpointState.ERROR:
@@ -133,10 +144,9 @@ class DeploymentLoop:
         hopeless = self._restarts.exhausted or any(keeper.ready_since is None for keeper in lost)
         return self._loss if lost and hopeless and not self.fleet.ready else None
 
-    async def _match_count(self, snapshot: Snapshot) -> str | None:
+    async def _match_count(self, snapshot: Snapshot, wanted: int) -> str | None:
         """Launch what is missing, end what is too much. Returns why it cannot be done, if so."""
-        missing = snapshot.replicas_wanted - len(self.fleet.serving)
-        self.fleet.end_surplus(-missing)
+        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._around.options))
         if missing <= 0 or not self._restarts.allowed:
             return None
         if self._base is None:
@@ -155,6 +165,20 @@ class DeploymentLoop:
         if self._base and not self.fleet.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
+
+    async def _stop_idle(self, snapshot: Snapshot) -> None:
+        minutes = snapshot.inactive_timeout
+
+        def stop(session: Session) -> None:
+            deployment = session.get(Deployment, self.id)
+            if deployment is None or deployment.inactive_timeout != minutes:
+                return
+            set_desired(deployment, DesiredState.STOPPED)
+            facts = snapshot.endpoint
+            record(session, facts.account_id, facts.id, "endpoint.idle", f"no request for {minutes} minutes: stopping")
+
+        await self._around.transact(stop)
+        self.wake()
 
     def _start_afresh(self) -> None:
         self._base, self._loss = None, None

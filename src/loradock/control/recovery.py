@@ -20,6 +20,8 @@ class Survivor:
     replica_id: str
     deployment_id: str
     secret: str
+    settings: str | None
+    base_name: str
 
 
 def recover(database: Database, launcher: Launcher, grace: float) -> list[Survivor]:
@@ -49,7 +51,8 @@ def _undo_attaches(session: Session) -> None:
 
 def _bury(session: Session, running: set[str]) -> list[Survivor]:
     session.execute(delete(Replica).where(Replica.id.not_in(running)))
-    return [Survivor(row.id, row.deployment_id, row.secret) for row in session.scalars(select(Replica))]
+    rows = session.scalars(select(Replica))
+    return [Survivor(row.id, row.deployment_id, row.secret, row.settings, row.deployment.endpoint.name) for row in rows]
 
 
 def _restart_later(session: Session, alive: set[str]) -> None:

@@ -1,5 +1,6 @@
 """Which adapters one replica holds, and making that what is wanted."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from loradock.replicas.client import ReplicaClient
 from loradock.types.errors import LoradockError, ReplicaLost
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,14 @@ class Wanted:
     leaving: frozenset[str] = frozenset()
 
 
+ReadWanted = Callable[[str | None], Awaitable[Wanted]]
+"""Reads what is wanted now: of everything, or of one engine name."""
+
+
 class Residency:
     """`held`: engine name → folder of what is there. `refused`: what the engine would not take, and why."""
 
-    def __init__(self, client: ReplicaClient, locks: Locks, wanted: Callable[[], Awaitable[Wanted]]) -> None:
+    def __init__(self, client: ReplicaClient, locks: Locks, wanted: ReadWanted) -> None:
         self.held: dict[str, Path] = {}
         self.refused: dict[str, str] = {}
         self._client = client
@@ -33,12 +39,13 @@ class Residency:
         self._certain = False
         self._changes = 0
 
-    async def load(self, name: str, path: Path) -> None:
-        """Raises AdapterRefused; or ReplicaLost, which leaves it open whether it is there."""
+    async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
+        """`lazy`: its first request may read it. Raises AdapterRefused; or ReplicaLost, which leaves it open whether
+        it is there."""
         with self._change():
             if self.held.get(name, path) != path:
                 await self.unload(name)
-            await self._client.load(name, path)
+            await self._client.load(name, path, lazy=lazy)
             self.held[name] = path
             self.refused.pop(name, None)
 
@@ -64,21 +71,29 @@ class Residency:
         """Make resident what is wanted; whether anything was done. What is refused is not tried again here."""
         if not self._certain:
             await self.look()
-        names = self._differences(await self._wanted())
-        for name in names:
-            # Attach and detach hold this lock: what is wanted is read again under it.
-            async with self._locks[name]:
-                await self._settle_one(name, await self._wanted())
+        names = self._differences(await self._wanted(None))
+        for start in range(0, len(names), _AT_ONCE):
+            batch = names[start : start + _AT_ONCE]
+            results = await asyncio.gather(*(self._settle_locked(name) for name in batch), return_exceptions=True)
+            for error in filter(None, results):
+                raise error
         return bool(names)
 
+    async def _settle_locked(self, name: str) -> None:
+        # Attach and detach hold this lock: what is wanted is read again under it.
+        async with self._locks[name]:
+            await self._settle_one(name, await self._wanted(name))
+
     async def _settle_one(self, name: str, wanted: Wanted) -> None:
-        if name not in self._differences(wanted):
+        path = wanted.attached.get(name)
+        if path is None:
+            if name in self.held and name not in wanted.leaving:
+                await self.unload(name)
             return
-        if name not in wanted.attached:
-            await self.unload(name)
+        if self.held.get(name) == path or name in self.refused:
             return
         try:
-            await self.load(name, wanted.attached[name])
+            await self.load(name, path, lazy=True)  # it was read and probed when it was attached
         except ReplicaLost:
             raise
         except LoradockError as error:

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.gateway.routes import EndpointFacts
-from loradock.store.tables import Attachment, Deployment, Endpoint, Replica
-from loradock.types.enums import AttachmentState, DesiredState, EndpointState, Visibility
+from loradock.store.tables import Attachment, Deployment, Endpoint, Replica, Revision
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState, EngineKind, Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,15 @@ class Snapshot:
     base_model: str
     desired: DesiredState
     message: str | None
-    replicas_wanted: int
+    min_replicas: int
+    max_replicas: int
+    inactive_timeout: int | None
+    """Minutes."""
+    hardware: str
+    engine: EngineKind
     lora_enabled: bool
     max_lora_rank: int
     attachments: tuple[Bound, ...]
-    replicas: dict[str, str]
-    """Replica id → its secret."""
 
     @property
     def state(self) -> EndpointState:
@@ -52,15 +55,33 @@ def read_snapshot(session: Session, deployment_id: str, blobs: Path) -> Snapshot
         return None
     return Snapshot(
         id=deployment.id,
-        endpoint=_facts(deployment.endpoint, deployment.state),
+        endpoint=_facts(deployment.endpoint, deployment),
         base_model=deployment.base_model,
         desired=deployment.desired,
         message=deployment.message,
-        replicas_wanted=max(1, deployment.min_replicas),
+        min_replicas=max(1, deployment.min_replicas),
+        max_replicas=max(1, deployment.max_replicas),
+        inactive_timeout=deployment.inactive_timeout,
+        hardware=deployment.hardware,
+        engine=deployment.engine,
         lora_enabled=deployment.lora_enabled,
         max_lora_rank=deployment.max_lora_rank,
-        attachments=tuple(_bound(row, blobs) for row in deployment.attachments),
-        replicas={row.id: row.secret for row in deployment.replicas},
+        attachments=read_attachments(session, deployment_id, blobs),
+    )
+
+
+def read_attachments(
+    session: Session, deployment_id: str, blobs: Path, engine_name: str | None = None
+) -> tuple[Bound, ...]:
+    """All of a deployment's, or those of one name; columns only, since there may be thousands."""
+    columns = Attachment.id, Attachment.model_id, Attachment.engine_name, Revision.digest, Attachment.state
+    query = select(*columns).join(Revision, Revision.id == Attachment.revision_id)
+    query = query.where(Attachment.deployment_id == deployment_id)
+    if engine_name is not None:
+        query = query.where(Attachment.engine_name == engine_name)
+    return tuple(
+        Bound(id_, model_id, name, blobs / digest, state)
+        for id_, model_id, name, digest, state in session.execute(query)
     )
 
 
@@ -72,16 +93,13 @@ def replica_ids(session: Session) -> set[str]:
     return set(session.scalars(select(Replica.id)))
 
 
-def _facts(endpoint: Endpoint, state: EndpointState) -> EndpointFacts:
+def _facts(endpoint: Endpoint, deployment: Deployment) -> EndpointFacts:
     return EndpointFacts(
         id=endpoint.id,
         name=endpoint.name,
         account_id=endpoint.account_id,
         account=endpoint.account.slug,
         public=endpoint.visibility is Visibility.PUBLIC,
-        state=state,
+        state=deployment.state,
+        auto_start=deployment.auto_start,
     )
-
-
-def _bound(row: Attachment, blobs: Path) -> Bound:
-    return Bound(row.id, row.model_id, row.engine_name, blobs / row.revision.digest, row.state)

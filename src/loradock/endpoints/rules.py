@@ -7,12 +7,22 @@ from sqlalchemy.orm import Session
 
 from loradock.endpoints.hardware import check_hardware, check_zone
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model
-from loradock.types.enums import AttachmentState, DesiredState, EndpointKind, EndpointState, ModelKind, Visibility
+from loradock.types.enums import (
+    AttachmentState,
+    DesiredState,
+    EndpointKind,
+    EndpointState,
+    EngineKind,
+    ModelKind,
+    Visibility,
+)
 from loradock.types.errors import BadRequest, EndpointMissing
 from loradock.types.names import endpoint_name, new_endpoint_id, new_id, without_lora_suffix
 
 MAX_REPLICAS = 64
 MAX_TIMEOUT_MINUTES = 366 * 24 * 60
+DEFAULT_LORA_RANK = 64
+MAX_LORA_RANK = 512
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,9 @@ class NewEndpoint:
     inactive_timeout: int | None = None
     availability_zone: str | None = None
     lora_enabled: bool = True
+    max_lora_rank: int = DEFAULT_LORA_RANK
+    engine: EngineKind = EngineKind.EMBEDDED
+    auto_start: bool = False
     desired: DesiredState = DesiredState.STARTED
     kind: EndpointKind = EndpointKind.DEDICATED
     visibility: Visibility = Visibility.PRIVATE
@@ -40,6 +53,9 @@ class EndpointChange:
     min_replicas: int | None = None
     max_replicas: int | None = None
     inactive_timeout: int | None = None
+    lora_enabled: bool | None = None
+    max_lora_rank: int | None = None
+    auto_start: bool | None = None
     desired: DesiredState | None = None
 
 
@@ -86,6 +102,9 @@ def create_endpoint(session: Session, account_id: str, account: str, new: NewEnd
         max_replicas=new.max_replicas,
         inactive_timeout=check_timeout(new.inactive_timeout),
         lora_enabled=new.lora_enabled,
+        max_lora_rank=check_rank(new.max_lora_rank),
+        engine=new.engine,
+        auto_start=new.auto_start,
         desired=new.desired,
         state=EndpointState.PENDING if new.desired is DesiredState.STARTED else EndpointState.STOPPED,
     )
@@ -110,9 +129,16 @@ def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange
     high = deployment.max_replicas if change.max_replicas is None else change.max_replicas
     check_replicas(low, high)
     timeout = check_timeout(change.inactive_timeout)
+    check_lora_change(endpoint, change)
     deployment.min_replicas, deployment.max_replicas = low, high
     if change.inactive_timeout is not None:
         deployment.inactive_timeout = timeout
+    if change.lora_enabled is not None:
+        deployment.lora_enabled = change.lora_enabled
+    if change.max_lora_rank is not None:
+        deployment.max_lora_rank = change.max_lora_rank
+    if change.auto_start is not None:
+        deployment.auto_start = change.auto_start
     if change.display_name is not None:
         endpoint.display_name = check_display_name(change.display_name) or endpoint.name
     if change.desired is not None:
@@ -161,6 +187,29 @@ def check_replicas(low: int, high: int) -> None:
         )
     if high > MAX_REPLICAS:
         raise BadRequest(f"max_replicas {high} is above the limit of {MAX_REPLICAS}", param="autoscaling")
+
+
+def check_rank(rank: int) -> int:
+    if not 1 <= rank <= MAX_LORA_RANK:
+        raise BadRequest(f"max_lora_rank is {rank}: give 1 to {MAX_LORA_RANK}", param="max_lora_rank")
+    return rank
+
+
+def check_lora_change(endpoint: Endpoint, change: EndpointChange) -> None:
+    """What is attached must still be served afterwards. Raises BadRequest."""
+    bound = [a for a in endpoint.deployment.attachments if a.state is not AttachmentState.DETACHING]
+    if change.lora_enabled is False and bound:
+        raise BadRequest(
+            f"{len(bound)} adapters are attached: remove them before switching LoRA off", param="lora_enabled"
+        )
+    if change.max_lora_rank is None:
+        return
+    highest = max((a.revision.rank or 0 for a in bound), default=0)
+    if check_rank(change.max_lora_rank) < highest:
+        raise BadRequest(
+            f"an attached adapter has rank {highest}: give at least that, not {change.max_lora_rank}",
+            param="max_lora_rank",
+        )
 
 
 def check_timeout(minutes: int | None) -> int | None:

@@ -10,10 +10,11 @@ import aiohttp
 
 from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, header, read_body
 from loradock.gateway.keys import KeyCache
-from loradock.gateway.request import model_of, with_model
-from loradock.gateway.routes import RouteTable
+from loradock.gateway.request import Head, head_of, with_model
+from loradock.gateway.routes import EndpointFacts, RouteTable
 from loradock.gateway.sse import WholeEvents, error_event
 from loradock.gateway.upstream import Upstream
+from loradock.gateway.waking import Waker
 from loradock.types.enums import Dialect
 from loradock.types.errors import Internal, LoradockError, ReplicaLost
 from loradock.types.protocol import DIALECT_HEADER
@@ -57,7 +58,8 @@ class _Exchange:
 
 
 class Gateway:
-    """ASGI application for POST on `PROXY_PATHS`. `report` hears of replicas that failed a request."""
+    """ASGI application for POST on `PROXY_PATHS`. `report` hears of replicas that failed a request, `start` of
+    stopped endpoints that a request is to start."""
 
     def __init__(
         self,
@@ -65,9 +67,10 @@ class Gateway:
         keys: KeyCache,
         *,
         report: Callable[[Upstream], None] = lambda _: None,
+        start: Callable[[EndpointFacts], None] = lambda _: None,
         body_limit: int = 32 << 20,
     ) -> None:
-        self._routes = routes
+        self._waker = Waker(routes, start)
         self._keys = keys
         self._report = report
         self._body_limit = body_limit
@@ -94,11 +97,11 @@ class Gateway:
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         caller = await self._keys.caller(header(scope, b"authorization"))
         exchange.body = await read_body(scope, receive, self._body_limit)
-        model = model_of(exchange.body)
+        head = head_of(exchange.body)
         task = asyncio.current_task()
         watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
         try:
-            await self._forward(exchange, model, caller.account_id, caller.account)
+            await self._forward(exchange, head, caller.account_id, caller.account)
         except asyncio.CancelledError:
             if watcher is None or not watcher.done() or task is None or task.uncancel():
                 raise
@@ -107,12 +110,12 @@ class Gateway:
             if watcher is not None:
                 watcher.cancel()
 
-    async def _forward(self, exchange: _Exchange, model: str, account_id: str, account: str) -> None:
+    async def _forward(self, exchange: _Exchange, head: Head, account_id: str, account: str) -> None:
         lost: Upstream | None = None
         while True:
-            route = self._routes.resolve(model, account_id, account)
-            upstream = route.pick(avoid=lost)
-            body = exchange.body if model == route.engine_name else with_model(exchange.body, route.engine_name)
+            route = await self._waker.resolve(head.model, account_id, account)
+            upstream = route.pick(avoid=lost, affinity=head.affinity)
+            body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
             try:
                 with upstream.lease(route.engine_name):
                     return await self._attempt(exchange, upstream, body)

@@ -1,4 +1,4 @@
-"""What the gateway reads of a request body: the model name and nothing else."""
+"""What the gateway reads of a request body: the model name, and which requests belong together."""
 
 from typing import Any
 
@@ -7,14 +7,24 @@ import msgspec
 from loradock.types.errors import BadRequest
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
+    """`affinity`: requests that share it likely share a long prefix, which the replica that has it need not compute
+    again (https://platform.openai.com/docs/guides/prompt-caching)."""
+
     model: str
+    prompt_cache_key: Any = None
+    user: Any = None
+
+    @property
+    def affinity(self) -> str | None:
+        given = self.prompt_cache_key or self.user
+        return given if isinstance(given, str) else None
 
 
-def model_of(body: bytes) -> str:
+def head_of(body: bytes) -> Head:
     """Raises BadRequest saying what is wrong with the body."""
     try:
-        return msgspec.json.decode(body, type=_Head).model
+        return msgspec.json.decode(body, type=Head)
     except msgspec.ValidationError as error:
         raise BadRequest(f"'model' must be given, as a string: {error}", param="model") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,8 +1,10 @@
 """The route table: which replicas answer to which model name. In memory only; the control loop writes it."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from loradock.gateway.placement import at_home, least_busy
 from loradock.gateway.upstream import Upstream
 from loradock.types.enums import EndpointState
 from loradock.types.errors import EndpointNotRunning, EndpointStarting, LoradockError, ModelNotAvailable
@@ -13,7 +15,8 @@ _COMING = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STARTED}
 
 @dataclass(frozen=True, slots=True)
 class EndpointFacts:
-    """What the table needs to know of an endpoint. `public`: other accounts may call it."""
+    """What the table needs to know of an endpoint. `public`: other accounts may call it. `auto_start`: a request
+    to it while it is stopped starts it and waits."""
 
     id: str
     name: str
@@ -21,22 +24,30 @@ class EndpointFacts:
     account: str
     public: bool
     state: EndpointState
+    auto_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`engine_name` is what the replicas call it; `upstreams` are those that hold it now."""
+    """`engine_name` is what the replicas call it; `upstreams` are those that hold it now. `crowded`: there are more
+    adapters than a replica has slots, so that each should stay where it was served before."""
 
     endpoint: EndpointFacts
     engine_name: str
     upstreams: tuple[Upstream, ...]
+    crowded: bool = False
 
-    def pick(self, avoid: Upstream | None = None) -> Upstream:
-        """The replica with least in flight, `avoid` only if there is no other. Raises when none is up."""
+    def pick(self, avoid: Upstream | None = None, affinity: str | None = None) -> Upstream:
+        """The replica for the next request, `avoid` only if there is no other. Raises when none is up.
+
+        The one with least in flight; for requests that share an `affinity`, and for crowded adapters, their home.
+        """
         if not self.upstreams:
             raise self._unavailable()
-        others = [upstream for upstream in self.upstreams if upstream is not avoid]
-        return min(others or self.upstreams, key=lambda upstream: upstream.in_flight)
+        others = [upstream for upstream in self.upstreams if upstream is not avoid] or list(self.upstreams)
+        if len(others) > 1 and (affinity is not None or self.crowded):
+            return at_home(f"{self.engine_name}\0{affinity or ''}", others)
+        return least_busy(others)
 
     def _unavailable(self) -> LoradockError:
         facts = self.endpoint
@@ -49,6 +60,7 @@ class RouteTable:
     def __init__(self) -> None:
         self._by_name: dict[str, Route] = {}
         self._names: dict[str, set[str]] = {}  # deployment id → the names it holds in _by_name
+        self._change = asyncio.Event()
 
     def publish(self, deployment_id: str, base: Route, adapters: Iterable[Route]) -> None:
         """Replace all that is known of a deployment at once."""
@@ -59,6 +71,12 @@ class RouteTable:
         self.withdraw(deployment_id)
         self._by_name.update(fresh)
         self._names[deployment_id] = set(fresh)
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Returns at the next `publish` of any deployment."""
+        await self._change.wait()
 
     def withdraw(self, deployment_id: str) -> None:
         for name in self._names.pop(deployment_id, ()):

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 
 
 class Upstream:
-    """`address` is the replica's base URL. In-flight requests are counted per engine-side model name."""
+    """`address` is the replica's base URL. In-flight requests are counted per engine-side model name; `accepted`
+    counts all that ever came."""
 
     def __init__(self, replica_id: str, address: str, secret: str) -> None:
         self.replica_id = replica_id
         self.address = address
         self.authorization = f"Bearer {secret}"
         self.in_flight = 0
+        self.accepted = 0
         self._by_name: Counter[str] = Counter()
         self._released = asyncio.Event()
 
@@ -21,6 +23,7 @@ class Upstream:
     def lease(self, name: str) -> Iterator[None]:
         """Count one request to `name` while the block runs."""
         self.in_flight += 1
+        self.accepted += 1
         self._by_name[name] += 1
         try:
             yield

@@ -13,6 +13,7 @@ from loradock.types.enums import (
     DesiredState,
     EndpointKind,
     EndpointState,
+    EngineKind,
     JobStatus,
     ModelKind,
     ModelState,
@@ -158,6 +159,7 @@ class Deployment(Base):
     """Base model + hardware + scaling + LoRA switch behind an endpoint.
 
     `desired` is what the owner asked for, `state` what the control loop observed, `message` why.
+    `inactive_timeout` in minutes; with `auto_start` a request to the stopped endpoint starts it.
     """
 
     __tablename__ = "deployments"
@@ -172,6 +174,8 @@ class Deployment(Base):
     inactive_timeout: Mapped[int | None]
     lora_enabled: Mapped[bool] = mapped_column(default=True)
     max_lora_rank: Mapped[int] = mapped_column(default=64)
+    engine: Mapped[EngineKind] = mapped_column(default=EngineKind.EMBEDDED)
+    auto_start: Mapped[bool] = mapped_column(default=False)
     desired: Mapped[DesiredState] = mapped_column(default=DesiredState.STARTED)
     state: Mapped[EndpointState] = mapped_column(default=EndpointState.PENDING)
     message: Mapped[str | None] = mapped_column(Text)
@@ -211,7 +215,10 @@ class Attachment(Base):
 
 
 class Replica(Base):
-    """One engine process. Its run folder, `replicas/<id>/` in the data folder, holds log and announcement."""
+    """One engine process. Its run folder, `replicas/<id>/` in the data folder, holds log and announcement.
+
+    `settings` is the digest of what it was started with; one that differs from what is wanted now is replaced.
+    """
 
     __tablename__ = "replicas"
 
@@ -219,6 +226,7 @@ class Replica(Base):
     deployment_id: Mapped[str] = mapped_column(ForeignKey("deployments.id"), index=True)
     state: Mapped[ReplicaState] = mapped_column(default=ReplicaState.STARTING)
     secret: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     deployment: Mapped[Deployment] = relationship(back_populates="replicas")

@@ -1,0 +1,191 @@
+"""Several replicas behind one endpoint, with real processes: growing, shrinking, replacing, waking, resting."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from loradock.control.scaling import ScalingRules
+from loradock.types.enums import DesiredState, EndpointState
+from loradock.types.errors import BadRequest, ModelNotAvailable
+from tests.rig import OPTIONS, ask, eventually, running, stream, text_of
+
+QUICK = replace(OPTIONS, scaling=ScalingRules(target=2, up_window=0.5, down_window=2))
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    async with running(tmp_path, options=QUICK) as rig:
+        rig.alice, rig.key = rig.account("alice")
+        yield rig
+
+
+def upstreams(rig, endpoint):
+    try:
+        return rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams
+    except ModelNotAvailable:  # just created
+        return ()
+
+
+async def ready(rig, endpoint, count):
+    def reached():
+        return len(upstreams(rig, endpoint)) == count == len(rig.launcher.running())
+
+    await eventually(reached, 40, f"{count} ready")
+
+
+@contextlib.asynccontextmanager
+async def traffic(rig, client, *models, clients=3):
+    """Requests without a pause; every one must succeed and come from the right adapter."""
+    stopping, answers = asyncio.Event(), []
+
+    async def one(number):
+        while not stopping.is_set():
+            model = models[number % len(models)]
+            response = await ask(client, rig.key, model, max_tokens=2)
+            answers.append((model, response.status_code, response.text))
+
+    tasks = [asyncio.create_task(one(number)) for number in range(clients)]
+    await asyncio.sleep(0.3)
+    try:
+        yield
+        await asyncio.sleep(0.3)
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
+    assert len(answers) >= clients
+    wrong = [answer for answer in answers if answer[1] != 200 or answer[0] not in answer[2]]
+    assert not wrong, wrong[:3]
+
+
+async def test_a_lost_replica_fails_no_request_and_comes_back_with_all_adapters(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await rig.until(endpoint, EndpointState.STARTED)
+    await ready(rig, endpoint, 2)
+    names = [rig.adapter(rig.alice, "alice", short) for short in ("one", "two")]
+    for name in names:
+        await rig.attach(rig.alice, endpoint, name)
+    async with rig.gateway() as client, traffic(rig, client, *names):
+        lost = rig.replicas()[0]
+        os.kill(rig.pid(lost), signal.SIGKILL)
+        await eventually(lambda: lost.id not in {replica.id for replica in rig.replicas()})
+        await ready(rig, endpoint, 2)
+        for name in names:
+            await eventually(lambda n=name: len(rig.routes.resolve(n, rig.alice, "alice").upstreams) == 2)
+
+
+async def test_scaling_up_and_down_fails_no_request(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    name = rig.adapter(rig.alice, "alice", "one")
+    await rig.attach(rig.alice, endpoint, name)
+    async with rig.gateway() as client, traffic(rig, client, name):
+        rig.set(endpoint, replicas=3)
+        await ready(rig, endpoint, 3)
+        rig.set(endpoint, replicas=1)
+        await ready(rig, endpoint, 1)
+
+
+async def test_new_settings_replace_every_replica_and_fail_no_request(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await ready(rig, endpoint, 2)
+    name = rig.adapter(rig.alice, "alice", "one")
+    await rig.attach(rig.alice, endpoint, name)
+    old = {replica.id for replica in rig.replicas()}
+    least = 2
+    async with rig.gateway() as client, traffic(rig, client, name):
+        rig.set(endpoint, max_lora_rank=128)
+
+        def replaced():
+            nonlocal least
+            least = min(least, len(upstreams(rig, endpoint)))
+            return not old & {replica.id for replica in rig.replicas()} and len(upstreams(rig, endpoint)) == 2
+
+        await eventually(replaced, 40, "both replaced")
+    assert least == 2
+    assert rig.deployment(endpoint).state is EndpointState.STARTED
+
+
+async def test_settings_that_would_hurt_what_is_attached_are_refused(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    await rig.attach(rig.alice, endpoint, rig.adapter(rig.alice, "alice", "one", rank=32))
+    with pytest.raises(BadRequest, match="1 adapters are attached"):
+        rig.set(endpoint, lora_enabled=False)
+    with pytest.raises(BadRequest, match="rank 32"):
+        rig.set(endpoint, max_lora_rank=16)
+
+
+async def test_replicas_follow_the_load(rig):
+    rig.faults(token_delay=0.2)
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=1, most=3)
+    await rig.until(endpoint, EndpointState.STARTED)
+    async with rig.gateway() as client, traffic(rig, client, endpoint.name, clients=6):
+        await ready(rig, endpoint, 3)
+    await ready(rig, endpoint, 1)
+
+
+async def test_an_idle_endpoint_stops_and_says_so(tmp_path):
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    async with running(tmp_path, options=replace(OPTIONS, clock=clock)) as rig:
+        alice, key = rig.account("alice")
+        endpoint = rig.endpoint(alice, "alice", inactive_timeout=10)
+        await rig.until(endpoint, EndpointState.STARTED)
+        clock.now = 599
+        await asyncio.sleep(1)
+        assert rig.deployment(endpoint).state is EndpointState.STARTED
+        clock.now = 1300
+        await rig.until(endpoint, EndpointState.STOPPED)
+        assert "no request for 10 minutes" in rig.events("endpoint.idle")[0].message
+        async with rig.gateway() as client:
+            response = await ask(client, key, endpoint.name)
+        assert response.status_code == 400
+        assert f"loradock endpoints start {endpoint.id}" in response.text
+
+
+async def test_a_request_wakes_an_endpoint_that_starts_on_request(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", auto_start=True)
+    await rig.until(endpoint, EndpointState.STARTED)
+    name = rig.adapter(rig.alice, "alice", "one")
+    await rig.attach(rig.alice, endpoint, name)
+    rig.set(endpoint, desired=DesiredState.STOPPED)
+    await rig.until(endpoint, EndpointState.STOPPED)
+    async with rig.gateway() as client:
+        answers = await asyncio.gather(*(ask(client, rig.key, name, max_tokens=2) for _ in range(3)))
+        assert all(name in text_of(answer) for answer in answers)
+    assert len(rig.events("endpoint.woken")) == 1
+
+
+async def test_a_woken_endpoint_that_cannot_start_gives_its_reason(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", auto_start=True, desired=DesiredState.STOPPED)
+    await rig.until(endpoint, EndpointState.STOPPED)
+    rig.faults(crash="no such weights")
+    async with rig.gateway() as client:
+        response = await ask(client, rig.key, endpoint.name)
+    assert response.status_code == 400
+    assert "ERROR" in response.text
+
+
+async def test_a_replica_that_is_to_go_lets_its_streams_finish(rig):
+    rig.faults(token_delay=0.3)
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await ready(rig, endpoint, 2)
+    async with rig.gateway() as client, contextlib.AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(stream(client, rig.key, endpoint.name, max_tokens=8)) for _ in range(2)
+        ]
+        rig.set(endpoint, replicas=1)
+        await eventually(lambda: len(upstreams(rig, endpoint)) == 1)
+        for response in streams:
+            text = (await response.aread()).decode()
+            assert text.rstrip().endswith("data: [DONE]"), text
+        await ready(rig, endpoint, 1)
