@@ -24,6 +24,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--served-model-name", nargs="+", required=True)
     parser.add_argument("--announce", type=Path)
     parser.add_argument("--max-loras", type=int, default=64)
+    parser.add_argument("--max-cpu-loras", type=int, default=256)
     return parser.parse_known_args()[0]
 
 
@@ -31,6 +32,7 @@ class Stub:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.adapters: dict[str, str] = {}
+        self.used: dict[str, None] = {}
         self.ready = False
         self.running = 0
         secret = os.environ.get("LORADOCK_ENGINE_SECRET")
@@ -66,8 +68,20 @@ class Stub:
 
     async def models(self, _):
         names = [{"id": name, "root": None, "parent": None} for name in self.options.served_model_name]
-        names += [{"id": n, "root": path, "parent": names[0]["id"]} for n, path in self.adapters.items()]
+        parent = names[0]["id"]
+        names += [{"id": n, "root": path, "parent": parent, "tier": self.tier(n)} for n, path in self.adapters.items()]
         return web.json_response({"object": "list", "data": names})
+
+    def use(self, name):
+        """As in an engine: the least recently used leave memory for what is used now."""
+        if name in self.adapters:
+            self.used.pop(name, None)
+            self.used[name] = None
+        for old in list(self.used)[: -self.options.max_cpu_loras]:
+            del self.used[old]
+
+    def tier(self, name):
+        return "ram" if name in self.used else "disk"
 
     async def load(self, request):
         body = await request.json()
@@ -81,6 +95,8 @@ class Stub:
         if self.adapters.get(name, path) != path:
             return error(400, f"{name} is loaded from {self.adapters[name]}")
         self.adapters[name] = path
+        if not body.get("lazy", False):
+            self.use(name)
         return web.Response(text="loaded")
 
     async def unload(self, request):
@@ -88,6 +104,7 @@ class Stub:
         if name not in self.adapters:
             return error(404, f"no adapter {name}")
         del self.adapters[name]
+        self.used.pop(name, None)
         return web.Response(text="unloaded")
 
     async def generate(self, request):
@@ -96,6 +113,7 @@ class Stub:
         if model not in self.adapters and model not in self.options.served_model_name:
             return error(404, f"The model {model!r} is not served here.", "model_not_found")
         self.journal("begun", model)
+        self.use(model)
         try:
             response = await self.answer(request, body, model)
         except (asyncio.CancelledError, ConnectionError):

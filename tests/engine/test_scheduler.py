@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,13 +10,14 @@ from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import SamplingParams, Sequence, SequenceState
 from loradock.engine.kv import BLOCK_SIZE, KVCache
 from loradock.engine.scheduler import Scheduler
+from loradock.engine.turns import QUANTUM
 from loradock.engine.waiting import PATIENCE, WaitingLine
 
 TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
 
 
-def scheduler(blocks=16, sequences=8, step=64):
-    return Scheduler(KVCache(TINY, blocks, torch.float32), sequences, step)
+def scheduler(blocks=16, sequences=8, step=64, slots=2):
+    return Scheduler(KVCache(TINY, blocks, torch.float32), sequences, step, slots)
 
 
 def sequence(number, length=4, adapter=None, **params):
@@ -83,9 +85,12 @@ def test_an_abandoned_sequence_gives_everything_back():
     assert (s.cache.usage, len(s.waiting), s.running) == (0, 0, [])
 
 
-@given(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=12))
-def test_everybody_finishes_whatever_comes_together(jobs):
-    s = scheduler(blocks=12, sequences=4, step=32)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 3),
+)
+def test_everybody_finishes_whatever_comes_together(jobs, slots):
+    s = scheduler(blocks=12, sequences=4, step=32, slots=slots)
     sequences = [sequence(n, length, owner, max_tokens=m) for n, (length, m, owner) in enumerate(jobs, 1)]
     for each in sequences:
         s.add([each])
@@ -137,3 +142,66 @@ def test_prompt_logprobs_read_every_position_even_of_a_cached_prompt():
         rows.append((row.count, row.logits))
         asked.computed += row.count
     assert rows == [(16, 16), (16, 16), (8, 8)]
+
+
+ARRIVALS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12), st.integers(1, 80)), min_size=4, max_size=60)
+
+
+@given(ARRIVALS, st.integers(1, 4))
+def test_nobody_sits_out_more_steps_than_the_bound_whoever_comes_and_goes(arrivals, slots):
+    s = scheduler(blocks=2000, sequences=12, step=4096, slots=slots)
+    coming = [(gap, sequence(n, 4, owner, max_tokens=m)) for n, (gap, owner, m) in enumerate(arrivals, 1)]
+    pause, out, most = 0, Counter(), 0
+    while coming or s.running or len(s.waiting):
+        while coming and pause >= coming[0][0]:
+            s.add([coming.pop(0)[1]])
+            pause = 0
+        pause += 1
+        rows = {number for number, _ in step(s)}
+        took = owners(s.running, rows)
+        there = owners(s.running)
+        most = max(most, len(there))
+        assert len(took) <= slots
+        for owner in there:
+            out[owner] = 0 if owner in took else out[owner] + 1
+            assert out[owner] <= 3 * QUANTUM * -(-most // slots)
+
+
+def owners(sequences, numbers=None):
+    return {each.adapter.load_id for each in sequences if numbers is None or each.id in numbers}
+
+
+def test_a_first_token_does_not_wait_for_the_others_quantum():
+    s = scheduler(blocks=500, slots=2, sequences=8)
+    for n in (1, 2):
+        s.add([sequence(n, adapter=n, max_tokens=200)])
+    step(s)
+    for n in (3, 4):
+        s.add([sequence(n, adapter=n, max_tokens=200)])
+    assert [number for number, _ in step(s)] == [3, 4]
+
+
+def test_a_stream_of_first_tokens_does_not_shut_out_those_under_way():
+    s = scheduler(blocks=2000, slots=1, sequences=8)
+    old = sequence(1, adapter=1, max_tokens=200)
+    s.add([old])
+    step(s)
+    for n in range(2, 400):
+        s.add([sequence(n, adapter=n, max_tokens=2)])
+        step(s)
+    assert len(old.output) >= 2 * QUANTUM
+
+
+def test_the_base_model_needs_no_slot():
+    s = scheduler(slots=1)
+    for n, adapter in ((1, None), (2, 5), (3, 6)):
+        s.add([sequence(n, adapter=adapter)])
+    assert [number for number, _ in step(s)] == [1, 2]
+    assert s.turns.active == {5}
+
+
+def test_a_finished_adapter_leaves_its_slot_at_once():
+    s = scheduler(slots=1)
+    s.add([sequence(1, adapter=5, max_tokens=1)])
+    step(s)
+    assert s.turns.active == frozenset()

@@ -1,17 +1,18 @@
-"""The adapters loaded in this engine, by name: loaded off the compute thread, unloaded when nobody uses them."""
+"""The adapters registered in this engine, by name: read off the compute thread, unloaded when nobody uses them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.checkpoints.adapter import read_adapter_config
-from loradock.engine.errors import UnknownModel
+from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
+from loradock.engine.errors import AdapterUnreadable, UnknownModel
 from loradock.engine.lora import LoadedAdapter
+from loradock.engine.residency import AdapterMemory, Registered
+from loradock.types.enums import AdapterTier
 from loradock.types.errors import AdapterRefused, BadRequest
 
-Load = Callable[[str, Path], LoadedAdapter]
-Forget = Callable[[LoadedAdapter], Awaitable[None]]
+Active = Callable[[], frozenset[int]]
 
 
 @dataclass(eq=False)
@@ -20,115 +21,135 @@ class Lease:
 
     name: str
     adapter: LoadedAdapter | None
-    _resident: "_Resident | None" = None
+    _release: Callable[[], None] | None = None
 
     def release(self) -> None:
         """Harmless when repeated."""
-        resident, self._resident = self._resident, None
-        if resident is not None:
-            resident.release()
-
-
-@dataclass(eq=False)
-class _Resident:
-    adapter: LoadedAdapter
-    users: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.idle.set()
-
-    def hold(self) -> None:
-        self.users += 1
-        self.idle.clear()
-
-    def release(self) -> None:
-        self.users -= 1
-        if self.users == 0:
-            self.idle.set()
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
 
 class Adapters:
-    """Names → loads. An unloaded name is free at once, while the last requests of its old load still run."""
+    """Names → folders, any number. An unloaded name is free at once, while the last requests of its load still run.
 
-    def __init__(
-        self, base_names: list[str], load: Load, forget: Forget, *, enabled: bool, max_loras: int, max_rank: int
-    ) -> None:
-        self.base_names = base_names
-        self._load, self._forget = load, forget
-        self._enabled, self._max_loras, self._max_rank = enabled, max_loras, max_rank
-        self._residents: dict[str, _Resident] = {}
-        self._draining: dict[str, _Resident] = {}
-        self._loading = asyncio.Lock()
+    `active` gives the load ids of the adapters that take part in the current steps.
+    """
 
-    @property
-    def loaded(self) -> dict[str, LoadedAdapter]:
-        return {name: resident.adapter for name, resident in self._residents.items()}
+    def __init__(self, base_names: list[str], memory: AdapterMemory, active: Active, *, enabled: bool) -> None:
+        self.base_names, self.memory = base_names, memory
+        self._active, self._enabled = active, enabled
+        self._entries: dict[str, Registered] = {}
+        self._draining: dict[str, Registered] = {}
+        self._arriving: dict[str, tuple[Path, asyncio.Task[None]]] = {}
 
     @property
     def draining(self) -> int:
         return len(self._draining)
 
-    def lease(self, model: str) -> Lease:
-        """Raises UnknownModel: a wrong name never answers as the base model."""
+    def listing(self) -> Iterator[tuple[str, Path, AdapterTier]]:
+        """Name, folder and tier of each."""
+        active = self._active()
+        for name, entry in self._entries.items():
+            if entry.adapter is None:
+                yield name, entry.path, AdapterTier.DISK
+            else:
+                yield name, entry.path, AdapterTier.ACTIVE if entry.adapter.load_id in active else AdapterTier.RAM
+
+    async def lease(self, model: str) -> Lease:
+        """Reads an adapter that is only on disk. Raises UnknownModel (a wrong name never answers as the base model)
+        and AdapterUnreadable.
+        """
         if model in self.base_names:
             return Lease(self.base_names[0], None)
-        resident = self._residents.get(model)
-        if resident is None:
+        entry = self._entries.get(model)
+        if entry is None:
             raise UnknownModel(name=model, param="model")
-        resident.hold()
-        return Lease(model, resident.adapter, resident)
+        self.memory.hold(entry)
+        try:
+            adapter = await self.memory.bring(entry)
+        except Exception as error:
+            self.memory.release(entry)
+            raise AdapterUnreadable(name=model, reason=str(error)) from error
+        except BaseException:
+            self.memory.release(entry)
+            raise
+        return Lease(model, adapter, lambda: self.memory.release(entry))
 
-    async def load(self, name: str, path: Path) -> None:
-        """Loading the same name from the same path again is a success. Raises BadRequest with the reason."""
-        async with self._loading:
-            present = self._residents.get(name)
-            if present is not None and present.adapter.path == path:
-                return
-            self._check_room(name, present)
-            adapter = await asyncio.to_thread(self._read, name, path)
-            self._residents[name] = _Resident(adapter)
+    async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
+        """Loading the same name from the same path again is a success. Raises BadRequest with the reason.
+
+        `lazy` only looks at the folder: the first request reads the tensors.
+        """
+        self._check(name, path)
+        if name not in self._entries:
+            await asyncio.shield(self._arrive(name, path, lazy=lazy))
+        entry = self._entries.get(name)
+        if entry is not None and not lazy:
+            await self._read(entry)
 
     async def unload(self, name: str) -> None:
         """New requests for the name fail at once; returns when its last request is done and its memory is free."""
-        resident = self._residents.pop(name, None)
-        if resident is None:
+        entry = self._entries.pop(name, None)
+        if entry is None:
             draining = self._draining.get(name)
             if draining is None:
                 raise UnknownModel(name=name, param="lora_name")
             await draining.gone.wait()
             return
-        self._draining[name] = resident
-        await resident.idle.wait()
-        await self._forget(resident.adapter)
-        resident.gone.set()
-        if self._draining.get(name) is resident:
+        self._draining[name] = entry
+        await entry.idle.wait()
+        await self.memory.drop(entry)
+        entry.gone.set()
+        if self._draining.get(name) is entry:
             del self._draining[name]
 
-    def _check_room(self, name: str, present: _Resident | None) -> None:
+    def _check(self, name: str, path: Path) -> None:
         if not self._enabled:
             raise BadRequest("this engine runs with LoRA switched off (--disable-lora): it loads no adapters")
         if name in self.base_names:
             raise BadRequest(f"{name!r} is a name of the base model: load the adapter under another", param="lora_name")
-        if present is not None:
+        entry, arriving = self._entries.get(name), self._arriving.get(name)
+        present = entry.path if entry else arriving[0] if arriving else path
+        if present != path:
             raise BadRequest(
-                f"{name!r} is loaded from {present.adapter.path}: unload it first, or load under another name",
-                param="lora_name",
-            )
-        if len(self._residents) >= self._max_loras:
-            raise BadRequest(
-                f"{len(self._residents)} of at most {self._max_loras} adapters are loaded: unload one first,"
-                " or start the engine with a larger --max-loras"
+                f"{name!r} is loaded from {present}: unload it first, or load under another name", param="lora_name"
             )
 
-    def _read(self, name: str, path: Path) -> LoadedAdapter:
-        if not path.is_dir():
-            raise AdapterRefused(f"there is no folder {path}", param="lora_path")
-        rank = read_adapter_config(path).max_rank
-        if rank > self._max_rank:
-            raise AdapterRefused(
-                f"the adapter has rank {rank}; this engine takes up to {self._max_rank}"
-                " (start it with a larger --max-lora-rank)"
-            )
-        return self._load(name, path)
+    def _arrive(self, name: str, path: Path, *, lazy: bool) -> "asyncio.Task[None]":
+        """A task, shared by those who load the same name, that goes on when the client has left."""
+        if name not in self._arriving:
+            task = asyncio.create_task(self._register(Registered(name, path), lazy=lazy))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._arriving[name] = path, task
+        return self._arriving[name][1]
+
+    async def _register(self, entry: Registered, *, lazy: bool) -> None:
+        try:
+            if lazy:
+                await asyncio.to_thread(self.memory.check, entry.path)
+            else:
+                await self._read(entry)
+            self._entries[entry.name] = entry
+        finally:
+            del self._arriving[entry.name]
+
+    async def _read(self, entry: Registered) -> None:
+        self.memory.hold(entry)
+        try:
+            await self.memory.bring(entry)
+        finally:
+            self.memory.release(entry)
+
+
+def check_folder(path: Path, max_rank: int) -> None:
+    """Without reading tensors. Raises AdapterRefused."""
+    if not path.is_dir():
+        raise AdapterRefused(f"there is no folder {path}", param="lora_path")
+    rank = read_adapter_config(path).max_rank
+    if rank > max_rank:
+        raise AdapterRefused(
+            f"the adapter has rank {rank}; this engine takes up to {max_rank} (start it with a larger --max-lora-rank)"
+        )
+    if not (path / WEIGHTS_FILE).is_file():
+        raise AdapterRefused(f"there is no {WEIGHTS_FILE} in {path}", param="lora_path")

@@ -11,13 +11,14 @@ import psutil
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.adapters import Adapters
+from loradock.engine.adapters import Adapters, check_folder
 from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import BLOCK_SIZE, KVCache
 from loradock.engine.loop import EngineLoop
 from loradock.engine.lora import LoadedAdapter, load_adapter
 from loradock.engine.model import Decoder, load_model
 from loradock.engine.options import EngineOptions
+from loradock.engine.residency import AdapterMemory
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
 from loradock.engine.service import Limits, Service
@@ -37,7 +38,7 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
     files = load_tokenizer(options.model, model.architecture)
     context = _context(options.max_model_len, model.architecture)
     cache = _cache(options.kv_cache_gib, model, context)
-    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens)
+    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
     loop = EngineLoop(Runner(model, cache), scheduler, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal)
     limits = Limits(context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
     service = Service(loop, _adapters(options, model, loop), files, limits)
@@ -58,7 +59,10 @@ def _send(events: list[tuple[Generation, Event]]) -> None:
 
 
 def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapters:
-    def load(name: str, path: Path) -> LoadedAdapter:
+    def check(path: Path) -> None:
+        check_folder(path, options.max_lora_rank)
+
+    def read(name: str, path: Path) -> LoadedAdapter:
         return load_adapter(name, path, model.architecture, model.dtype, model.device)
 
     async def forget(adapter: LoadedAdapter) -> None:
@@ -68,14 +72,11 @@ def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapt
 
         await asyncio.wrap_future(loop.call(between_steps))
 
-    return Adapters(
-        options.served_model_name or [options.model.stem],
-        load,
-        forget,
-        enabled=not options.disable_lora,
-        max_loras=options.max_loras,
-        max_rank=options.max_lora_rank,
-    )
+    free = psutil.virtual_memory().available // 4
+    max_bytes = free if options.lora_ram_gib is None else int(options.lora_ram_gib * 2**30)
+    memory = AdapterMemory(check, read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
+    names = options.served_model_name or [options.model.stem]
+    return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 
 
 def _context(wanted: int | None, architecture: Architecture) -> int:

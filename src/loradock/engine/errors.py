@@ -9,6 +9,10 @@ class UnknownModel(NotFound):
     code = "model_not_found"
 
 
+class AdapterUnreadable(Unavailable):
+    """The adapter {name!r} cannot be read from this engine's disk: {reason}"""
+
+
 class ContextExceeded(BadRequest):
     """The request does not fit the model's context."""
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 from loradock.engine.adapters import Adapters
 from loradock.engine.loop import EngineLoop
+from loradock.types.enums import AdapterTier
 
 # A name costs the scraper memory for ever: adapters beyond this many are counted together.
 MAX_NAMES = 256
@@ -28,15 +29,18 @@ class Metrics:
         self._tokens[label] += tokens
 
     def render(self, loop: EngineLoop, adapters: Adapters) -> str:
+        tiers = Counter(tier for _, _, tier in adapters.listing())
         gauges = {
             "requests_running": loop.running,
             "requests_waiting": loop.waiting,
             "kv_cache_usage_ratio": round(loop.scheduler.cache.usage, 6),
-            "adapters_loaded": len(adapters.loaded),
+            "adapters_loaded": tiers.total(),
+            **{f"adapters_{tier}": tiers[tier] for tier in AdapterTier},
             "adapters_draining": adapters.draining,
         }
         counters = {
             "steps_total": loop.steps,
+            "adapter_reads_total": adapters.memory.reads,
             "preemptions_total": loop.scheduler.preemptions,
             "prompt_tokens_total": self.prompt_tokens,
             "generated_tokens_total": loop.generated_tokens,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """`max_model_len`, `kv_cache_gib`, `threads` None: chosen from the model and the machine."""
+    """`max_model_len`, `kv_cache_gib`, `lora_ram_gib`, `threads` None: chosen from the model and the machine."""
 
     model: Path
     served_model_name: list[str]
@@ -17,6 +17,8 @@ class EngineOptions:
     dtype: str
     device: str
     max_loras: int
+    max_cpu_loras: int
+    lora_ram_gib: float | None
     max_lora_rank: int
     disable_lora: bool
     max_model_len: int | None
@@ -41,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--announce", type=Path, help="file that gets {pid, port} as JSON")
     p.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     p.add_argument("--device", default="cpu", help="torch device")
-    p.add_argument("--max-loras", type=_positive, default=32, help="adapters loaded at a time")
+    p.add_argument("--max-loras", type=_positive, default=32, help="adapters that take part in one step")
+    p.add_argument("--max-cpu-loras", type=_positive, default=256, help="adapters in memory; others stay on disk")
+    p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: a quarter of what is free")
     p.add_argument("--max-lora-rank", type=_positive, default=64)
     p.add_argument("--disable-lora", action="store_true")
     p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, at most 8192")

@@ -2,18 +2,20 @@
 
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.kv import KVCache
+from loradock.engine.turns import Turns
 from loradock.engine.waiting import WaitingLine
 
 
 class Scheduler:
-    """Running sequences decode in every step; prompts are prefilled in chunks beside them.
+    """Running sequences decode in every step; prompts are prefilled in chunks beside them. With more adapters running
+    than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
 
     When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
     """
 
-    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int) -> None:
+    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
-        self.waiting = WaitingLine()
+        self.waiting, self.turns = WaitingLine(), Turns(slots)
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
@@ -35,6 +37,7 @@ class Scheduler:
         if sequence.state is SequenceState.RUNNING:
             self.running.remove(sequence)
             self.cache.free(sequence)
+            self._leave_turns(sequence)
         elif not self.waiting.remove(sequence):
             for siblings in self._siblings.values():
                 if sequence in siblings:
@@ -45,8 +48,16 @@ class Scheduler:
     def schedule(self) -> list[Row]:
         """The next step's rows, single tokens first; empty when there is nothing to do."""
         self._admit()
-        decoding = [s for s in self.running if len(s) - s.computed == 1]
-        prefilling = [s for s in self.running if len(s) - s.computed > 1]
+        # When those whose turn it is had to give their blocks back, those who sat out go on with them.
+        while not (rows := self._rows()) and self.running:
+            pass
+        return rows
+
+    def _rows(self) -> list[Row]:
+        active = self.turns.choose(self.running)
+        running = [s for s in self.running if s.adapter is None or s.adapter.load_id in active]
+        decoding = [s for s in running if len(s) - s.computed == 1]
+        prefilling = [s for s in running if len(s) - s.computed > 1]
         rows = [row for s in decoding if (row := self._row(s, 1))]
         budget = self.step_tokens - len(rows)
         for sequence in prefilling:
@@ -94,6 +105,10 @@ class Scheduler:
         sequence.state = SequenceState.WAITING
         self.waiting.put_back(sequence)
         self.preemptions += 1
+
+    def _leave_turns(self, sequence: Sequence) -> None:
+        if sequence.adapter and all(other.adapter is not sequence.adapter for other in self.running):
+            self.turns.leave(sequence.adapter.load_id)
 
     def _release_siblings(self, sequence: Sequence) -> None:
         siblings = self._siblings.pop(sequence.id, [])

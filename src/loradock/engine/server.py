@@ -98,12 +98,12 @@ class EngineServer:
     async def _models(self, _: Request) -> Response:
         adapters = self.service.adapters
         base = adapters.base_names[0]
-        entries: list[tuple[str, str | None, str | None]] = [(name, None, None) for name in adapters.base_names]
-        entries += [(name, str(adapter.path), base) for name, adapter in adapters.loaded.items()]
-        data = [
-            {"id": i, "object": "model", "created": self._started, "owned_by": "loradock", "root": r, "parent": p}
-            for i, r, p in entries
+        entries: list[dict[str, str | None]] = [{"id": n, "root": None, "parent": None} for n in adapters.base_names]
+        entries += [
+            {"id": name, "root": str(path), "parent": base, "tier": tier} for name, path, tier in adapters.listing()
         ]
+        common = {"object": "model", "created": self._started, "owned_by": "loradock"}
+        data = [common | entry for entry in entries]
         return JSONResponse({"object": "list", "data": data})
 
     async def _chat(self, request: Request) -> ASGIApp:
@@ -119,7 +119,8 @@ class EngineServer:
     async def _load(self, request: Request) -> Response:
         fields = Fields(await _json(request))
         name = fields.string("lora_name")
-        await self.service.adapters.load(name, Path(fields.string("lora_path")))
+        path, lazy = Path(fields.string("lora_path")), fields.boolean("lazy")
+        await self.service.adapters.load(name, path, lazy=lazy)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
     async def _unload(self, request: Request) -> Response:

@@ -56,7 +56,7 @@ class Service:
 
     async def chat(self, request: ChatRequest) -> Answer:
         """Raises LoradockError before anything is computed."""
-        answer = self._open(request.generation)
+        answer = await self._open(request.generation)
         try:
             generation, tools = _with_tools(request, self._template)
             text = self._render(request, tools)
@@ -69,7 +69,7 @@ class Service:
 
     async def complete(self, request: CompletionRequest) -> Answer:
         """Raises LoradockError before anything is computed."""
-        answer = self._open(request.generation)
+        answer = await self._open(request.generation)
         try:
             prompts = [await self._prompt(prompt) for prompt in request.prompts]
             await self._start(answer, request.generation, prompts, tools=False)
@@ -78,11 +78,11 @@ class Service:
             raise
         return answer
 
-    def _open(self, request: GenerationRequest) -> Answer:
-        waiting = self.loop.waiting
+    async def _open(self, request: GenerationRequest) -> Answer:
+        waiting = self.loop.waiting + self.adapters.memory.awaiting
         if waiting >= self.limits.waiting:
             raise TooBusy(waiting=waiting)
-        return Answer(request, self.adapters.lease(request.model), self.metrics)
+        return Answer(request, await self.adapters.lease(request.model), self.metrics)
 
     def _render(self, request: ChatRequest, tools: list[dict[str, object]]) -> str:
         if self._template is None:
