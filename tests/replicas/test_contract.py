@@ -42,7 +42,7 @@ async def test_an_adapter_that_cannot_be_read_is_refused_with_a_reason(client, t
 async def test_an_unknown_model_never_answers_as_the_base(client):
     status, text = await post(client, "/v1/completions", model="a/none", prompt="x", max_tokens=1)
     assert status == 404
-    assert json.loads(text)["error"]["code"] == "model_not_found"
+    assert "a/none" in json.loads(text)["error"]["message"]
 
 
 @pytest.mark.parametrize("name", ["base", "alias", "a/one"])
@@ -57,7 +57,7 @@ async def test_streams_end_with_done(client, adapter, name):
 
 async def test_the_secret_is_wanted(client):
     async with aiohttp.ClientSession() as http:
-        with pytest.raises(AdapterRefused, match="secret"):
+        with pytest.raises(AdapterRefused, match=r"secret|Unauthorized"):
             await ReplicaClient(http, client.url, "wrong").adapters()
 
 

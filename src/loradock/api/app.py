@@ -23,6 +23,7 @@ from loradock.registry.blobs import Blobs
 from loradock.registry.sources import SourceRules
 from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
+from loradock.replicas.vllm import VllmSetup
 from loradock.store.database import Database
 from loradock.types.errors import TooLarge
 
@@ -65,7 +66,7 @@ def assemble(settings: Settings, database: Database) -> Services:
     routes = RouteTable()
     controller = Controller(
         database,
-        ProcessLauncher(settings.data_dir / "replicas"),
+        ProcessLauncher(settings.data_dir / "replicas", vllm=VllmSetup(settings.vllm_python, settings.vllm_args)),
         routes,
         bases.resolve,
         blobs.root,

