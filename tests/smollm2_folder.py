@@ -18,7 +18,7 @@ def main(folder: str, dtype: str = "float32") -> None:
     model = AutoModelForCausalLM.from_pretrained(
         package, gguf_file=FILE, quantization_config=GgufConfig(dequantize=True), dtype=getattr(torch, dtype)
     )
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(package, gguf_file=FILE).save_pretrained(folder)
 

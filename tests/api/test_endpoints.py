@@ -171,3 +171,24 @@ def test_zones(http):
     answer = http.get("/v1/clusters/availability-zones").json()
     conforms(answer, "ListAvailibilityZonesResponse")
     assert answer == {"avzones": ["local"]}
+
+
+def test_what_is_ours_beyond_the_original_can_be_set_and_changed(create, http):
+    endpoint = create(auto_start=True, max_lora_rank=16).json()
+    assert (endpoint["auto_start"], endpoint["max_lora_rank"], endpoint["engine"]) == (True, 16, "embedded")
+    change = {"auto_start": False, "max_lora_rank": 32, "lora_enabled": False}
+    changed = http.patch(f"/v1/endpoints/{endpoint['id']}", json=change).json()
+    assert change == {key: changed[key] for key in change}
+    refused(http.patch(f"/v1/endpoints/{endpoint['id']}", json={"max_lora_rank": 0}), 400, "max_lora_rank is 0")
+    refused(create(max_lora_rank=1000), 400, "max_lora_rank is 1000")
+
+
+def test_an_engine_that_is_not_here_is_refused_with_the_way_to_get_it(create):
+    refused(create(engine="vllm"), 400, "--vllm-python")
+    refused(create(engine="magic"), 400, "engine")
+
+
+def test_a_stopped_endpoint_has_no_replicas(create, http):
+    endpoint = create().json()
+    assert http.get(f"/v1/endpoints/{endpoint['id']}/replicas").json() == {"object": "list", "data": []}
+    refused(http.get("/v1/endpoints/endpoint-none/replicas"), 404, "No endpoint with this id exists", type="not_found")

@@ -153,5 +153,5 @@ def test_one_that_drains_away_is_not_bound(session, account, make_endpoint):
     assert attachments.check_attachable(session, other, adapter) is None
     with pytest.raises(NotBound):
         attachments.check_detachable(session, endpoint, adapter)
-    assert rules.attached(session, endpoint) == []
+    assert rules.attached_names(session, endpoint) == []
     rules.check_deletable(endpoint)

@@ -1,11 +1,13 @@
 """/v1/endpoints/{id}/adapters: the seed of it all."""
 
+import asyncio
+
 from fastapi import APIRouter
 
 from loradock.api.bodies import AdapterReference
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, ServicesDep
-from loradock.api.views import Json, adapter_view, as_list
+from loradock.api.views import Json, adapter_view, as_list, where_kept
 from loradock.endpoints import rules
 
 router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
@@ -18,10 +20,16 @@ async def add(reference: str, body: AdapterReference, caller: CallerDep, service
 
 
 @router.get("")
-def index(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
-    with services.database.session() as session:
-        endpoint = rules.find_endpoint(session, caller.account_id, decode_segment(reference))
-        return as_list([adapter_view(found, endpoint) for found in rules.attached(session, endpoint)])
+async def index(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
+    def read() -> tuple[str, list[Json]]:
+        with services.database.session() as session:
+            endpoint = rules.find_endpoint(session, caller.account_id, decode_segment(reference))
+            views = [adapter_view(found, endpoint.name) for found in rules.attached_names(session, endpoint)]
+            return endpoint.deployment.id, views
+
+    deployment, views = await asyncio.to_thread(read)
+    replicas = await services.controller.replicas(deployment)
+    return as_list([{**view, "replicas": where_kept(view["adapter_name"], replicas)} for view in views])
 
 
 @router.delete("")

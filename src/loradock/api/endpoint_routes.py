@@ -1,5 +1,6 @@
 """/v1/endpoints, /v1/hardware and /v1/clusters/availability-zones."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter
@@ -8,13 +9,14 @@ from starlette.responses import Response
 from loradock.api.bodies import CreateEndpoint, UpdateEndpoint
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
-from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, iso
+from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, iso, replica_view
 from loradock.control.events import record
 from loradock.endpoints import rules
 from loradock.endpoints.hardware import ZONE, machine_hardware
 from loradock.gateway.keys import Caller
 from loradock.store.tables import now
 from loradock.types.enums import DesiredState, EndpointKind, EngineKind, Visibility
+from loradock.types.errors import BadRequest
 
 router = APIRouter(prefix="/v1")
 _STARTED = iso(now())
@@ -24,6 +26,10 @@ _STARTED = iso(now())
 def create(
     body: CreateEndpoint, caller: CallerDep, services: ServicesDep, availability_zone: str | None = None
 ) -> Json:
+    if body.engine is EngineKind.VLLM and services.settings.vllm_python is None:
+        raise BadRequest(
+            "this server has no vLLM: leave engine out, or start the server with --vllm-python", param="engine"
+        )
     base = _checked_base(services, caller, body.model)
     new = rules.NewEndpoint(
         model=base,
@@ -69,6 +75,15 @@ def index(
         return as_list([])
     with services.database.session() as session:
         return as_list([endpoint_item(e) for e in rules.list_endpoints(session, caller.account_id, type)])
+
+
+@router.get("/endpoints/{reference:path}/replicas")
+async def replicas(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
+    def find() -> str:
+        with services.database.session() as session:
+            return rules.find_endpoint(session, caller.account_id, decode_segment(reference)).deployment.id
+
+    return as_list([replica_view(found) for found in await services.controller.replicas(await asyncio.to_thread(find))])
 
 
 @router.get("/endpoints/{reference:path}")

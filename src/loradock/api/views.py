@@ -1,11 +1,13 @@
 """Response objects of the v1 API, field for field as its clients parse them."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
+from loradock.control.views import ReplicaFacts
 from loradock.endpoints.hardware import Hardware
-from loradock.store.tables import Attachment, Endpoint, Job, Model
-from loradock.types.enums import ModelKind
+from loradock.store.tables import Endpoint, Job, Model
+from loradock.types.enums import AdapterTier, ModelKind
 from loradock.types.names import combined_id
 
 Json = dict[str, Any]
@@ -49,12 +51,24 @@ def endpoint_view(endpoint: Endpoint) -> Json:
     }
 
 
-def adapter_view(attachment: Attachment, endpoint: Endpoint) -> Json:
-    name = attachment.model.name
+def adapter_view(name: str, endpoint: str) -> Json:
+    return {"model_id": combined_id(endpoint, name), "adapter_name": name, "endpoint_name": endpoint}
+
+
+def where_kept(adapter: str, replicas: list[ReplicaFacts]) -> Json:
+    """Replica id → `active`, `ram` or `disk`."""
+    return {replica.id: replica.adapters[adapter] for replica in replicas if adapter in replica.adapters}
+
+
+def replica_view(replica: ReplicaFacts) -> Json:
+    kept = Counter(replica.adapters.values())
     return {
-        "model_id": combined_id(endpoint.name, name),
-        "adapter_name": name,
-        "endpoint_name": endpoint.name,
+        "object": "replica",
+        "id": replica.id,
+        "state": replica.state,
+        "in_flight": replica.in_flight,
+        "adapters": {tier: kept[tier] for tier in AdapterTier},
+        "message": replica.failure,
     }
 
 

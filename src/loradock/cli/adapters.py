@@ -40,9 +40,9 @@ def index(
     if json_output:
         print_json(answer)
         return
-    rows = ([a["adapter_name"], a["model_id"]] for a in answer["data"])
+    rows = ([a["adapter_name"], ", ".join(a["replicas"].values()) or "-", a["model_id"]] for a in answer["data"])
     empty = f"No adapters attached yet. Attach one: loradock endpoints adapters add {endpoint} <adapter>"
-    print_table(("ADAPTER", "MODEL ID"), rows, empty)
+    print_table(("ADAPTER", "KEPT IN", "MODEL ID"), rows, empty)
 
 
 @app.command("remove")

@@ -7,10 +7,14 @@ import typer
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
 from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table
-from loradock.types.enums import EndpointState
+from loradock.types.enums import EndpointState, EngineKind
 from loradock.types.errors import BadRequest
 
 app = typer.Typer(help="Create and run endpoints; `endpoints adapters` docks adapters.", no_args_is_help=True)
+Wakes = Annotated[
+    bool | None, typer.Option("--wake/--no-wake", help="A request to it while it is stopped starts it and waits.")
+]
+Rank = Annotated[int | None, typer.Option(help="The highest rank an adapter may have.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is there.")]
 Reference = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id or name.")]
 _FIELDS = (
@@ -23,7 +27,10 @@ _FIELDS = (
     "hardware",
     "autoscaling",
     "inactive_timeout",
+    "auto_start",
     "lora_enabled",
+    "max_lora_rank",
+    "engine",
     "visibility",
     "created_at",
 )
@@ -40,6 +47,9 @@ def create(
     inactive_timeout: Annotated[int | None, typer.Option(help="Minutes without a request before it stops.")] = None,
     lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = True,
     auto_start: Annotated[bool, typer.Option("--start/--no-auto-start")] = True,
+    wake: Wakes = None,
+    max_lora_rank: Rank = None,
+    engine: Annotated[EngineKind | None, typer.Option(help="What runs it.")] = None,
     wait: Wait = False,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
@@ -55,6 +65,9 @@ def create(
         "inactive_timeout": inactive_timeout,
         "lora_enabled": lora,
         "state": "STARTED" if auto_start else "STOPPED",
+        "auto_start": wake,
+        "max_lora_rank": max_lora_rank,
+        "engine": engine,
     }
     endpoint = client.call("POST", "/v1/endpoints", body)
     if wait and auto_start:
@@ -93,6 +106,9 @@ def update(
     min_replicas: Annotated[int | None, typer.Option()] = None,
     max_replicas: Annotated[int | None, typer.Option()] = None,
     inactive_timeout: Annotated[int | None, typer.Option(help="Minutes; 0 for never.")] = None,
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = None,
+    wake: Wakes = None,
+    max_lora_rank: Rank = None,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
@@ -100,12 +116,18 @@ def update(
     """Change settings of an endpoint."""
     scaling = {"min_replicas": min_replicas, "max_replicas": max_replicas}
     scaling = {key: value for key, value in scaling.items() if value is not None}
-    body: dict[str, Any] = {"display_name": display_name, "inactive_timeout": inactive_timeout}
+    body: dict[str, Any] = {
+        "display_name": display_name,
+        "inactive_timeout": inactive_timeout,
+        "lora_enabled": lora,
+        "auto_start": wake,
+        "max_lora_rank": max_lora_rank,
+    }
     body = {key: value for key, value in body.items() if value is not None} | (
         {"autoscaling": scaling} if scaling else {}
     )
     if not body:
-        raise BadRequest("nothing to change: give --display-name, --min-replicas, --max-replicas or --inactive-timeout")
+        raise BadRequest("nothing to change: see `loradock endpoints update --help` for what can be")
     _show(Client(base_url, api_key).call("PATCH", f"/v1/endpoints/{segment(endpoint)}", body), json_output, "Updated.")
 
 
@@ -140,6 +162,20 @@ def delete(
     """Delete an endpoint that has no adapters attached."""
     Client(base_url, api_key).call("DELETE", f"/v1/endpoints/{segment(endpoint)}")
     print_json({"id": endpoint, "deleted": True}) if json_output else console.print("Endpoint deleted.")
+
+
+@app.command("replicas")
+def replicas(
+    endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
+) -> None:
+    """Show an endpoint's replicas and where they keep its adapters."""
+    found = Client(base_url, api_key).call("GET", f"/v1/endpoints/{segment(endpoint)}/replicas")
+    if json_output:
+        print_json(found)
+        return
+    rows = ([r["state"], r["id"], str(r["in_flight"]), *map(str, r["adapters"].values())] for r in found["data"])
+    empty = f"No replicas run. Start it: loradock endpoints start {endpoint}"
+    print_table(("STATE", "ID", "IN FLIGHT", "ACTIVE", "RAM", "DISK"), rows, empty)
 
 
 @app.command("hardware")

@@ -17,6 +17,7 @@ from loradock.control.options import ControlOptions
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.recovery import Survivor, recover
 from loradock.control.snapshot import deployment_ids
+from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
 from loradock.endpoints.attachments import check_detachable, resolve_pair
 from loradock.endpoints.rules import check_deletable, find_endpoint, set_desired
@@ -109,6 +110,11 @@ class Controller:
         loop = self._loop_of(deployment_id)
         loop.wake()
         await loop.publish()
+
+    async def replicas(self, deployment_id: str) -> list[ReplicaFacts]:
+        """Empty while none runs."""
+        loop = self._loops.get(deployment_id)
+        return await loop.replicas() if loop else []
 
     def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
         """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""

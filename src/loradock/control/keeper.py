@@ -16,12 +16,13 @@ from loradock.control.work import Locks, Transactions
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.client import ReplicaClient
 from loradock.replicas.launcher import Instance, Launcher, ReplicaSpec
-from loradock.types.enums import ReplicaState
+from loradock.types.enums import AdapterTier, ReplicaState
 from loradock.types.errors import LoradockError
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _PROVEN_S = 60.0
+_TIERS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,14 @@ class ReplicaKeeper:
     def proven(self) -> bool:
         """Ran long enough that what ended it does not count as a failure in a row."""
         return self.ready_since is not None and time.monotonic() - self.ready_since > _PROVEN_S
+
+    async def tiers(self) -> dict[str, AdapterTier]:
+        """Where this replica keeps each adapter now; nothing while it does not answer."""
+        try:
+            async with asyncio.timeout(_TIERS_S):
+                return await self._client.tiers() if self._client else {}
+        except (LoradockError, TimeoutError):
+            return {}
 
     def holds(self, name: str, path: Path) -> bool:
         return self.residency is not None and self.residency.held.get(name) == path

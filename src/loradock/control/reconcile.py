@@ -19,6 +19,7 @@ from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
 from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
+from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import Route, RouteTable
 from loradock.gateway.upstream import Upstream
@@ -73,6 +74,15 @@ class DeploymentLoop:
             ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
             base = Route(snapshot.endpoint, snapshot.endpoint.name, _upstreams(ready))
             self._routes.publish(self.id, base, self._adapter_routes(snapshot, ready))
+
+    async def replicas(self) -> list[ReplicaFacts]:
+        """What every replica is and holds, as they say it themselves."""
+        keepers = list(self.fleet.keepers.values())
+        tiers = await asyncio.gather(*(keeper.tiers() for keeper in keepers))
+        return [
+            ReplicaFacts(k.id, k.state, k.upstream.in_flight if k.upstream else 0, k.failure, held)
+            for k, held in zip(keepers, tiers, strict=True)
+        ]
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
         await self._departures.cancel()

@@ -167,9 +167,10 @@ def check_deletable(endpoint: Endpoint) -> None:
         )
 
 
-def attached(session: Session, endpoint: Endpoint) -> list[Attachment]:
-    """The endpoint's attachments that are complete, oldest first."""
-    query = select(Attachment).where(
+def attached_names(session: Session, endpoint: Endpoint) -> list[str]:
+    """The adapters whose attachment to the endpoint is complete, oldest first."""
+    query = select(Model.name).join(Attachment, Attachment.model_id == Model.id)
+    query = query.where(
         Attachment.deployment_id == endpoint.deployment.id, Attachment.state == AttachmentState.ATTACHED
     )
     return list(session.scalars(query.order_by(Attachment.created_at)))

@@ -45,6 +45,8 @@ class _Process:
     async def serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         listener = socket.create_server((self._options.host, self._options.port), backlog=1024)
+        # Connections inherit it; asyncio leaves it off here, and answers then wait 40 ms for the client's receipt.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         announce(self._options.announce, listener.getsockname()[1])
         config = uvicorn.Config(
             self._server.app,
