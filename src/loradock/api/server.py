@@ -58,6 +58,9 @@ def _config(app: Server) -> uvicorn.Config:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=2048)
+        listener = socket.create_server((host, port), backlog=2048)
     except OSError as error:
         raise BadRequest(f"port {port} on {host} cannot be used ({error.strerror}); give another --port") from error
+    # Connections inherit it; asyncio leaves it off here, and answers then wait 40 ms for the client's receipt.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -1,4 +1,4 @@
-"""Runs vLLM's OpenAI server as a replica: picks a port, announces it, hands over.
+"""Runs vLLM's OpenAI server as a replica: mends its CPU kernels, picks a port, announces it, hands over.
 
 Run as a file by the interpreter of the environment that has vLLM, so it imports nothing of Loradock:
 
@@ -11,6 +11,7 @@ import runpy
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 _SERVER = "vllm.entrypoints.openai.api_server"
 
@@ -27,7 +28,31 @@ def _announce(file: Path, port: int) -> None:
     draft.replace(file)
 
 
-# The guard matters: vLLM's own processes may be spawned, which imports this file again.
+def _keep_base_rows_clean() -> None:
+    """In vLLM 0.32 on a CPU a request for the base model that shares a batch with adapters is answered by one of them:
+    -1, its "no adapter", is used as an index and finds the last slot (vllm/lora/ops/torch_ops/lora_ops.py)."""
+    from vllm.platforms import current_platform  # type: ignore[import-not-found]
+
+    if not current_platform.is_cpu():
+        return
+    from vllm.lora.ops.torch_ops import lora_ops  # type: ignore[import-not-found]
+    from vllm.lora.punica_wrapper import punica_cpu  # type: ignore[import-not-found]
+
+    shrink = lora_ops.bgmv_shrink
+
+    def clean(inputs: Any, weights: Any, output: Any, indices: Any, scaling: float = 1.0) -> None:
+        shrink(inputs, weights, output, indices, scaling)
+        output.masked_fill_((indices < 0).unsqueeze(1), 0)
+
+    lora_ops.bgmv_shrink = punica_cpu.bgmv_shrink = clean
+
+
+if __name__ == "__main__":
+    # This file's folder stands first on the path and would offer its neighbours as top-level modules.
+    sys.path.pop(0)
+# In every process: those that vLLM spawns to compute import this file before anything else.
+_keep_base_rows_clean()
+
 if __name__ == "__main__":
     _, flag, announcement, *rest = sys.argv
     if flag != "--announce":
@@ -35,6 +60,4 @@ if __name__ == "__main__":
     own_port = _free_port()
     _announce(Path(announcement), own_port)
     sys.argv = [_SERVER, "--host", "127.0.0.1", "--port", str(own_port), *rest]
-    # This file's folder stands first on the path and would offer its neighbours as top-level modules.
-    sys.path.pop(0)
     runpy.run_module(_SERVER, run_name="__main__")
