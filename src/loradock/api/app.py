@@ -15,6 +15,7 @@ from loradock.api.services import Services
 from loradock.api.settings import Settings
 from loradock.control.controller import Controller
 from loradock.control.options import ControlOptions
+from loradock.control.scaling import ScalingRules
 from loradock.gateway.keys import KeyCache
 from loradock.gateway.proxy import PROXY_PATHS, Gateway
 from loradock.gateway.routes import RouteTable
@@ -70,7 +71,7 @@ def assemble(settings: Settings, database: Database) -> Services:
         routes,
         bases.resolve,
         blobs.root,
-        ControlOptions(threads=settings.engine_threads),
+        _control_options(settings),
     )
     uploads = UploadRunner(
         database,
@@ -80,6 +81,13 @@ def assemble(settings: Settings, database: Database) -> Services:
         after_upload=controller.attach_uploaded,
     )
     return Services(settings, database, KeyCache(database), routes, bases, blobs, uploads, controller)
+
+
+def _control_options(settings: Settings) -> ControlOptions:
+    scaling = ScalingRules(
+        target=settings.scale_target, up_window=settings.scale_up_after, down_window=settings.scale_down_after
+    )
+    return ControlOptions(threads=settings.engine_threads, scaling=scaling)
 
 
 def _api(services: Services, gateway: Gateway) -> FastAPI:

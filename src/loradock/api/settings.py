@@ -12,8 +12,12 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """`import_root` is the only folder that `file://` uploads may read; None switches them off. `vllm_python`: the
-    interpreter of an environment with vLLM, started with `vllm_args` besides what it needs."""
+    """`import_root` is the only folder that `file://` uploads may read; None switches them off.
+
+    `scale_target`: requests in flight that a replica should have; their number follows load that has lasted for
+    `scale_up_after` or `scale_down_after` seconds. `vllm_python`: the interpreter of an environment with vLLM, which is
+    started with `vllm_args` besides what it needs.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
@@ -24,6 +28,9 @@ class Settings:
     allow_private_sources: bool = False
     keep_replicas: bool = False
     engine_threads: int = 0
+    scale_target: float = 8.0
+    scale_up_after: float = 10.0
+    scale_down_after: float = 300.0
     vllm_python: Path | None = None
     vllm_args: tuple[str, ...] = ()
 

@@ -30,6 +30,15 @@ def serve(
     keep_replicas: Annotated[
         bool, typer.Option(envvar="LORADOCK_KEEP_REPLICAS", help="Leave engines running when the server stops.")
     ] = False,
+    scale_target: Annotated[
+        float, typer.Option(envvar="LORADOCK_SCALE_TARGET", min=0.1, help="Requests in flight one replica should have.")
+    ] = 8.0,
+    scale_up_after: Annotated[
+        float, typer.Option(envvar="LORADOCK_SCALE_UP_AFTER", min=0, help="Seconds of more load that add a replica.")
+    ] = 10.0,
+    scale_down_after: Annotated[
+        float, typer.Option(envvar="LORADOCK_SCALE_DOWN_AFTER", min=0, help="Seconds of less load that end one.")
+    ] = 300.0,
     vllm_python: Annotated[
         Path | None,
         typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
@@ -51,6 +60,9 @@ def serve(
         bootstrap_key=bootstrap_key,
         allow_private_sources=allow_private_sources,
         keep_replicas=keep_replicas,
+        scale_target=scale_target,
+        scale_up_after=scale_up_after,
+        scale_down_after=scale_down_after,
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
         vllm_args=tuple(shlex.split(vllm_args)),

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ from loradock.types.protocol import ENGINE_SECRET_ENV
 ENGINE_COMMAND = (sys.executable, "-m", "loradock.engine")
 _ANNOUNCE = "announce.json"
 _LOG = "engine.log"
-_FOLDER_ENV = "LORADOCK_RUN_FOLDER"
 # File times and process start times come from different clocks of the kernel.
 _CLOCK_SLACK_S = 2.0
 
@@ -60,7 +60,7 @@ class ProcessInstance:
             except psutil.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(timeout=grace)
-        _sweep(self._folder)
+        _sweep(self.pid)
 
 
 class ProcessLauncher:
@@ -86,7 +86,7 @@ class ProcessLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, _FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"},
+                env={**environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         process = psutil.Process(child.pid)
@@ -113,7 +113,8 @@ class ProcessLauncher:
         return last_words(self._root / replica_id / _LOG)
 
     def discard(self, replica_id: str) -> None:
-        _sweep(self._root / replica_id)
+        if pid := _announcement(self._root / replica_id).get("pid"):
+            _sweep(pid)
         shutil.rmtree(self._root / replica_id, ignore_errors=True)
 
     def _processes(self) -> Iterator[tuple[psutil.Process, Path]]:
@@ -137,12 +138,18 @@ def _arguments(spec: ReplicaSpec, folder: Path) -> list[str]:
     return arguments
 
 
-def _sweep(folder: Path) -> None:
-    """End what a replica's process has left behind: vLLM computes in processes of its own, which outlive a kill."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_FOLDER_ENV) == str(folder):
-                process.kill()
+def _sweep(leader: int) -> None:
+    """End what a replica's process has left behind: vLLM computes in processes of its own, which outlive a kill.
+
+    They are known by their session. Its number is not given to another process as long as they live, so that if
+    there is a process of that number, it is a stranger and so is its session.
+    """
+    if psutil.pid_exists(leader):
+        return
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _announcement(folder: Path) -> dict[str, Any]:

@@ -47,17 +47,23 @@ def _keep_base_rows_clean() -> None:
     lora_ops.bgmv_shrink = punica_cpu.bgmv_shrink = clean
 
 
-if __name__ == "__main__":
+def _take_arguments() -> None:
+    """Announce the port before anything slow, and leave vLLM the arguments that are its own."""
+    _, flag, announcement, *rest = sys.argv
+    if flag != "--announce":
+        sys.exit("the first argument must be --announce")
+    port = _free_port()
+    _announce(Path(announcement), port)
+    sys.argv = [_SERVER, "--host", "127.0.0.1", "--port", str(port), *rest]
     # This file's folder stands first on the path and would offer its neighbours as top-level modules.
     sys.path.pop(0)
+
+
+if __name__ == "__main__":
+    _take_arguments()
+
 # In every process: those that vLLM spawns to compute import this file before anything else.
 _keep_base_rows_clean()
 
 if __name__ == "__main__":
-    _, flag, announcement, *rest = sys.argv
-    if flag != "--announce":
-        sys.exit("the first argument must be --announce")
-    own_port = _free_port()
-    _announce(Path(announcement), own_port)
-    sys.argv = [_SERVER, "--host", "127.0.0.1", "--port", str(own_port), *rest]
     runpy.run_module(_SERVER, run_name="__main__")
