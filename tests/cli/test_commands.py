@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -105,3 +107,36 @@ def test_keys_live_in_the_data_folder(run):
     assert json.loads(listed)[0]["account"] == "team-b"
     assert run("keys", "revoke", made["id"]).returncode == 0
     assert json.loads(run("keys", "list", "--json").stdout)[0]["status"] == "revoked"
+
+
+def test_a_key_that_no_header_can_carry_is_refused_in_words(run):
+    refused = run("endpoints", "list", LORADOCK_API_KEY="ld-schlüssel")
+    assert refused.returncode == 1
+    assert "copy it again" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_server_that_is_not_loradock_is_told_apart(run):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.handle_request).start()
+        refused = run("endpoints", "list", LORADOCK_BASE_URL=f"http://127.0.0.1:{other.server_port}")
+    assert refused.returncode == 1
+    assert "not as Loradock does" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_replicas_are_shown_with_what_they_hold(run, dock):
+    shown = run("endpoints", "replicas", dock["id"])
+    assert shown.returncode == 0, shown.stderr
+    assert "READY" in shown.stdout
+    (replica,) = json.loads(run("endpoints", "replicas", dock["id"], "--json").stdout)["data"]
+    assert replica["state"] == "READY"

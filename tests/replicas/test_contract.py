@@ -34,7 +34,7 @@ async def test_the_same_name_from_elsewhere_is_refused(client, adapter, other_ad
 
 
 async def test_an_adapter_that_cannot_be_read_is_refused_with_a_reason(client, tmp_path):
-    with pytest.raises(AdapterRefused, match=r"adapter_config\.json"):
+    with pytest.raises(AdapterRefused, match=r"adapter_config\.json|No adapter found"):
         await client.load("a/broken", tmp_path)
     assert await client.adapters() == {}
 

@@ -30,7 +30,7 @@ class Client:
 
     def __init__(self, base_url: str, api_key: str | None) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
-        headers = {"Authorization": f"Bearer {api_key or _local_key()}"}
+        headers = {"Authorization": f"Bearer {_checked(api_key or _local_key())}"}
         self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=httpx.Timeout(600, connect=5))
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
@@ -49,7 +49,19 @@ class Client:
             ) from error
         if response.status_code >= 400:
             raise _error(response)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise BadRequest(
+                f"{self.base_url} answers, but not as Loradock does: check --base-url or LORADOCK_BASE_URL"
+            ) from error
+
+
+def _checked(key: str) -> str:
+    """Raises BadRequest for what no header can carry."""
+    if not (key.isascii() and key.isprintable()):
+        raise BadRequest("the API key has characters no key has: copy it again (--api-key or LORADOCK_API_KEY)")
+    return key
 
 
 def segment(name: str) -> str:
