@@ -93,7 +93,7 @@ async def alone(http: aiohttp.ClientSession, names: list[str]) -> float:
 
 async def grow(http: aiohttp.ClientSession, endpoint: dict, count: int) -> list[str]:
     names: list[str] = []
-    for goal in [step for step in (10, 100, 300, 1000, 3000) if step < count] + [count]:
+    for goal in [step for step in (10, 100, 1000) if step < count] + [count]:
         fresh = [f"{endpoint['owner']}/small-{number}" for number in range(len(names), goal)]
         for start in range(0, len(fresh), 4):
             batch = fresh[start : start + 4]
