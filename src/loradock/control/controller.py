@@ -51,6 +51,7 @@ class Controller:
         self._loops: dict[str, DeploymentLoop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._transactions: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def start(self) -> None:
         """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
@@ -67,6 +68,7 @@ class Controller:
             self._run(loop)
 
     async def stop(self, *, keep_replicas: bool = False) -> None:
+        self._stopping = True
         for task in (*self._tasks.values(), *self._transactions):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._transactions, return_exceptions=True)
@@ -75,7 +77,11 @@ class Controller:
 
     def wake(self, deployment_id: str) -> None:
         """Something about the deployment was changed in the database. From any thread."""
-        self._event_loop.call_soon_threadsafe(lambda: self._loop_of(deployment_id).wake())
+        self._event_loop.call_soon_threadsafe(self._wake, deployment_id)
+
+    def _wake(self, deployment_id: str) -> None:
+        if not self._stopping:  # else a loop would be begun that nobody ends
+            self._loop_of(deployment_id).wake()
 
     def start_on_request(self, endpoint: EndpointFacts) -> None:
         """A request came for a stopped endpoint with `auto_start`. On the controller's own event loop."""
@@ -147,8 +153,13 @@ class Controller:
         """Runs to its end even when the caller is cancelled because its client has left."""
         task = asyncio.create_task(work)
         self._transactions.add(task)
-        task.add_done_callback(self._transactions.discard)
+        task.add_done_callback(self._ended)
         await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._transactions.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also when the caller has left
 
     async def _adopt(self, survivors: list[Survivor]) -> None:
         keepers = [self._loops[survivor.deployment_id].fleet.adopt(survivor) for survivor in survivors]

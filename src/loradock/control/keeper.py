@@ -107,6 +107,8 @@ class ReplicaKeeper:
 
     async def leave(self) -> None:
         """Stop looking after it; the replica itself runs on."""
+        if self._life:
+            await self._obtained.wait()  # a launch under way would end in a process that nobody has seen
         tasks = [task for task in (self._life, self._end) if task]
         for task in tasks:
             task.cancel()
