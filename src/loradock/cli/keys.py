@@ -20,8 +20,8 @@ Account = Annotated[str, typer.Option("--account", help="The account's name; mad
 
 @contextmanager
 def _session(data_dir: Path) -> Iterator["Session"]:
-    from loradock.api.bootstrap import open_database
     from loradock.api.settings import Settings
+    from loradock.server.bootstrap import open_database
 
     database = open_database(Settings(data_dir=data_dir))
     try:

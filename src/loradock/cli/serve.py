@@ -48,8 +48,8 @@ def serve(
     ] = "",
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
-    from loradock.api.server import run
     from loradock.api.settings import Settings
+    from loradock.server.run import run
 
     settings = Settings(
         data_dir=data_dir.expanduser().resolve(),

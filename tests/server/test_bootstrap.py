@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from loradock.api.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.api.settings import Settings
+from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.store.accounts import account_of, list_keys, revoke_key
 from loradock.types.errors import BadRequest
 from tests.servers import RunningServer, create_endpoint, free_port

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import uvicorn
 
-from loradock.api.app import Server
-from loradock.api.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.api.settings import Settings
+from loradock.server.app import Server
+from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.types.errors import BadRequest
 
 OnReady = Callable[[str, bool], None]
