@@ -11,9 +11,9 @@ NODE := tests/clients/node
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo
-test: $(STAMPS)/test $(STAMPS)/clients lint
+test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser lint
 	$(BIN)/python -m pytest -m "not slow"
-test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/vllm
+test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
@@ -33,6 +33,12 @@ $(STAMPS)/install: pyproject.toml
 $(STAMPS)/test: $(STAMPS)/install
 	@echo "Installing what the tests need"
 	@$(BIN)/python $(PIP) --group dev --group reference
+	@touch $@
+
+# Debian's Chromium, which Playwright drives for the tests of the dashboard.
+CHROMIUM := /usr/bin/chromium
+$(STAMPS)/browser: $(STAMPS)/test
+	@test -x $(CHROMIUM) || { echo "Installing Chromium"; apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; }
 	@touch $@
 
 # vLLM for the CPU. What it drags in beside torch is built against another torch and must not be imported.

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from loradock.api.settings import Settings
 from loradock.control.controller import Controller
-from loradock.gateway.keys import Caller, KeyCache
+from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.routes import RouteTable
 from loradock.registry.bases import BaseModels
 from loradock.registry.blobs import Blobs
@@ -34,7 +34,8 @@ def get_services(request: Request) -> Services:
 
 async def get_caller(request: Request) -> Caller:
     """The account behind the request's key. Raises Unauthenticated."""
-    return await get_services(request).keys.caller(request.headers.get("authorization", ""))
+    known: Caller | None = request.scope.get(CALLER)
+    return known or await get_services(request).keys.caller(request.headers.get("authorization", ""))
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

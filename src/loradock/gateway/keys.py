@@ -9,6 +9,9 @@ from loradock.store.accounts import account_of, digest
 from loradock.store.database import Database
 from loradock.types.errors import Unauthenticated
 
+CALLER = "loradock.caller"
+"""Key of an ASGI scope whose caller is known already. Scopes are ours: no client can write there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

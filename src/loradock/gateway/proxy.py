@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, header, read_body
-from loradock.gateway.keys import KeyCache
+from loradock.gateway.keys import CALLER, KeyCache
 from loradock.gateway.request import Head, head_of, with_model
 from loradock.gateway.routes import EndpointFacts, RouteTable
 from loradock.gateway.sse import WholeEvents, error_event
@@ -95,7 +95,7 @@ class Gateway:
             await answer_error(send, Internal(), exchange.headers)
 
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
-        caller = await self._keys.caller(header(scope, b"authorization"))
+        caller = scope.get(CALLER) or await self._keys.caller(header(scope, b"authorization"))
         exchange.body = await read_body(scope, receive, self._body_limit)
         head = head_of(exchange.body)
         task = asyncio.current_task()

@@ -16,7 +16,9 @@ from loradock.api.settings import Settings
 from loradock.control.controller import Controller
 from loradock.control.options import ControlOptions
 from loradock.control.scaling import ScalingRules
-from loradock.gateway.keys import KeyCache
+from loradock.dashboard.app import belongs, dashboard
+from loradock.dashboard.bridge import PREFIX, Bridge
+from loradock.gateway.keys import CALLER, KeyCache
 from loradock.gateway.proxy import PROXY_PATHS, Gateway
 from loradock.gateway.routes import RouteTable
 from loradock.registry.bases import BaseModels
@@ -45,11 +47,15 @@ class Server:
             self.services.routes, self.services.keys, report=controller.report, start=controller.start_on_request
         )
         self._api = _api(self.services, self._gateway)
+        self._dashboard = dashboard(self.services)
+        self._bridge = Bridge(self.services, self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
                 return await self._gateway(scope, receive, send)
+            if scope["path"].startswith(f"{PREFIX}/") and CALLER not in scope:
+                return await self._bridge(scope, receive, send)
             request_id = uuid.uuid4().hex
             scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:  # an unusual spelling of it
@@ -57,6 +63,8 @@ class Server:
             send = _with_request_id(send, request_id)
             if scope["path"] != UPLOAD_PATH:
                 receive = _limited(receive)
+            if belongs(scope["path"]):
+                return await self._dashboard(scope, receive, send)
         return await self._api(scope, receive, send)
 
 

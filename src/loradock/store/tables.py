@@ -83,6 +83,20 @@ class ApiKey(Base):
     account: Mapped[Account] = relationship()
 
 
+class BrowserSession(Base):
+    """Somebody signed in to the dashboard with `key`. Only the SHA-256 of the cookie's value is kept."""
+
+    __tablename__ = "browser_sessions"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), index=True)
+    csrf: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+    key: Mapped[ApiKey] = relationship()
+
+
 class Model(Base):
     """An uploaded base model or adapter; `name` is `<account>/<short name>`."""
 

@@ -1,0 +1,43 @@
+"""The dashboard as one ASGI application: `/`, `/ui/…`, and the API for scripts of its own pages."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from loradock.api.services import Services
+from loradock.dashboard import assets, errors
+from loradock.dashboard.pages import models, overview, sign_in
+from loradock.dashboard.security import SecurityHeaders
+from loradock.types.errors import LoradockError
+
+_ROUTES: list[Route | Mount] = [
+    *sign_in.routes,
+    *overview.routes,
+    *models.routes,
+    Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
+]
+
+
+def dashboard(services: Services) -> Starlette:
+    app = Starlette(
+        routes=_ROUTES,
+        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+        exception_handlers={404: _missing, LoradockError: errors.page, Exception: errors.unexpected},
+    )
+    app.router.redirect_slashes = False
+    app.state.services = services
+    return app
+
+
+def belongs(path: str) -> bool:
+    """Whether a path is the dashboard's."""
+    return path == "/" or path.startswith("/ui")
+
+
+def _missing(request: Request, _: Exception) -> Response:
+    return errors.nothing_here(request)

@@ -1,0 +1,50 @@
+"""The API for the dashboard's own scripts: `/ui/api/v1/…` with the session cookie and its secret in a header.
+
+The same routes, gateway included, as `/v1/…` with a key: what the dashboard can do, any client can.
+"""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from loradock.api.services import Services
+from loradock.dashboard.security import CSRF_HEADER, check_csrf, who
+from loradock.gateway.keys import CALLER, Caller
+from loradock.types.errors import LoradockError, Unauthenticated
+
+PREFIX = "/ui/api"
+
+
+class SignedOut(Unauthenticated):
+    """You are signed out. Sign in again."""
+
+
+class Bridge:
+    """ASGI. Hands requests on to `server` with the caller already known."""
+
+    def __init__(self, services: Services, server: ASGIApp) -> None:
+        self._services, self._server = services, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        try:
+            caller = await run_in_threadpool(self._caller, connection)
+        except LoradockError as error:
+            await JSONResponse(error.body(), error.status)(scope, receive, send)
+            return
+        raw = scope.get("raw_path") or scope["path"].encode()
+        inner = {
+            **scope,
+            "path": scope["path"].removeprefix(PREFIX),
+            "raw_path": raw.removeprefix(PREFIX.encode()),
+            CALLER: caller,
+        }
+        await self._server(inner, receive, send)
+
+    def _caller(self, connection: HTTPConnection) -> Caller:
+        me = who(connection, self._services)
+        if me is None:
+            raise SignedOut
+        check_csrf(connection, me, connection.headers.get(CSRF_HEADER))
+        return Caller(me.account_id, me.account)

@@ -1,0 +1,54 @@
+"""`/`: where everything stands, and what to do first."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loradock.api.services import Services
+from loradock.dashboard.render import page
+from loradock.dashboard.security import signed_in
+from loradock.endpoints.rules import list_endpoints
+from loradock.store.sessions import SignedIn
+from loradock.store.tables import Attachment, Event, Model
+from loradock.types.enums import AttachmentState, EndpointState, ModelKind, ModelState
+
+_EVENTS = 8
+
+
+@signed_in
+def overview(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        endpoints = list_endpoints(session, me.account_id, None)
+        started = sum(endpoint.deployment.state is EndpointState.STARTED for endpoint in endpoints)
+        return page(
+            request,
+            "overview.html",
+            endpoints=endpoints,
+            started=started,
+            adapters=_adapters(session, me.account_id),
+            attached=_attached(session, me.account_id),
+            events=_newest(session, me.account_id),
+        )
+
+
+def _adapters(session: Session, account_id: str) -> int:
+    own = Model.account_id == account_id, Model.kind == ModelKind.ADAPTER, Model.state == ModelState.READY
+    return session.scalar(select(func.count()).select_from(Model).where(*own)) or 0
+
+
+def _attached(session: Session, account_id: str) -> int:
+    query = select(func.count()).select_from(Attachment).join(Model)
+    own = Model.account_id == account_id, Attachment.state == AttachmentState.ATTACHED
+    return session.scalar(query.where(*own)) or 0
+
+
+def _newest(session: Session, account_id: str) -> list[Event]:
+    return list(
+        session.scalars(select(Event).where(Event.account_id == account_id).order_by(Event.id.desc()).limit(_EVENTS))
+    )
+
+
+routes = [Route("/", overview)]

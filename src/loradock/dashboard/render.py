@@ -1,0 +1,67 @@
+"""Pages from templates: Jinja with escaping on, and the few words and numbers that templates need."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from loradock import __version__
+from loradock.dashboard import assets
+from loradock.dashboard.security import CSRF_FIELD
+
+NOTHING = "\N{EN DASH}"
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """A whole page, or a fragment if the template is one."""
+    return HTMLResponse(fragment(template, me=getattr(request.state, "me", None), **context), status)
+
+
+def fragment(template: str, **context: Any) -> str:
+    context.setdefault("me", None)
+    return _templates.get_template(template).render(context)
+
+
+def size(count: int | None) -> str:
+    """Bytes for people: 4.7 MB."""
+    if count is None:
+        return NOTHING
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thin spaces between thousands; a dash for nothing."""
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+def ago(moment: datetime | None) -> str:
+    if moment is None:
+        return NOTHING
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "just now"
+
+
+def exactly(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly)
+_templates.globals.update(asset=assets.url, csrf_field=CSRF_FIELD, version=__version__)

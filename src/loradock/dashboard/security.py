@@ -1,0 +1,127 @@
+"""What protects a signed-in browser: headers, the session cookie, and a secret that other sites cannot know."""
+
+import hmac
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from loradock.api.services import Services
+from loradock.store.sessions import LIFETIME, SignedIn, find_session
+from loradock.types.errors import LoradockError
+
+COOKIE = "loradock_session"
+CSRF_HEADER = "x-csrf-token"
+CSRF_FIELD = "csrf"
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+_HEADERS = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
+
+
+class Forged(LoradockError):
+    """This form is out of date or was not sent from this dashboard. Go back, reload the page and send it again."""
+
+    status = 403
+    type = "permission_error"
+
+
+class SecurityHeaders:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, tagged)
+
+
+def who(connection: HTTPConnection, services: Services) -> SignedIn | None:
+    """Whoever the connection's cookie was given to. Reads the database."""
+    token = connection.cookies.get(COOKIE)
+    if not token:
+        return None
+    with services.database.session() as session:
+        return find_session(session, token)
+
+
+def set_cookie(response: Response, token: str, *, secure: bool) -> None:
+    response.set_cookie(
+        COOKIE, token, max_age=int(LIFETIME.total_seconds()), httponly=True, samesite="lax", secure=secure, path="/"
+    )
+
+
+def foreign(request: HTTPConnection) -> bool:
+    """Whether a browser says that another site's page sent this."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def check_csrf(request: HTTPConnection, signed_in: SignedIn, sent: str | None) -> None:
+    """Raises Forged."""
+    if foreign(request) or not hmac.compare_digest((sent or "").encode(), signed_in.csrf.encode()):
+        raise Forged
+
+
+Handler = Callable[..., Any]
+
+
+def signed_in(handler: Handler) -> Handler:
+    """A page for somebody: `handler(request, me)`, in a worker thread when it is a plain function.
+
+    Others are sent to sign in. What changes anything (POST) is refused without the session's secret.
+    """
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        services: Services = request.app.state.services
+        me = await run_in_threadpool(who, request, services)
+        if me is None:
+            return _to_sign_in(request)
+        if request.method != "GET":
+            sent = request.headers.get(CSRF_HEADER) or (await request.form()).get(CSRF_FIELD)
+            check_csrf(request, me, sent if isinstance(sent, str) else None)
+        request.state.me = me
+        return await _call(handler, request, me)
+
+    return guarded
+
+
+async def _call(handler: Handler, request: Request, me: SignedIn) -> Response:
+    if inspect.iscoroutinefunction(handler):
+        response: Response = await handler(request, me)
+        return response
+    return await run_in_threadpool(handler, request, me)
+
+
+def _to_sign_in(request: Request) -> Response:
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    target = "/ui/sign-in" if wanted == "/" else f"/ui/sign-in?next={quote(wanted, safe='')}"
+    if "hx-request" in request.headers:  # htmx follows redirects by itself and would put the page into a fragment
+        return Response(status_code=204, headers={"hx-redirect": target})
+    return RedirectResponse(target, 303)

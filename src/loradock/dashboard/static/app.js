@@ -1,0 +1,84 @@
+// Progressive enhancement for every page: theme, menu, copying, dialogs, toasts. Pages read well without it.
+"use strict";
+
+const csrfToken = () => document.querySelector('meta[name="csrf-token"]')?.content ?? "";
+
+document.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRF-Token"] = csrfToken();
+});
+
+// Answers that refuse a form come back as the form with its errors: show them.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { xhr } = event.detail;
+  if (xhr.status === 422) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  } else if (xhr.status >= 400) {
+    toast(xhr.responseText.slice(0, 300) || "That did not work", "bad");
+  }
+});
+document.addEventListener("htmx:sendError", () => toast("The server does not answer", "bad"));
+
+function toast(text, tone = "good") {
+  const note = document.createElement("div");
+  note.className = `toast ${tone}`;
+  note.textContent = text;
+  document.getElementById("toasts").append(note);
+  setTimeout(() => note.remove(), tone === "bad" ? 9000 : 4000);
+}
+
+// Dialogs: a link or button with data-dialog="URL" loads its content into the one <dialog>; without scripts the link
+// leads to the same content as a page.
+async function openDialog(url) {
+  const dialog = document.getElementById("dialog");
+  const body = document.getElementById("dialog-body");
+  body.innerHTML = '<p class="loading">Loading…</p>';
+  if (!dialog.open) dialog.showModal();
+  await htmx.ajax("GET", url, { target: body, swap: "innerHTML" });
+}
+
+document.addEventListener("click", async (event) => {
+  const target = event.target.closest("[data-dialog],[data-close-dialog],[data-copy],[data-toggle],[data-theme-toggle]");
+  const open = document.querySelectorAll("details.menu[open]");
+  open.forEach((menu) => menu.contains(event.target) || menu.removeAttribute("open"));
+  if (!target) return;
+  if (target.dataset.dialog !== undefined) {
+    event.preventDefault();
+    target.closest("details.menu")?.removeAttribute("open");
+    await openDialog(target.dataset.dialog || target.href);
+  } else if (target.dataset.closeDialog !== undefined) {
+    const dialog = target.closest("dialog");
+    if (dialog) {
+      event.preventDefault();
+      dialog.close();
+    }
+  } else if (target.dataset.copy !== undefined) {
+    await navigator.clipboard.writeText(target.dataset.copy);
+    toast("Copied");
+  } else if (target.dataset.toggle) {
+    const shown = document.querySelector(target.dataset.toggle).classList.toggle("open");
+    target.setAttribute("aria-expanded", String(shown));
+  } else {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    document.dispatchEvent(new CustomEvent("theme-changed"));
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((m) => m.removeAttribute("open"));
+  if (event.key === "/" && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) {
+    const search = document.querySelector('input[type="search"]');
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  }
+});
+
+// A click beside the dialog closes it.
+document.getElementById("dialog")?.addEventListener("click", (event) => {
+  if (event.target.id === "dialog") event.target.close();
+});
