@@ -2,7 +2,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loradock.engine.tools import ToolCallReader
@@ -19,6 +19,7 @@ def read(text, cuts=()):
     return plain, [(call.name, json.loads(call.arguments)) for call in calls]
 
 
+@example([7])
 @given(st.lists(st.integers(0, len(CALL) * 2 + 8), max_size=12, unique=True))
 def test_calls_are_found_wherever_the_pieces_are_cut(cuts):
     plain, calls = read("Let me. " + CALL + CALL, cuts)

@@ -29,14 +29,17 @@ class ToolCallReader:
         plain, calls = "", []
         while (start := self._held.find(_OPEN)) >= 0 and (end := self._held.find(_CLOSE, start)) >= 0:
             call = _parse(self._held[start + len(_OPEN) : end])
-            plain += self._held[:start] if call else self._held[: end + len(_CLOSE)]
+            plain += self._wanted(self._held[:start]) if call else self._held[: end + len(_CLOSE)]
             calls += [call] if call else []
+            self.found += call is not None
             self._held = self._held[end + len(_CLOSE) :]
-        self.found += len(calls)
         cut = len(self._held) if final else self._certain()
-        plain, self._held = plain + self._held[:cut], self._held[cut:]
-        # Between and after calls models write line breaks that are no answer.
-        return ("" if self.found and not plain.strip() else plain), calls
+        plain, self._held = plain + self._wanted(self._held[:cut]), self._held[cut:]
+        return plain, calls
+
+    def _wanted(self, text: str) -> str:
+        """Between and after calls models write line breaks that are no answer."""
+        return "" if self.found and not text.strip() else text
 
     def _certain(self) -> int:
         start = self._held.find(_OPEN)
