@@ -27,6 +27,12 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     return HTMLResponse(fragment(template, me=getattr(request.state, "me", None), **context), status)
 
 
+def dialog(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """The content of the page's dialog where a script asked for it, else a page of its own."""
+    frame = "dialog_frame.html" if "hx-request" in request.headers else "dialog_page.html"
+    return page(request, template, status=status, frame=frame, **context)
+
+
 def fragment(template: str, **context: Any) -> str:
     context.setdefault("me", None)
     return _templates.get_template(template).render(context)

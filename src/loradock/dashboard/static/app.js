@@ -78,7 +78,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A click beside the dialog closes it.
-document.getElementById("dialog")?.addEventListener("click", (event) => {
-  if (event.target.id === "dialog") event.target.close();
+// A click beside the dialog closes it. Where something was changed in it (`HX-Trigger: changed`), the page behind is old.
+const theDialog = document.getElementById("dialog");
+theDialog.addEventListener("click", (event) => {
+  if (event.target === theDialog) theDialog.close();
+});
+document.addEventListener("changed", () => theDialog.addEventListener("close", () => location.reload(), { once: true }));
+
+// A list that is filtered in place keeps its filter in the address, for reloading and sharing.
+document.addEventListener("htmx:afterRequest", ({ target, detail }) => {
+  if (target.matches("[data-keep-address]") && detail.successful) history.replaceState(null, "", detail.pathInfo.finalRequestPath);
 });
