@@ -125,7 +125,8 @@ def _side_by_side(client: Client, endpoint: dict[str, Any]) -> None:
 def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
     url, key = f"{client.base_url}/v1", (folder / "bootstrap-key").read_text().strip()
     pirate = f"{endpoint['owner']}/pirate"
-    console.print(f"\nBase URL  [bold]{url}[/bold]\nAPI key   [bold]{key}[/bold]\n", soft_wrap=True)
+    console.print(f"\nBase URL  [bold]{url}[/bold]\nAPI key   [bold]{key}[/bold]", soft_wrap=True)
+    console.print(f"Dashboard [bold]{client.base_url}[/bold]  (sign in with the key)\n", soft_wrap=True)
     for title, text in _snippets(url, key, pirate, endpoint["id"]).items():
         console.print(f"[bold]# {title}[/bold]")
         print(f"{text}\n")

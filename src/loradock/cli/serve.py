@@ -77,7 +77,8 @@ def _banner(settings: "Settings", key: str, made: bool) -> None:
     )
     if made:
         console.print(f"Your API key, shown this once: [bold]{key}[/bold]")
-    console.print(f"The key is kept in {settings.key_file} (mode 600).\n", soft_wrap=True)
+    console.print(f"The key is kept in {settings.key_file} (mode 600).", soft_wrap=True)
+    console.print(f"Dashboard: [bold]{url}[/bold] (sign in with the key)\n")
     console.print("Next:\n  loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait")
     console.print(
         "  loradock models upload my-adapter ./my-adapter\n  loradock endpoints adapters add <endpoint> my-adapter\n"
