@@ -18,7 +18,8 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A decoder's shape. Sizes are element counts; `rope_scaling` is transformers' dictionary or None."""
+    """A decoder's shape. Sizes are element counts; `rope_scaling` is transformers' dictionary or None;
+    its type `factors`, of GGUF files alone, lists what each frequency is divided by."""
 
     family: str
     vocab_size: int
@@ -92,6 +93,8 @@ def from_config(config: dict[str, Any], generation: dict[str, Any] | None = None
     heads = int(config["num_attention_heads"])
     hidden = int(config["hidden_size"])
     _check_activation(config)
+    if (rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0) != 1.0:
+        raise BadRequest("unsupported partial_rotary_factor: the engine rotates whole heads")
     return Architecture(
         family=family,
         vocab_size=int(config["vocab_size"]),
@@ -144,9 +147,27 @@ def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _sliding_window(config: dict[str, Any], family: str) -> int | None:
+    """The window of every layer, None where none has one that matters. Raises BadRequest when the layers differ."""
     window = config.get("sliding_window")
-    uses = config.get("use_sliding_window", family == "mistral")
-    return int(window) if window and uses else None
+    if not window or window >= int(config.get("max_position_embeddings", 2048)):
+        return None
+    kinds = _layer_kinds(config, family)
+    if len(kinds) > 1:
+        raise BadRequest(
+            f"unsupported attention: layers of kinds {' and '.join(sorted(kinds))} (use_sliding_window,"
+            " max_window_layers, layer_types); the engine serves one kind in all layers"
+        )
+    return int(window) if kinds == {"sliding_attention"} else None
+
+
+def _layer_kinds(config: dict[str, Any], family: str) -> set[str]:
+    """As transformers reads them: Mistral's window is everywhere, Qwen's in the layers from max_window_layers on."""
+    if family == "mistral":
+        return {"sliding_attention"}
+    if not (family.startswith("qwen") and config.get("use_sliding_window")):
+        return {"full_attention"}
+    full = min(int(config.get("max_window_layers", 28)), layers := int(config["num_hidden_layers"]))
+    return set(config.get("layer_types") or ["full_attention"] * full + ["sliding_attention"] * (layers - full))
 
 
 def _token_ids(value: Any) -> tuple[int, ...]:

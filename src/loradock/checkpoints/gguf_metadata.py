@@ -36,9 +36,8 @@ def read_gguf_architecture(path: Path) -> Architecture:
     def value(key: str, default: Any = None) -> Any:
         return gguf_value(reader, f"{arch}.{key}", default)
 
-    scaling = value("rope.scaling.type")
-    if scaling not in (None, "none"):
-        raise BadRequest(f"unsupported rope scaling {scaling!r} in a GGUF file")
+    if 0 < int(value("attention.sliding_window", 0)) < int(value("context_length")):
+        raise BadRequest("unsupported attention.sliding_window in a GGUF file; use the Hugging Face folder")
     names = {tensor.name for tensor in reader.tensors}
     heads, hidden = int(value("attention.head_count")), int(value("embedding_length"))
     eos = gguf_value(reader, "tokenizer.ggml.eos_token_id")
@@ -52,6 +51,7 @@ def read_gguf_architecture(path: Path) -> Architecture:
         kv_heads=int(value("attention.head_count_kv", heads)),
         head_dim=int(value("attention.key_length", hidden // heads)),
         rope_theta=float(value("rope.freq_base", 10000.0)),
+        rope_scaling=_rope_scaling(reader, arch),
         norm_eps=float(value("attention.layer_norm_rms_epsilon")),
         max_positions=int(value("context_length")),
         tie_embeddings="output.weight" not in names,
@@ -60,4 +60,21 @@ def read_gguf_architecture(path: Path) -> Architecture:
         eos_token_ids=() if eos is None else (int(eos),),
         bos_token_id=gguf_value(reader, "tokenizer.ggml.bos_token_id"),
         name=gguf_value(reader, "general.name"),
+    )
+
+
+def _rope_scaling(reader: GGUFReader, arch: str) -> dict[str, Any] | None:
+    """Llama 3's scaling comes as a tensor of divisors, one per frequency; linear scaling as a factor."""
+    kind = gguf_value(reader, f"{arch}.rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise BadRequest(f"unsupported rope scaling {kind!r} in a GGUF file (supported: none, linear)")
+    factors = next((tensor.data for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
+    if factors is not None and kind == "linear":
+        raise BadRequest("unsupported rope scaling in a GGUF file: both linear and rope_freqs.weight")
+    if factors is not None:
+        return {"rope_type": "factors", "factors": [float(factor) for factor in factors]}
+    return (
+        {"rope_type": "linear", "factor": gguf_value(reader, f"{arch}.rope.scaling.factor")}
+        if kind == "linear"
+        else None
     )

@@ -140,9 +140,11 @@ def rotary_tables(a: Architecture) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _scale_rotary(inverse: torch.Tensor, scaling: dict[str, Any]) -> torch.Tensor:
-    """Linear and Llama 3 scaling as in transformers' modeling_rope_utils."""
+    """Linear and Llama 3 scaling as in transformers' modeling_rope_utils; ready-made divisors as in llama.cpp."""
     if not scaling:
         return inverse
+    if scaling["rope_type"] == "factors":
+        return inverse / torch.tensor(scaling["factors"])
     factor = float(scaling["factor"])
     if scaling["rope_type"] == "linear":
         return inverse / factor

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gguf import GGUFReader
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.gguf_metadata import gguf_value, open_gguf
@@ -73,7 +73,10 @@ def _from_gguf(reader: GGUFReader, architecture: Architecture) -> TokenizerFiles
     merges = [tuple(m.split(" ", 1)) for m in gguf_value(reader, "tokenizer.ggml.merges")]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = _pre_tokenizer(gguf_value(reader, "tokenizer.ggml.pre", "default"))
+    kind = gguf_value(reader, "tokenizer.ggml.pre", "default")
+    tokenizer.pre_tokenizer = _pre_tokenizer(kind)
+    if kind == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(
         [AddedToken(t, normalized=False) for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]

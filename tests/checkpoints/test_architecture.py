@@ -1,0 +1,60 @@
+"""Configurations that are served, and those refused by name."""
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from loradock.checkpoints.architecture import from_config, read_architecture
+from loradock.types.errors import BadRequest
+from tests.gguf_files import write_gguf
+
+CONFIG = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+}
+WINDOW = {"use_sliding_window": True, "sliding_window": 32}
+MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": 32}
+
+
+WINDOWS = {
+    "switched off": ({"use_sliding_window": False, "sliding_window": 32, "max_window_layers": 0}, None),
+    "on from no layer on": ({**WINDOW, "max_window_layers": 4}, None),
+    "on from beyond the last layer on": ({**WINDOW, "max_window_layers": 28}, None),
+    "on in every layer": ({**WINDOW, "max_window_layers": 0}, 32),
+    "every layer by name": ({**WINDOW, "layer_types": ["sliding_attention"] * 4}, 32),
+    "wider than the context": ({**WINDOW, "sliding_window": 256, "max_window_layers": 2}, None),
+    "mistral": (MISTRAL, 32),
+    "mistral without": ({**MISTRAL, "sliding_window": None}, None),
+}
+
+
+@pytest.mark.parametrize(("config", "window"), WINDOWS.values(), ids=WINDOWS)
+def test_windows_are_read_as_transformers_reads_them(config, window):
+    assert from_config({**CONFIG, **config}).sliding_window == window
+
+
+REFUSED = {
+    "a window in some layers": ({**WINDOW, "max_window_layers": 2}, "full_attention and sliding_attention"),
+    "yarn": ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "'yarn'"),
+    "half a head rotated": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    "another activation": ({"hidden_act": "gelu"}, "'gelu'"),
+    "another family": ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
+}
+
+
+@pytest.mark.parametrize(("config", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_served_is_refused_by_name(config, said):
+    with pytest.raises(BadRequest, match=said):
+        from_config({**CONFIG, **config})
+
+
+def test_a_window_in_gguf_is_refused_by_name(tmp_path):
+    sizes = {key: value for key, value in CONFIG.items() if key != "architectures"}
+    model = LlamaForCausalLM(LlamaConfig(**sizes))
+    file = write_gguf(tmp_path / "window.gguf", model, **{"attention.sliding_window": 32})
+    with pytest.raises(BadRequest, match=r"attention\.sliding_window"):
+        read_architecture(file)
