@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route
 
 from loradock.api.services import Services
 from loradock.dashboard import assets, errors
-from loradock.dashboard.pages import models, overview, sign_in
+from loradock.dashboard.pages import deploying, model, models, overview, removing, sign_in
 from loradock.dashboard.security import SecurityHeaders
 from loradock.types.errors import LoradockError
 
@@ -19,6 +19,9 @@ _ROUTES: list[Route | Mount] = [
     *sign_in.routes,
     *overview.routes,
     *models.routes,
+    *model.routes,
+    *deploying.routes,
+    *removing.routes,
     Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
 ]
 

@@ -11,6 +11,8 @@ from starlette.responses import HTMLResponse
 from loradock import __version__
 from loradock.dashboard import assets
 from loradock.dashboard.security import CSRF_FIELD
+from loradock.registry.transfer import progress_share
+from loradock.store.tables import Job
 
 NOTHING = "\N{EN DASH}"
 _templates = Environment(
@@ -69,5 +71,10 @@ def exactly(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly)
+def share(job: Job) -> float | None:
+    """How much of the step that an upload is at has been done, from 0 to 1, where it is known."""
+    return progress_share(job.status_updates[-1]["message"]) if job.status_updates else None
+
+
+_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly, share=share)
 _templates.globals.update(asset=assets.url, csrf_field=CSRF_FIELD, version=__version__)

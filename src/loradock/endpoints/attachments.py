@@ -4,8 +4,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.tables import Attachment, Endpoint, Model
-from loradock.types.enums import AttachmentState, EndpointKind, ModelKind, ModelState, Visibility
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model
+from loradock.types.enums import AttachmentState, EndpointKind, EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.errors import (
     AlreadyBound,
     BadRequest,
@@ -50,6 +50,23 @@ def check_target(endpoint: Endpoint) -> None:
         raise PublicEndpoint
     if not endpoint.deployment.lora_enabled:
         raise LoraDisabled
+
+
+def deploy_targets(session: Session, adapter: Model) -> list[Endpoint]:
+    """The running, LoRA-enabled, private dedicated endpoints of its account that run its base model, newest first."""
+    query = (
+        select(Endpoint)
+        .join(Deployment)
+        .where(
+            Endpoint.account_id == adapter.account_id,
+            Endpoint.kind == EndpointKind.DEDICATED,
+            Endpoint.visibility == Visibility.PRIVATE,
+            Deployment.lora_enabled,
+            Deployment.state == EndpointState.STARTED,
+        )
+    )
+    running = session.scalars(query.order_by(Endpoint.created_at.desc()))
+    return [endpoint for endpoint in running if same_base(adapter.base_model, endpoint.deployment.base_model)]
 
 
 def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> Attachment | None:

@@ -1,0 +1,81 @@
+"""The steps of an attach as its events tell them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from loradock.store.tables import Event, Model
+from loradock.types.enums import AttachStep
+
+_MEANING = {
+    AttachStep.AUTHORIZE: "the endpoint and the adapter are both yours",
+    AttachStep.RESOLVE: "the name leads to this endpoint and this adapter",
+    AttachStep.COMPATIBLE: "the base models match, and the endpoint takes adapters",
+    AttachStep.FITS: "rank, number and memory are within the limits",
+    AttachStep.STAGE: "the files are where the replicas read them",
+    AttachStep.LOAD: "every ready replica holds it",
+    AttachStep.PROBE: "one token through it, with finite values",
+    AttachStep.ROUTE: "requests by its name reach it",
+}
+_UNDONE = "attach.undone"
+
+
+class Progress(StrEnum):
+    """How a step stands; also the class it is drawn with."""
+
+    DONE = "done"
+    NOW = "now"
+    FAILED = "failed"
+    AHEAD = "ahead"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: AttachStep
+    meaning: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """`failure`: why the attach was undone."""
+
+    steps: list[Step]
+    failure: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.steps[-1].progress is Progress.DONE
+
+
+def newest_event(session: Session, model: Model) -> int:
+    return session.scalar(select(func.max(Event.id)).where(Event.subject_id == model.id)) or 0
+
+
+def steps_since(session: Session, model: Model, since: int) -> Steps:
+    """Of the last attach among the events after number `since`."""
+    query = select(Event).where(Event.subject_id == model.id, Event.id > since, Event.kind.startswith("attach."))
+    events = list(session.scalars(query.order_by(Event.id)))
+    begins = [n for n, event in enumerate(events) if event.kind == f"attach.{AttachStep.AUTHORIZE}"]
+    return _steps(events[begins[-1] :] if begins else events)
+
+
+def _steps(events: list[Event]) -> Steps:
+    failure = next((event.message for event in events if event.kind == _UNDONE), None)
+    done = {event.kind for event in events}
+    failed_at = failure.partition(" ")[0] if failure else None
+    reached = False
+    steps = []
+    for step in AttachStep:
+        progress = Progress.AHEAD
+        if f"attach.{step}" in done:
+            progress = Progress.DONE
+        elif failed_at == step:
+            progress = Progress.FAILED
+        elif not failure and not reached:
+            progress = Progress.NOW
+        reached = reached or progress is not Progress.DONE
+        steps.append(Step(step, _MEANING[step], progress))
+    return Steps(steps, failure)

@@ -1,0 +1,93 @@
+"""Taking an adapter off its endpoint, and deleting a model: both ask first."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from loradock.api.services import Services
+from loradock.dashboard.pages.model import name_of, own_adapter
+from loradock.dashboard.render import dialog
+from loradock.dashboard.security import signed_in
+from loradock.endpoints.attachments import binding
+from loradock.endpoints.rules import find_endpoint
+from loradock.registry.models import delete_model, get_model
+from loradock.store.sessions import SignedIn
+from loradock.types.errors import LoradockError, ModelMissing
+from loradock.types.names import combined_id
+
+
+@signed_in
+def ask_remove(request: Request, me: SignedIn) -> Response:
+    return _ask_remove(request, me)
+
+
+@signed_in
+async def remove(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    sent = (await request.form()).get("endpoint")
+    try:
+        model_id = await run_in_threadpool(_combined, services, me, name_of(request), str(sent or ""))
+        await services.controller.detach(me.account_id, str(sent), model_id)
+    except LoradockError as error:
+        return await run_in_threadpool(_ask_remove, request, me, error.message)
+    return _leave(request, f"/ui/models/{name_of(request)}")
+
+
+@signed_in
+def ask_delete(request: Request, me: SignedIn) -> Response:
+    return _ask_delete(request, me)
+
+
+@signed_in
+def delete(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    try:
+        delete_model(services.database, services.blobs, me.account_id, name_of(request))
+    except ModelMissing:
+        raise
+    except LoradockError as error:
+        return _ask_delete(request, me, error.message)
+    return _leave(request, "/ui/models")
+
+
+def _combined(services: Services, me: SignedIn, name: str, endpoint_id: str) -> str:
+    """The combined id at the endpoint that the dialog was about. Raises EndpointMissing."""
+    with services.database.session() as session:
+        adapter = own_adapter(session, me, name)
+        return combined_id(find_endpoint(session, me.account_id, endpoint_id).name, adapter.name)
+
+
+def _ask_remove(request: Request, me: SignedIn, error: str | None = None) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        adapter = own_adapter(session, me, name_of(request))
+        bound = binding(session, adapter)
+        status = 422 if error else 200
+        return dialog(request, "remove.html", status=status, model=adapter, bound=bound, error=error)
+
+
+def _ask_delete(request: Request, me: SignedIn, error: str | None = None) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        model = get_model(session, me.account_id, name_of(request))
+        if model is None:
+            raise ModelMissing
+        bound = binding(session, model)
+        status = 422 if error else 200
+        return dialog(request, "delete_model.html", status=status, model=model, bound=bound, error=error)
+
+
+def _leave(request: Request, target: str) -> Response:
+    """To another page, also out of a dialog."""
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": target})
+    return RedirectResponse(target, 303)
+
+
+routes = [
+    Route("/ui/models/{account}/{name}/remove", ask_remove),
+    Route("/ui/models/{account}/{name}/remove", remove, methods=["POST"]),
+    Route("/ui/models/{account}/{name}/delete", ask_delete),
+    Route("/ui/models/{account}/{name}/delete", delete, methods=["POST"]),
+]
