@@ -6,10 +6,11 @@ import typer
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
 from loradock.cli.output import JsonFlag, console, print_json, print_table
+from loradock.cli.references import endpoint_id
 from loradock.types.names import combined_id
 
 app = typer.Typer(help="Attach adapters to a running endpoint, list and remove them.", no_args_is_help=True)
-Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id or name.")]
+Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, name or display name.")]
 Adapter = Annotated[
     str, typer.Argument(metavar="ADAPTER", help="The adapter's name, or <endpoint name>:<adapter name>.")
 ]
@@ -25,8 +26,9 @@ def add(
 ) -> None:
     """Attach an adapter; requests can name it as soon as this returns."""
     client = Client(base_url, api_key)
-    body = {"model_id": _combined(client, endpoint, adapter)}
-    answer = client.call("POST", f"/v1/endpoints/{segment(endpoint)}/adapters", body)
+    reference = endpoint_id(client, endpoint)
+    body = {"model_id": _combined(client, reference, adapter)}
+    answer = client.call("POST", f"/v1/endpoints/{segment(reference)}/adapters", body)
     print_json(answer) if json_output else console.print(f"[green]✓[/green] Attached: {answer['model_id']}")
 
 
@@ -36,7 +38,8 @@ def index(
     endpoint: Endpoint, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
 ) -> None:
     """List the adapters attached to an endpoint."""
-    answer = Client(base_url, api_key).call("GET", f"/v1/endpoints/{segment(endpoint)}/adapters")
+    client = Client(base_url, api_key)
+    answer = client.call("GET", f"/v1/endpoints/{segment(endpoint_id(client, endpoint))}/adapters")
     if json_output:
         print_json(answer)
         return
@@ -57,8 +60,9 @@ def remove(
 ) -> None:
     """Detach an adapter; running requests finish, the upload stays."""
     client = Client(base_url, api_key)
-    body = {"model_id": _combined(client, endpoint, adapter)}
-    answer = client.call("DELETE", f"/v1/endpoints/{segment(endpoint)}/adapters", body)
+    reference = endpoint_id(client, endpoint)
+    body = {"model_id": _combined(client, reference, adapter)}
+    answer = client.call("DELETE", f"/v1/endpoints/{segment(reference)}/adapters", body)
     print_json(answer) if json_output else console.print(f"[green]✓[/green] Removed: {answer['model_id']}")
 
 

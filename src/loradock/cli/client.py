@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
-import httpx
 import typer
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.types.errors import BadRequest, LoradockError
+
+if TYPE_CHECKING:
+    import httpx
 
 _HELP = "Connection"
 BaseUrl = Annotated[
@@ -29,32 +31,54 @@ class Client:
     """JSON in, JSON out. Raises LoradockError with the server's own words."""
 
     def __init__(self, base_url: str, api_key: str | None) -> None:
+        import httpx  # here, so that `--help` does not wait for it
+
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {_checked(api_key or _local_key())}"}
-        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=httpx.Timeout(600, connect=5))
+        try:
+            self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=httpx.Timeout(600, connect=5))
+        except (httpx.InvalidURL, ValueError) as error:
+            raise BadRequest(f"{base_url!r} is no URL ({error}): check --base-url or LORADOCK_BASE_URL") from error
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         query = {key: value for key, value in params.items() if value is not None}
         return self.send(self._http.build_request(method, path, json=body, params=query))
 
     def upload(self, path: str, fields: dict[str, str], files: list[tuple[str, Any]]) -> Any:
+        """`files`: (field, (file name, readable))."""
         return self.send(self._http.build_request("POST", path, data=fields, files=files))
 
-    def send(self, request: httpx.Request) -> Any:
+    def send(self, request: "httpx.Request") -> Any:
+        import httpx
+
         try:
             response = self._http.send(request)
+        except httpx.UnsupportedProtocol as error:
+            raise BadRequest(
+                f"{self.base_url!r} is no http:// or https:// URL: check --base-url or LORADOCK_BASE_URL"
+            ) from error
         except httpx.TransportError as error:
             raise BadRequest(
                 f"no server answers at {self.base_url} ({error}). Start one with: loradock serve"
             ) from error
         if response.status_code >= 400:
             raise _error(response)
+        return self._read(response) if response.content else None
+
+    def _read(self, response: "httpx.Response") -> dict[str, Any]:
+        words = f"{self.base_url} answers, but not as Loradock does: check --base-url or LORADOCK_BASE_URL"
+
+        class Answer(dict[str, Any]):
+            def __missing__(self, key: str) -> NoReturn:
+                raise BadRequest(words)
+
         try:
-            return response.json() if response.content else None
+            answer = response.json(object_hook=Answer)
         except ValueError as error:
-            raise BadRequest(
-                f"{self.base_url} answers, but not as Loradock does: check --base-url or LORADOCK_BASE_URL"
-            ) from error
+            raise BadRequest(words) from error
+        if not isinstance(answer, Answer):
+            raise BadRequest(words)
+        return answer
 
 
 def _checked(key: str) -> str:
@@ -79,7 +103,7 @@ def _local_key() -> str:
         ) from error
 
 
-def _error(response: httpx.Response) -> LoradockError:
+def _error(response: "httpx.Response") -> LoradockError:
     try:
         details = response.json()["error"]
         error = ServerError(details["message"], param=details.get("param"))

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.columns import Columns
 from rich.markup import escape
@@ -31,7 +30,7 @@ _EXAMPLES = Path(__file__).parents[3] / "examples" / "adapters"
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after the side-by-side.")] = False,
-    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535)] = DEFAULT_PORT,
     data_dir: Annotated[Path | None, typer.Option(help="Default: beside the normal data folder.")] = None,
 ) -> None:
     """Serve a small model with three adapters and show what they do."""
@@ -73,6 +72,8 @@ def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def _connect(server: subprocess.Popen[bytes], folder: Path, port: int) -> Client:
+    import httpx
+
     url = f"http://127.0.0.1:{port}"
     with console.status("starting the server …"):
         while server.poll() is None:

@@ -7,6 +7,7 @@ import typer
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
 from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table
+from loradock.cli.references import endpoint_id
 from loradock.types.enums import EndpointState, EngineKind
 from loradock.types.errors import BadRequest
 
@@ -16,7 +17,7 @@ Wakes = Annotated[
 ]
 Rank = Annotated[int | None, typer.Option(help="The highest rank an adapter may have.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is there.")]
-Reference = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id or name.")]
+Reference = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, name or display name.")]
 _FIELDS = (
     "id",
     "name",
@@ -84,8 +85,8 @@ def index(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_ke
         print_json(endpoints)
         return
     print_table(
-        ("STATE", "ID", "NAME", "MODEL", "CREATED"),
-        ([e["state"], e["id"], e["name"], e["model"], e["created_at"][:19]] for e in endpoints),
+        ("STATE", "ID", "NAME", "DISPLAY NAME", "CREATED"),
+        ([e["state"], e["id"], e["name"], e["display_name"], e["created_at"][:19]] for e in endpoints),
         "No endpoints yet. Create one: loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait",
     )
 
@@ -96,7 +97,8 @@ def retrieve(
     endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
 ) -> None:
     """Show one endpoint."""
-    _show(Client(base_url, api_key).call("GET", f"/v1/endpoints/{segment(endpoint)}"), json_output)
+    client = Client(base_url, api_key)
+    _show(client.call("GET", _path(client, endpoint)), json_output)
 
 
 @app.command("update")
@@ -128,7 +130,8 @@ def update(
     )
     if not body:
         raise BadRequest("nothing to change: see `loradock endpoints update --help` for what can be")
-    _show(Client(base_url, api_key).call("PATCH", f"/v1/endpoints/{segment(endpoint)}", body), json_output, "Updated.")
+    client = Client(base_url, api_key)
+    _show(client.call("PATCH", _path(client, endpoint), body), json_output, "Updated.")
 
 
 @app.command("start")
@@ -160,7 +163,8 @@ def delete(
     endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
 ) -> None:
     """Delete an endpoint that has no adapters attached."""
-    Client(base_url, api_key).call("DELETE", f"/v1/endpoints/{segment(endpoint)}")
+    client = Client(base_url, api_key)
+    client.call("DELETE", _path(client, endpoint))
     print_json({"id": endpoint, "deleted": True}) if json_output else console.print("Endpoint deleted.")
 
 
@@ -169,7 +173,8 @@ def replicas(
     endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
 ) -> None:
     """Show an endpoint's replicas and where they keep its adapters."""
-    found = Client(base_url, api_key).call("GET", f"/v1/endpoints/{segment(endpoint)}/replicas")
+    client = Client(base_url, api_key)
+    found = client.call("GET", f"{_path(client, endpoint)}/replicas")
     if json_output:
         print_json(found)
         return
@@ -222,10 +227,14 @@ class _Silent:
         return
 
 
+def _path(client: Client, reference: str) -> str:
+    return f"/v1/endpoints/{segment(endpoint_id(client, reference))}"
+
+
 def _set_state(client: Client, reference: str, state: EndpointState, wait: bool, json_output: bool) -> None:
-    endpoint = client.call("PATCH", f"/v1/endpoints/{segment(reference)}", {"state": state})
+    endpoint = client.call("PATCH", _path(client, reference), {"state": state})
     if wait:
-        endpoint = wait_for(client, reference, state, quiet=json_output)
+        endpoint = wait_for(client, endpoint["id"], state, quiet=json_output)
     _show(endpoint, json_output, f"{endpoint['name']} is {endpoint['state']}.")
 
 

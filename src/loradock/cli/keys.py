@@ -1,7 +1,7 @@
 """API keys. These commands work on the data folder, so that the first key needs no key."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ import typer
 
 from loradock.api.settings import default_data_dir
 from loradock.cli.output import JsonFlag, console, print_json, print_table
+from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,15 +21,16 @@ Account = Annotated[str, typer.Option("--account", help="The account's name; mad
 
 @contextmanager
 def _session(data_dir: Path) -> Iterator["Session"]:
+    from sqlalchemy.exc import DatabaseError
+
     from loradock.api.settings import Settings
     from loradock.server.bootstrap import open_database
 
-    database = open_database(Settings(data_dir=data_dir))
     try:
-        with database.session() as session:
+        with closing(open_database(Settings(data_dir=data_dir))) as database, database.session() as session:
             yield session
-    finally:
-        database.close()
+    except DatabaseError as error:
+        raise BadRequest(f"the database in {data_dir} cannot be used: {error.orig}") from error
 
 
 @app.command("create")

@@ -1,13 +1,15 @@
 """`loradock`: every command in one tree. Heavy imports wait until a command needs them."""
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from loradock.cli import adapters, demo, endpoints, keys, models, serve
 from loradock.cli.output import fail
-from loradock.types.errors import LoradockError
+from loradock.types.errors import BadRequest, LoradockError
 
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer exports only this child of it
 app = typer.Typer(
     name="loradock",
     help="The self-hosted home for LoRA adapters.",
@@ -34,14 +36,35 @@ def engine(context: typer.Context) -> None:
     engine_main(context.args)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The console script: user errors become one readable line and exit code 1."""
+    as_json = "--json" in sys.argv
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
     except LoradockError as error:
-        fail(error, json_output="--json" in sys.argv)
-    except KeyboardInterrupt:
+        fail(error, json_output=as_json)
+    except _UsageError as error:
+        _fail_usage(error, as_json)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        fail(BadRequest(_words(error)), json_output=as_json)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+
+
+def _fail_usage(error: Exception, as_json: bool) -> NoReturn:
+    """`error` is typer's; shown by itself it brings the command's usage along."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    if as_json:
+        fail(BadRequest(message.splitlines()[0] if message else "give a command"), json_output=True)
+    error.show()  # type: ignore[attr-defined]
+    sys.exit(1)
+
+
+def _words(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Uploaded adapters and base models."""
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
 from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table, size
+from loradock.cli.references import endpoint_id
+from loradock.cli.sending import LocalFile, local_files, progress
 from loradock.types.enums import JobStatus, ModelKind
 from loradock.types.errors import BadRequest
 
@@ -85,11 +86,11 @@ def upload(
         "model_name": name,
         "model_type": kind.value,
         "base_model": base_model,
-        "lora_model": lora_model,
+        "lora_model": endpoint_id(client, lora_model) if lora_model else None,
         "description": description,
     }
     given = {key: value for key, value in fields.items() if value is not None}
-    answer = send(client, given, source, hf_token)
+    answer = send(client, given, source, hf_token, quiet=json_output)
     if wait:
         job = follow(client, answer["data"]["job_id"], quiet=json_output)
         if job["status"] == JobStatus.FAILED:
@@ -100,21 +101,20 @@ def upload(
         console.print(f"[green]✓[/green] {answer['data']['model_name']} {'is ready' if wait else 'is being uploaded'}")
 
 
-def send(client: Client, fields: dict[str, str], source: str, hf_token: str | None = None) -> Any:
+def send(
+    client: Client, fields: dict[str, str], source: str, hf_token: str | None = None, *, quiet: bool = False
+) -> Any:
     """Start an upload: a local path's bytes, or a remote source for the server to fetch."""
-    path = Path(source).expanduser()
-    if not path.exists():
+    files = local_files(source, ModelKind(fields["model_type"]))
+    if files is None:
         token = {"hf_token": hf_token} if hf_token else {}
         return client.call("POST", "/v1/models", {**fields, **token, "model_source": source})
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    root = path if path.is_dir() else path.parent
-    opened = [("files", (file.relative_to(root).as_posix(), file.open("rb"))) for file in files]
-    try:
-        with console.status(f"sending {size(sum(file.stat().st_size for file in files))} …"):
-            return client.upload("/v1/models/upload", fields, opened)
-    finally:
-        for _, (_, handle) in opened:
-            handle.close()
+    with progress(quiet=quiet) as bar:
+        task = bar.add_task("", total=sum(file.stat().st_size for file in files.values()))
+        opened = [
+            ("files", (name, LocalFile(file, lambda count: bar.advance(task, count)))) for name, file in files.items()
+        ]
+        return client.upload("/v1/models/upload", fields, opened)
 
 
 def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "ID")  # an id is there to be copied
     for row in found:
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     console.print(table)

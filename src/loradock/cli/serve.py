@@ -8,6 +8,7 @@ import typer
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.cli.output import console
+from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
     from loradock.api.settings import Settings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def serve(
     host: Annotated[str, typer.Option(envvar="LORADOCK_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535)] = DEFAULT_PORT,
     data_dir: Annotated[Path, typer.Option(envvar="LORADOCK_DATA_DIR")] = default_data_dir(),  # noqa: B008
     import_root: Annotated[
         Path | None, typer.Option(envvar="LORADOCK_IMPORT_ROOT", help="The folder that file:// uploads may read.")
@@ -65,9 +66,16 @@ def serve(
         scale_down_after=scale_down_after,
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
-        vllm_args=tuple(shlex.split(vllm_args)),
+        vllm_args=_split(vllm_args),
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
+
+
+def _split(flags: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(flags))
+    except ValueError as error:
+        raise BadRequest(f"--vllm-args cannot be read ({error}): {flags}") from error
 
 
 def _banner(settings: "Settings", key: str, made: bool) -> None:
