@@ -4,6 +4,7 @@ Answers say which adapter, from which folder, gave them. `<model>/faults.json` i
     crash: last words of a start that fails        load_delay: seconds before it is healthy
     refuse: {adapter: reason}                      nan: [adapters whose probe is not finite]
     adapter_delay: seconds an adapter load takes   token_delay: seconds per token
+    error_in_stream: true: the stream ends with an error event
     die: "load" | "probe" | "before" | "stream" | "event": end at once (exit, no goodbye), once
 `<model>/journal.jsonl` tells of every generation: begun, done, gone (the client left).
 """
@@ -16,6 +17,8 @@ import sys
 from pathlib import Path
 
 from aiohttp import web
+
+PROMPT_TOKENS = 7
 
 
 def parse() -> argparse.Namespace:
@@ -131,30 +134,48 @@ class Stub:
         words = f"{model} from {Path(self.adapters.get(model, 'base')).name}".split()
         words += [f"w{number}" for number in range(body.get("max_tokens", 0))]
         if body.get("stream"):
-            return await self.stream(request, words, model)
+            return await self.stream(request, words, model, usage_of(words) if asks_usage(body) else None)
         for _ in words:
             await asyncio.sleep(self.faults.get("token_delay", 0))
         text = " ".join(words)
         choice = {"index": 0, "text": text, "message": {"role": "assistant", "content": text}}
         return web.json_response(
-            {"model": model, "choices": [choice], "dialect": request.headers.get("x-loradock-dialect")}
+            {
+                "model": model,
+                "choices": [choice],
+                "dialect": request.headers.get("x-loradock-dialect"),
+                "usage": usage_of(words),
+            }
         )
 
-    async def stream(self, request, words, model):
+    async def stream(self, request, words, model, usage):
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for number, word in enumerate(words):
             await asyncio.sleep(self.faults.get("token_delay", 0))
             if number == 2:
                 self.die_if("stream")
-            event = event_of({"choices": [{"index": 0, "text": word, "delta": {"content": word}}], "model": model})
+            chunk = {"choices": [{"index": 0, "text": word, "delta": {"content": word}}], "model": model}
+            event = event_of({**chunk, "usage": None} if usage else chunk)
             if number == 2 and self.faults.get("die") == "event":
                 await response.write(event[:20])
                 await asyncio.sleep(0.05)
                 self.die_if("event")
             await response.write(event)
+        if self.faults.get("error_in_stream"):
+            await response.write(event_of({"error": {"message": "out of memory"}}))
+        elif usage:
+            await response.write(event_of({"choices": [], "model": model, "usage": usage}))
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def asks_usage(body: dict) -> bool:
+    return (body.get("stream_options") or {}).get("include_usage", False)
+
+
+def usage_of(words: list[str]) -> dict:
+    return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": len(words)}
 
 
 def event_of(body: dict) -> bytes:

@@ -21,6 +21,7 @@ from loradock.replicas.process import ProcessLauncher
 from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model, Replica, Revision
+from loradock.telemetry.meter import Meter
 from loradock.types.enums import EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.names import combined_id, new_id
 
@@ -171,11 +172,13 @@ class Rig:
     @contextlib.asynccontextmanager
     async def gateway(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the real gateway on a real port."""
+        self.meter = Meter()
         gateway = Gateway(
             self.routes,
             KeyCache(self.database),
             report=self.controller.report,
             start=self.controller.start_on_request,
+            meter=self.meter,
             body_limit=1 << 20,
         )
         try:

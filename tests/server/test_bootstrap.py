@@ -6,7 +6,7 @@ import pytest
 
 from loradock.api.settings import Settings
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
-from loradock.store.accounts import account_of, list_keys, revoke_key
+from loradock.store.accounts import list_keys, revoke_key, valid_key
 from loradock.types.errors import BadRequest
 from tests.servers import RunningServer, create_endpoint, free_port
 
@@ -31,7 +31,7 @@ def test_a_made_key_is_shown_once_kept_private_and_used_again(settings, database
     assert settings.key_file.read_text().strip() == plain
     assert ensure_bootstrap_key(database, settings) == (plain, False)
     with database.session() as session:
-        assert account_of(session, plain).slug == "local"
+        assert valid_key(session, plain).account.slug == "local"
         assert len(list_keys(session)) == 1
 
 
@@ -40,7 +40,7 @@ def test_a_given_key_wins(settings, database):
     given = Settings(data_dir=settings.data_dir, bootstrap_account="acme", bootstrap_key="ld-given")
     assert ensure_bootstrap_key(database, given) == ("ld-given", False)
     with database.session() as session:
-        assert account_of(session, "ld-given").slug == "acme"
+        assert valid_key(session, "ld-given").account.slug == "acme"
     assert settings.key_file.read_text().strip() == "ld-given"
 
 
@@ -51,8 +51,8 @@ def test_a_revoked_key_does_not_come_back(settings, database):
     fresh, made = ensure_bootstrap_key(database, settings)
     assert made
     with database.session() as session:
-        assert account_of(session, plain) is None
-        assert account_of(session, fresh) is not None
+        assert valid_key(session, plain) is None
+        assert valid_key(session, fresh) is not None
 
 
 def test_one_server_per_data_folder(settings, database):

@@ -1,6 +1,6 @@
 import pytest
 
-from loradock.store.accounts import account_of, create_key, digest, ensure_key, list_keys, revoke_key
+from loradock.store.accounts import create_key, digest, ensure_key, list_keys, revoke_key, valid_key
 from loradock.store.database import Database, migrate
 from loradock.types.errors import BadRequest, NotFound
 
@@ -16,11 +16,11 @@ def session(tmp_path):
 
 def test_a_key_is_stored_hashed_and_opens_its_account(session):
     key, plain = create_key(session, "acme", "ci")
-    assert account_of(session, plain).slug == "acme"
+    assert valid_key(session, plain).account.slug == "acme"
     assert key.digest == digest(plain)
     assert plain not in {str(value) for value in vars(key).values()}
     assert plain.endswith(key.hint)
-    assert account_of(session, plain + "x") is None
+    assert valid_key(session, plain + "x") is None
 
 
 def test_keys_are_unlike_each_other_and_accounts_are_shared(session):
@@ -35,10 +35,10 @@ def test_keys_are_unlike_each_other_and_accounts_are_shared(session):
 def test_a_revoked_key_opens_nothing_until_it_is_fixed_again(session):
     key, plain = create_key(session, "acme", "ci")
     when = revoke_key(session, key.id).revoked_at
-    assert account_of(session, plain) is None
+    assert valid_key(session, plain) is None
     assert revoke_key(session, key.id).revoked_at == when
     ensure_key(session, "acme", "ci", plain)
-    assert account_of(session, plain).slug == "acme"
+    assert valid_key(session, plain).account.slug == "acme"
 
 
 def test_wrong_names_are_refused(session):

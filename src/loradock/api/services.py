@@ -12,7 +12,10 @@ from loradock.gateway.routes import RouteTable
 from loradock.registry.bases import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.uploads import UploadRunner
+from loradock.store.actor import ACTOR
 from loradock.store.database import Database
+from loradock.telemetry.history import History
+from loradock.telemetry.meter import Meter
 
 
 @dataclass
@@ -25,6 +28,8 @@ class Services:
     blobs: Blobs
     uploads: UploadRunner
     controller: Controller
+    meter: Meter
+    history: History
 
 
 def get_services(request: Request) -> Services:
@@ -33,9 +38,11 @@ def get_services(request: Request) -> Services:
 
 
 async def get_caller(request: Request) -> Caller:
-    """The account behind the request's key. Raises Unauthenticated."""
+    """The account behind the request's key, and from here on the actor. Raises Unauthenticated."""
     known: Caller | None = request.scope.get(CALLER)
-    return known or await get_services(request).keys.caller(request.headers.get("authorization", ""))
+    caller = known or await get_services(request).keys.caller(request.headers.get("authorization", ""))
+    ACTOR.set(caller.key_name)
+    return caller
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

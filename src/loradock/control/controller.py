@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.tables import Endpoint
+from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.names import combined_id
 
@@ -122,6 +124,11 @@ class Controller:
         loop = self._loops.get(deployment_id)
         return await loop.replicas() if loop else []
 
+    def readings(self) -> list[Reading]:
+        """How every endpoint is now, from memory. On the controller's own event loop."""
+        found = [loop.reading() for loop in self._loops.values()]
+        return [reading for reading in found if reading is not None]
+
     def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
         """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""
         attaching = self._attach_by_name(account_id, adapter, endpoint_ref)
@@ -178,7 +185,8 @@ class Controller:
         return DeploymentLoop(deployment_id, self._around, self._routes, self._resolve_base, self._blobs)
 
     def _run(self, loop: DeploymentLoop) -> None:
-        task = self._tasks[loop.id] = asyncio.create_task(loop.run())
+        # In a context of its own: what the loop does is nobody's doing, whoever's request began it.
+        task = self._tasks[loop.id] = asyncio.create_task(loop.run(), context=Context())
         task.add_done_callback(lambda _: self._forget(loop))
 
     def _forget(self, loop: DeploymentLoop) -> None:

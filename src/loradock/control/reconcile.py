@@ -24,6 +24,7 @@ from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import Route, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.store.tables import Deployment
+from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class DeploymentLoop:
         self._restarts = Restarts(around.options.restarts)
         self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
+        self._seen: Snapshot | None = None
         self._loss: str | None = None
         self._woken = asyncio.Event()
         self._publishing = asyncio.Lock()
@@ -67,7 +69,7 @@ class DeploymentLoop:
     async def publish(self) -> None:
         """Bring the route table up to the database; one at a time, so that the newest reading wins."""
         async with self._publishing:
-            snapshot = await self.snapshot()
+            self._seen = snapshot = await self.snapshot()
             if snapshot is None:
                 self._routes.withdraw(self.id)
                 return
@@ -83,6 +85,19 @@ class DeploymentLoop:
             ReplicaFacts(k.id, k.state, k.upstream.in_flight if k.upstream else 0, k.failure, held)
             for k, held in zip(keepers, tiers, strict=True)
         ]
+
+    def reading(self) -> Reading | None:
+        """From memory; None when there is no such deployment (yet, or any more)."""
+        if self._seen is None:
+            return None
+        return Reading(
+            endpoint_id=self._seen.endpoint.id,
+            in_flight=sum(upstream.in_flight for upstream in _upstreams(list(self.fleet.keepers.values()))),
+            ready=len(self.fleet.ready),
+            starting=len(self.fleet.of_state(ReplicaState.STARTING)),
+            desired=self._sizing.current,
+            attachments=len(self._seen.attached()),
+        )
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
         await self._departures.cancel()

@@ -21,6 +21,11 @@ class Sizing:
         self._accepted = 0
         self._active_at = self._clock()
 
+    @property
+    def current(self) -> int:
+        """What was wanted last; 0 at rest."""
+        return self._current
+
     def wanted(self, snapshot: Snapshot, upstreams: Iterable[Upstream], serving: int) -> int:
         """How many replicas there should be. `serving` is the number there is, which a new loop goes on from."""
         self._look(list(upstreams))

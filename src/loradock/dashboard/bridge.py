@@ -47,4 +47,4 @@ class Bridge:
         if me is None:
             raise SignedOut
         check_csrf(connection, me, connection.headers.get(CSRF_HEADER))
-        return Caller(me.account_id, me.account)
+        return Caller(me.account_id, me.account, me.key_id, me.actor)

@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loradock.api.services import Services
+from loradock.store.actor import ACTOR
 from loradock.store.sessions import LIFETIME, SignedIn, find_session
 from loradock.types.errors import LoradockError
 
@@ -107,6 +108,7 @@ def signed_in(handler: Handler) -> Handler:
             sent = request.headers.get(CSRF_HEADER) or (await request.form()).get(CSRF_FIELD)
             check_csrf(request, me, sent if isinstance(sent, str) else None)
         request.state.me = me
+        ACTOR.set(me.actor)
         return await _call(handler, request, me)
 
     return guarded

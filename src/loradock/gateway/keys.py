@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from loradock.store.accounts import account_of, digest
+from loradock.store.accounts import digest, valid_key
 from loradock.store.database import Database
 from loradock.types.errors import Unauthenticated
 
@@ -18,6 +18,9 @@ class Caller:
     account_id: str
     account: str
     """The account's slug."""
+    key_id: str
+    key_name: str
+    """The key's name and hint: who acts, where it is told."""
 
 
 class KeyCache:
@@ -52,8 +55,8 @@ class KeyCache:
 
     def _look_up(self, key: str) -> Caller | None:
         with self._database.session() as session:
-            account = account_of(session, key)
-            return Caller(account.id, account.slug) if account else None
+            found = valid_key(session, key)
+            return Caller(found.account.id, found.account.slug, found.id, found.label) if found else None
 
     def _remember(self, known_as: str, caller: Caller | None) -> None:
         self._known[known_as] = (time.monotonic() + self._lifetime, caller)

@@ -3,19 +3,23 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
 
 from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, header, read_body
-from loradock.gateway.keys import CALLER, KeyCache
+from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.request import Head, head_of, with_model
-from loradock.gateway.routes import EndpointFacts, RouteTable
+from loradock.gateway.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.sse import WholeEvents, error_event
 from loradock.gateway.upstream import Upstream
+from loradock.gateway.usage import StreamTap, asking_for_usage, can_ask, usage_of, wants_usage
 from loradock.gateway.waking import Waker
-from loradock.types.enums import Dialect
+from loradock.telemetry.meter import Measured, Meter
+from loradock.telemetry.usage import Key, Request, outcome_of
+from loradock.types.enums import Dialect, Outcome
 from loradock.types.errors import Internal, LoradockError, ReplicaLost
 from loradock.types.protocol import DIALECT_HEADER
 
@@ -51,15 +55,21 @@ class _Exchange:
     request_id: str
     send: Send
     started: bool = False
+    asked: bool = False
+    """Whether the usage was asked for by the gateway, not by the client."""
 
     @property
     def headers(self) -> Headers:
         return [(b"x-request-id", self.request_id.encode("latin-1"))]
 
+    def ask_for_usage(self, head: Head) -> None:
+        if head.stream is True and not wants_usage(head.stream_options) and can_ask(head.stream_options):
+            self.body, self.asked = asking_for_usage(self.body), True
+
 
 class Gateway:
     """ASGI application for POST on `PROXY_PATHS`. `report` hears of replicas that failed a request, `start` of
-    stopped endpoints that a request is to start."""
+    stopped endpoints that a request is to start, `meter` of every request that reached an endpoint."""
 
     def __init__(
         self,
@@ -68,11 +78,13 @@ class Gateway:
         *,
         report: Callable[[Upstream], None] = lambda _: None,
         start: Callable[[EndpointFacts], None] = lambda _: None,
+        meter: Meter | None = None,
         body_limit: int = 32 << 20,
     ) -> None:
         self._waker = Waker(routes, start)
         self._keys = keys
         self._report = report
+        self._meter = meter or Meter()
         self._body_limit = body_limit
         self._session: aiohttp.ClientSession | None = None
 
@@ -101,7 +113,7 @@ class Gateway:
         task = asyncio.current_task()
         watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
         try:
-            await self._forward(exchange, head, caller.account_id, caller.account)
+            await self._forward(exchange, head, caller)
         except asyncio.CancelledError:
             if watcher is None or not watcher.done() or task is None or task.uncancel():
                 raise
@@ -110,35 +122,48 @@ class Gateway:
             if watcher is not None:
                 watcher.cancel()
 
-    async def _forward(self, exchange: _Exchange, head: Head, account_id: str, account: str) -> None:
-        lost: Upstream | None = None
-        while True:
-            route = await self._waker.resolve(head.model, account_id, account)
-            upstream = route.pick(avoid=lost, affinity=head.affinity)
-            body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
-            try:
-                with upstream.lease(route.engine_name):
-                    return await self._attempt(exchange, upstream, body)
-            except _LOST as error:
-                _log.warning("replica %s failed request %s: %r", upstream.replica_id, exchange.request_id, error)
-                self._report(upstream)
-                if exchange.started:
-                    raise
-                if lost is not None:
-                    raise ReplicaLost from error
-                lost = upstream
+    async def _forward(self, exchange: _Exchange, head: Head, caller: Caller) -> None:
+        began = time.perf_counter()
+        route = await self._waker.resolve(head.model, caller.account_id, caller.account)
+        exchange.ask_for_usage(head)
+        with Measured(self._meter, _key(caller, route), began) as measured:
+            lost = await self._attempt(exchange, head, route, measured)
+            if lost is not None:
+                route = await self._waker.resolve(head.model, caller.account_id, caller.account)
+                if await self._attempt(exchange, head, route, measured, avoid=lost) is not None:
+                    raise ReplicaLost
 
-    async def _attempt(self, exchange: _Exchange, upstream: Upstream, body: bytes) -> None:
+    async def _attempt(
+        self, exchange: _Exchange, head: Head, route: Route, measured: Request, avoid: Upstream | None = None
+    ) -> Upstream | None:
+        """The replica that was lost before the client had a byte of the answer, if so."""
+        upstream = route.pick(avoid=avoid, affinity=head.affinity)
+        body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
+        try:
+            with upstream.lease(route.engine_name):
+                await self._ask(exchange, upstream, body, measured)
+        except _LOST as error:
+            _log.warning("replica %s failed request %s: %r", upstream.replica_id, exchange.request_id, error)
+            self._report(upstream)
+            if exchange.started:
+                raise
+            return upstream
+        return None
+
+    async def _ask(self, exchange: _Exchange, upstream: Upstream, body: bytes, measured: Request) -> None:
         async with self._client().post(
             upstream.address + exchange.path, data=body, headers=_request_headers(exchange, upstream)
         ) as response:
             if response.content_type == "text/event-stream":
-                await _stream(exchange, response)
+                await _stream(exchange, response, measured)
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
                 content = await response.read()
                 exchange.started = True
                 await answer(exchange.send, response.status, _response_headers(exchange, response), content)
+                if response.status == 200:
+                    measured.tokens = usage_of(content)
+                measured.outcome = outcome_of(response.status)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -152,24 +177,36 @@ class Gateway:
         return self._session
 
 
+def _key(caller: Caller, route: Route) -> Key:
+    base = route.engine_name == route.endpoint.name
+    return Key(caller.account_id, caller.key_id, route.endpoint.id, "" if base else route.engine_name)
+
+
 async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     task.cancel()
 
 
-async def _stream(exchange: _Exchange, response: aiohttp.ClientResponse) -> None:
-    events = WholeEvents()
+async def _stream(exchange: _Exchange, response: aiohttp.ClientResponse, measured: Request) -> None:
+    events, tap = WholeEvents(), StreamTap(asked=exchange.asked, dialect=exchange.dialect)
+    measured.streamed = True
     try:
         async for chunk in response.content.iter_any():
-            if whole := events.feed(chunk):
+            if whole := tap.feed(events.feed(chunk)):
+                if measured.first is None:
+                    measured.first = time.perf_counter()
                 await _send_chunk(exchange, response, whole)
         await _send_chunk(exchange, response, events.flush(), last=True)
+        measured.outcome = Outcome.SERVER_ERROR if tap.failed else Outcome.OK
     except _LOST:
         if not exchange.started:
             raise
         lost = ReplicaLost("The replica serving this request stopped in the middle of the answer; send it again")
         await _send_chunk(exchange, response, error_event(lost), last=True)
+        measured.outcome = Outcome.SERVER_ERROR
+    finally:
+        measured.tokens = tap.counted
 
 
 async def _send_chunk(

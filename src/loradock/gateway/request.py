@@ -1,4 +1,4 @@
-"""What the gateway reads of a request body: the model name, and which requests belong together."""
+"""What the gateway reads of a request body: the model name, which requests belong together, what is streamed."""
 
 from typing import Any
 
@@ -14,6 +14,8 @@ class Head(msgspec.Struct):
     model: str
     prompt_cache_key: Any = None
     user: Any = None
+    stream: Any = None
+    stream_options: Any = None
 
     @property
     def affinity(self) -> str | None:

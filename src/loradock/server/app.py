@@ -28,6 +28,8 @@ from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
 from loradock.store.database import Database
+from loradock.telemetry.history import History
+from loradock.telemetry.meter import Meter
 from loradock.types.errors import TooLarge
 
 Scope = MutableMapping[str, Any]
@@ -44,7 +46,11 @@ class Server:
         self.services = assemble(settings, database)
         controller = self.services.controller
         self._gateway = Gateway(
-            self.services.routes, self.services.keys, report=controller.report, start=controller.start_on_request
+            self.services.routes,
+            self.services.keys,
+            report=controller.report,
+            start=controller.start_on_request,
+            meter=self.services.meter,
         )
         self._api = _api(self.services, self._gateway)
         self._dashboard = dashboard(self.services)
@@ -88,7 +94,9 @@ def assemble(settings: Settings, database: Database) -> Services:
         rules=SourceRules(settings.import_root, settings.allow_private_sources),
         after_upload=controller.attach_uploaded,
     )
-    return Services(settings, database, KeyCache(database), routes, bases, blobs, uploads, controller)
+    meter = Meter()
+    history = History(database, meter, controller.readings)
+    return Services(settings, database, KeyCache(database), routes, bases, blobs, uploads, controller, meter, history)
 
 
 def _control_options(settings: Settings) -> ControlOptions:
@@ -104,9 +112,11 @@ def _api(services: Services, gateway: Gateway) -> FastAPI:
         services.uploads.recover()
         await services.controller.start()
         services.uploads.start()
+        services.history.start()
         try:
             yield
         finally:
+            await services.history.stop()
             # In a thread: an upload that is attaching waits for this very loop.
             await asyncio.to_thread(services.uploads.close)
             await services.controller.stop(keep_replicas=services.settings.keep_replicas)

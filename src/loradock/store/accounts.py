@@ -67,9 +67,3 @@ def is_revoked(session: Session, key: str) -> bool:
 def valid_key(session: Session, key: str) -> ApiKey | None:
     """The key with this plain text, unless it was revoked."""
     return session.scalar(select(ApiKey).where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None)))
-
-
-def account_of(session: Session, key: str) -> Account | None:
-    """The account a valid key belongs to."""
-    found = valid_key(session, key)
-    return found.account if found else None

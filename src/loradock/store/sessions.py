@@ -8,6 +8,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from loradock.store.accounts import digest, valid_key
+from loradock.store.actor import key_label
 from loradock.store.tables import BrowserSession, now
 
 LIFETIME = timedelta(days=7)
@@ -24,6 +25,11 @@ class SignedIn:
     key_name: str
     key_hint: str
     csrf: str
+
+    @property
+    def actor(self) -> str:
+        """Who acts, where it is told."""
+        return key_label(self.key_name, self.key_hint)
 
 
 def open_session(session: Session, key: str) -> str | None:

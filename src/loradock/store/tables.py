@@ -8,6 +8,7 @@ from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, MetaData, String
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from loradock.store.actor import current_actor, key_label
 from loradock.types.enums import (
     AttachmentState,
     DesiredState,
@@ -81,6 +82,10 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
     account: Mapped[Account] = relationship()
+
+    @property
+    def label(self) -> str:
+        return key_label(self.name, self.hint)
 
 
 class BrowserSession(Base):
@@ -256,4 +261,5 @@ class Event(Base):
     subject_id: Mapped[str] = mapped_column(String(64), index=True)
     kind: Mapped[str] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200), default=current_actor)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -108,3 +108,12 @@ class Dialect(StrEnum):
 
     OPENAI = "openai"
     TOGETHER = "together"
+
+
+class Outcome(StrEnum):
+    """How a request ended, as it is counted: `aborted` is a client that left before the end."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    SERVER_ERROR = "server_error"
+    ABORTED = "aborted"

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from loradock.store.tables import Base
+from loradock.store.usage import UsageRow
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+context.configure(connection=connection, target_metadata=UsageRow.metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

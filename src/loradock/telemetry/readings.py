@@ -1,0 +1,77 @@
+"""How endpoints are seen to be, looked at every few seconds and summed up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at an endpoint: requests in flight, replicas that are ready, starting and wanted, adapters attached."""
+
+    endpoint_id: str
+    in_flight: int
+    ready: int
+    starting: int
+    desired: int
+    attachments: int
+
+    @property
+    def at_rest(self) -> bool:
+        return not (self.in_flight or self.ready or self.starting or self.desired)
+
+
+@dataclass(slots=True)
+class Gauges:
+    """Sums over `samples` looks; `peak` is the most that was in flight at once."""
+
+    samples: int = 0
+    in_flight: int = 0
+    peak: int = 0
+    ready: int = 0
+    starting: int = 0
+    desired: int = 0
+    attachments: int = 0
+
+    def look(self, reading: Reading) -> None:
+        self.add(
+            Gauges(
+                1,
+                reading.in_flight,
+                reading.in_flight,
+                reading.ready,
+                reading.starting,
+                reading.desired,
+                reading.attachments,
+            )
+        )
+
+    def add(self, other: "Gauges") -> None:
+        peak = max(self.peak, other.peak)
+        for column in fields(Gauges):
+            setattr(self, column.name, getattr(self, column.name) + getattr(other, column.name))
+        self.peak = peak
+
+    def columns(self) -> dict[str, Any]:
+        return {column.name: getattr(self, column.name) for column in fields(Gauges)}
+
+    @classmethod
+    def of(cls, row: Any) -> "Gauges":
+        """From a row with these columns."""
+        return cls(**{column.name: getattr(row, column.name) for column in fields(Gauges)})
+
+
+class Looks:
+    """Gauges per endpoint; endpoints at rest leave no trace."""
+
+    def __init__(self) -> None:
+        self.gauges: dict[str, Gauges] = {}
+
+    def look(self, readings: Iterable[Reading]) -> None:
+        for reading in readings:
+            if not reading.at_rest:
+                self.gauges.setdefault(reading.endpoint_id, Gauges()).look(reading)
+
+    def add(self, other: "Looks") -> None:
+        for endpoint_id, gauges in other.gauges.items():
+            self.gauges.setdefault(endpoint_id, Gauges()).add(gauges)
