@@ -1,7 +1,7 @@
 """The attach transaction: what began is either routed at the end, or undone as if it had never been."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 
 from loradock.control.claim import Claim, claim
 from loradock.control.events import record
-from loradock.control.keeper import Surroundings
+from loradock.control.fleet import Fleet
+from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.residency import Residency
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.tables import Attachment
-from loradock.types.enums import AttachmentState, AttachStep
-from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound
+from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
+from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -29,18 +30,18 @@ class Attach:
     def __init__(self, around: Surroundings, blobs: Path, loop_of: Callable[[str], DeploymentLoop]) -> None:
         self._around, self._blobs, self._loop_of = around, blobs, loop_of
         self._step = AttachStep.AUTHORIZE
+        self._tried: list[ReplicaKeeper] = []
 
     async def run(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         begun = await self._claim(account_id, endpoint_ref, model_id)
         loop = self._loop_of(begun.deployment_id)
-        residencies = [keeper.residency for keeper in loop.fleet.ready if keeper.residency is not None]
         if begun.settled:
-            _retry_refused(loop, residencies, begun.engine_name)
+            _retry_refused(loop, begun.engine_name)
             return
         try:
-            await self._bring(begun, residencies)
+            await self._bring(begun, loop.fleet)
         except BaseException as error:
-            await self._undo(begun, loop, residencies, error)
+            await self._undo(begun, loop, error)
             if not isinstance(error, LoradockError):
                 raise
             raise type(error)(
@@ -63,40 +64,76 @@ class Attach:
             )
             raise AlreadyBound(param="model_id") from None
 
-    async def _bring(self, begun: Claim, residencies: list[Residency]) -> None:
+    async def _bring(self, begun: Claim, fleet: Fleet) -> None:
         self._step = AttachStep.STAGE
         missing = [file for file in _FILES if not (begun.path / file).is_file()]
         if missing:
             raise Internal(f"{', '.join(missing)} is missing in {begun.path}: upload the adapter again")
-        self._step = AttachStep.LOAD
-        await _everywhere(residency.load(begun.engine_name, begun.path) for residency in residencies)
-        self._step = AttachStep.PROBE
-        await _everywhere(residency.probe(begun.engine_name) for residency in residencies)
+        holders = await self._load_and_probe(begun, fleet)
         self._step = AttachStep.ROUTE
-        await self._around.transact(lambda session: _complete(session, begun, len(residencies)))
+        await self._around.transact(lambda session: _complete(session, begun, holders))
 
-    async def _undo(
-        self, begun: Claim, loop: DeploymentLoop, residencies: list[Residency], error: BaseException
-    ) -> None:
+    async def _load_and_probe(self, begun: Claim, fleet: Fleet) -> int:
+        """On every ready replica, also on those that become so meanwhile; how many hold it in the end.
+
+        A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
+        """
+        holders, loss = 0, None
+        while fresh := [keeper for keeper in fleet.ready if keeper not in self._tried]:
+            self._tried += fresh
+            self._step = AttachStep.LOAD
+            fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
+            if fresh:
+                self._step = AttachStep.PROBE
+                fresh, lost_too = await _everywhere(fresh, lambda r: r.probe(begun.engine_name))
+                lost = lost or lost_too
+            holders, loss = holders + len(fresh), loss or lost
+        if loss is not None and not holders:
+            raise loss
+        return holders
+
+    async def _undo(self, begun: Claim, loop: DeploymentLoop, error: BaseException) -> None:
         if not begun.revived:
-            for residency in residencies:
+            for keeper in self._tried:
                 with suppress(LoradockError):  # the replica's keeper unloads what has no row
-                    await residency.unload(begun.engine_name)
+                    await _residency(keeper).unload(begun.engine_name)
         reason = error.message if isinstance(error, LoradockError) else repr(error)
         await self._around.transact(lambda session: _revert(session, begun, f"{self._step} failed: {reason}"))
         loop.wake()
 
 
-async def _everywhere(calls: Any) -> None:
-    """All at once; every one has ended before the first error is raised, so that undoing meets nothing half done."""
-    for result in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(result, BaseException):
+async def _everywhere(
+    keepers: list[ReplicaKeeper], call: Callable[[Residency], Awaitable[None]]
+) -> tuple[list[ReplicaKeeper], ReplicaLost | None]:
+    """All at once; every one has ended before the first error is raised, so that undoing meets nothing half done.
+
+    Returns who carried it out, and the loss of one that did not. One that was sent away meanwhile counts as neither.
+    """
+    done, lost = [], None
+    results = await asyncio.gather(*(call(_residency(keeper)) for keeper in keepers), return_exceptions=True)
+    for keeper, result in zip(keepers, results, strict=True):
+        if result is None:
+            done.append(keeper)
+        elif isinstance(result, ReplicaLost):
+            lost = lost if _sent_away(keeper) else result
+        elif not (isinstance(result, LoradockError) and _sent_away(keeper)):
             raise result
+    return done, lost
 
 
-def _retry_refused(loop: DeploymentLoop, residencies: list[Residency], name: str) -> None:
-    for residency in residencies:
-        residency.refused.pop(name, None)
+def _sent_away(keeper: ReplicaKeeper) -> bool:
+    return keeper.state is ReplicaState.DRAINING and keeper.failure is None
+
+
+def _residency(keeper: ReplicaKeeper) -> Residency:
+    """What every replica has that was ever ready."""
+    assert keeper.residency is not None
+    return keeper.residency
+
+
+def _retry_refused(loop: DeploymentLoop, name: str) -> None:
+    for keeper in loop.fleet.ready:
+        _residency(keeper).refused.pop(name, None)
     loop.wake()
 
 
