@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from loradock.control.options import ControlOptions
-from loradock.store.tables import Model
+from loradock.store.tables import Model, Revision
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 from loradock.types.errors import (
     AdapterRefused,
@@ -123,6 +123,17 @@ async def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path):
         with pytest.raises(BadRequest, match=r"takes 2 adapters .* 2 \+ 1 > 2"):
             await rig.attach(alice, dock, rig.adapter(alice, "alice", "three"))
         assert len(rig.attachments()) == 2
+
+
+async def test_what_the_memory_of_all_replicas_cannot_hold_is_refused_with_the_numbers(rig):
+    huge = rig.adapter(rig.alice, "alice", "huge")
+    with rig.database.session() as session:
+        (revision,) = [row for row in session.query(Revision) if row.model.name == huge]
+        revision.size_bytes = 2**50
+    rig.set(rig.dock, replicas=3)
+    with pytest.raises(BadRequest, match=r"1048576\.0 GiB .* in each of 3 replica.* 3 \* 1048576\.0 = 3145728\.0 > "):
+        await rig.attach(rig.alice, rig.dock, huge)
+    assert rig.attachments() == []
 
 
 async def test_others_adapters_and_endpoints_do_not_exist(rig):

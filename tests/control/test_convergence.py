@@ -31,6 +31,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("begin_detach"), which),
     st.tuples(st.just("desire"), st.sampled_from(DesiredState)),
     st.tuples(st.just("scale"), st.integers(1, 2)),
+    st.tuples(st.just("replace"), st.sampled_from([64, 128])),
     st.tuples(st.just("kill"), st.integers(0, 1)),
     st.tuples(st.just("crash"), st.none()),
     st.tuples(st.just("restart"), st.none()),
@@ -88,6 +89,10 @@ class Story:
 
     async def do_scale(self, count) -> None:
         self.rig.set(self.endpoint, replicas=count)
+
+    async def do_replace(self, rank) -> None:
+        """Other settings: every replica has to be replaced."""
+        self.rig.set(self.endpoint, max_lora_rank=rank)
 
     async def do_kill(self, number) -> None:
         for replica in self.rig.replicas()[number : number + 1]:

@@ -165,6 +165,17 @@ async def test_a_request_wakes_an_endpoint_that_starts_on_request(rig):
     assert len(rig.events("endpoint.woken")) == 1
 
 
+async def test_a_request_that_waits_wakes_an_endpoint_that_is_stopped_again(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", auto_start=True, desired=DesiredState.STOPPED)
+    await rig.until(endpoint, EndpointState.STOPPED)
+    rig.faults(load_delay=2)
+    async with rig.gateway() as client:
+        asking = asyncio.create_task(ask(client, rig.key, endpoint.name))
+        await rig.until(endpoint, EndpointState.STARTING)
+        rig.set(endpoint, desired=DesiredState.STOPPED)
+        assert (await asking).status_code == 200
+
+
 async def test_a_woken_endpoint_that_cannot_start_gives_its_reason(rig):
     endpoint = rig.endpoint(rig.alice, "alice", auto_start=True, desired=DesiredState.STOPPED)
     await rig.until(endpoint, EndpointState.STOPPED)
@@ -189,3 +200,70 @@ async def test_a_replica_that_is_to_go_lets_its_streams_finish(rig):
             text = (await response.aread()).decode()
             assert text.rstrip().endswith("data: [DONE]"), text
         await ready(rig, endpoint, 1)
+
+
+async def test_no_more_replicas_than_the_memory_holds_and_the_owner_is_told(tmp_path):
+    machine = 0
+
+    def used():
+        found = (rig.launcher.find(replica) for replica in rig.launcher.running())
+        return sum(instance.memory() for instance in found if instance)
+
+    async with running(tmp_path, options=replace(QUICK, free_memory=lambda: machine - used())) as rig:
+        rig.alice, rig.key = rig.account("alice")
+        endpoint = rig.endpoint(rig.alice, "alice")
+        await rig.until(endpoint, EndpointState.STARTED)
+        rig.set(endpoint, replicas=3)
+        await eventually(lambda: "1 of 3 replicas run as set" in (rig.deployment(endpoint).message or ""))
+        assert "0.0 GiB are free" in rig.deployment(endpoint).message
+        assert len(rig.launcher.running()) == 1
+        machine = used() * 5 // 2
+        await ready(rig, endpoint, 2)
+        await eventually(lambda: "2 of 3 replicas run as set" in (rig.deployment(endpoint).message or ""))
+        machine = 2**40
+        await ready(rig, endpoint, 3)
+        await eventually(lambda: rig.deployment(endpoint).message is None)
+        assert len(rig.events("endpoint.cramped")) >= 1
+
+
+@contextlib.contextmanager
+def hung(pid):
+    """It accepts connections and answers nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_hung_replica_gets_no_requests_and_is_used_again_when_it_answers(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await ready(rig, endpoint, 2)
+    name = rig.adapter(rig.alice, "alice", "one")
+    await rig.attach(rig.alice, endpoint, name)
+    stuck = rig.replicas()[0]
+    with hung(rig.pid(stuck)):
+        await eventually(lambda: len(upstreams(rig, endpoint)) == 1)
+        assert stuck.id != upstreams(rig, endpoint)[0].replica_id
+        facts = await rig.controller.replicas(rig.deployment(endpoint).id)
+        assert sorted(name in replica.adapters for replica in facts) == [False, True]
+        async with rig.gateway() as client:
+            answers = await asyncio.gather(*(ask(client, rig.key, name) for _ in range(6)))
+            assert all(name in text_of(answer) for answer in answers)
+    await ready(rig, endpoint, 2)
+    assert stuck.id in {replica.id for replica in rig.replicas()}
+
+
+async def test_a_replica_that_stays_hung_is_replaced_and_what_waited_for_it_is_answered(tmp_path):
+    async with running(tmp_path, options=replace(QUICK, hung_after=2, grace=1)) as rig:
+        rig.alice, rig.key = rig.account("alice")
+        endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+        await ready(rig, endpoint, 2)
+        stuck = rig.replicas()[0].id
+        async with rig.gateway() as client:
+            with hung(rig.pid(rig.replicas()[0])):
+                asked = [asyncio.create_task(ask(client, rig.key, endpoint.name)) for _ in range(4)]
+                await eventually(lambda: stuck not in {replica.id for replica in rig.replicas()}, 30)
+                assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 4
+        await ready(rig, endpoint, 2)

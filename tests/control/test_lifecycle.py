@@ -77,6 +77,44 @@ async def test_a_lost_replica_is_replaced(rig):
     assert [row.id for row in rig.replicas()] != [lost.id]
 
 
+async def test_a_replacement_that_does_not_start_is_tried_again(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    rig.faults(crash="no memory just now")
+    os.kill(rig.pid(rig.replicas()[0]), signal.SIGKILL)
+    await eventually(lambda: "no memory just now" in (rig.deployment(endpoint).message or ""))
+    assert rig.deployment(endpoint).state is EndpointState.STARTING
+    rig.faults()
+    assert (await rig.until(endpoint, EndpointState.STARTED)).message is None
+    assert not rig.events("endpoint.error")
+
+
+async def test_a_replacement_that_never_starts_becomes_an_error_with_its_words(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    rig.faults(crash="the disk is gone")
+    os.kill(rig.pid(rig.replicas()[0]), signal.SIGKILL)
+    assert (await rig.until(endpoint, EndpointState.ERROR, 40)).message == "the disk is gone"
+    rig.faults()
+    rig.set(endpoint, desired=DesiredState.STARTED)
+    await rig.until(endpoint, EndpointState.STARTED)
+
+
+async def test_new_settings_that_do_not_start_leave_the_old_replica_and_tell_the_owner(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    (old,) = rig.replicas()
+    rig.faults(crash="this rank is too much")
+    rig.set(endpoint, max_lora_rank=512)
+    await eventually(lambda: "0 of 1 replicas run as set" in (rig.deployment(endpoint).message or ""))
+    assert "this rank is too much" in rig.deployment(endpoint).message
+    assert rig.deployment(endpoint).state is EndpointState.STARTED
+    assert route(rig, endpoint).replica_id == old.id
+    rig.faults()
+    await eventually(lambda: route(rig, endpoint).replica_id != old.id, 40)
+    await eventually(lambda: rig.deployment(endpoint).message is None)
+
+
 async def test_one_that_is_lost_again_and_again_becomes_an_error(tmp_path):
     async with running(tmp_path) as rig:
         rig.alice, _ = rig.account("alice")

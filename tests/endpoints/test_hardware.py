@@ -1,14 +1,16 @@
 import pytest
 
-from loradock.endpoints.hardware import check_hardware, check_zone, machine_hardware
+from loradock.endpoints.hardware import check_zone, choose_hardware, gpus_of, machine_hardware
+from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
 
-SMI = "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559'\necho 'NVIDIA H100 80GB HBM3, 81559'\n"
+SMI = "#!/bin/sh\necho '0, NVIDIA H100 80GB HBM3, 81559'\necho '1, NVIDIA L4, 23034'\n"
+SMI += "".join(f"echo '{number}, NVIDIA H100 80GB HBM3, 81559'\n" for number in (2, 3))
 
 
 @pytest.fixture
 def nvidia(tmp_path, monkeypatch):
-    """A machine whose nvidia-smi reports two equal GPUs."""
+    """A machine whose nvidia-smi reports three equal GPUs and another one between them."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text(SMI)
     tool.chmod(0o755)
@@ -19,26 +21,52 @@ def nvidia(tmp_path, monkeypatch):
 
 
 def cpu_id() -> str:
-    return next(hardware.id for hardware in machine_hardware() if hardware.kind == "cpu")
+    return next(hardware.id for hardware in machine_hardware() if not hardware.devices)
 
 
 @pytest.mark.parametrize("wanted", ["", "cpu"])
-def test_the_default_is_the_cpu(wanted):
-    assert check_hardware(wanted) == cpu_id()
-    assert check_hardware(cpu_id()) == cpu_id()
+@pytest.mark.parametrize("engine", [None, EngineKind.EMBEDDED])
+def test_without_vllm_it_is_the_cpu(wanted, engine, nvidia):
+    assert choose_hardware(wanted, engine, vllm=False) == (cpu_id(), EngineKind.EMBEDDED)
+    assert choose_hardware(cpu_id(), engine, vllm=False) == (cpu_id(), EngineKind.EMBEDDED)
 
 
-def test_gpus_are_listed_once_per_kind_and_refused_with_the_reason(nvidia):
-    gpu = machine_hardware()[0]
-    assert (gpu.id, gpu.memory_gib, gpu.usable) == ("1x_nvidia_h100_80gb_hbm3", 80, False)
-    assert len([hardware for hardware in machine_hardware() if hardware.kind != "cpu"]) == 1
-    with pytest.raises(BadRequest, match=r"invalid hardware provided: .* is a GPU"):
-        check_hardware(gpu.id)
+def test_gpus_are_listed_by_kind_and_number(nvidia):
+    gpus = [(h.id, h.memory_gib, h.devices) for h in machine_hardware() if h.devices]
+    assert gpus == [
+        ("1x_nvidia_h100_80gb_hbm3", 80, (0, 2, 3)),
+        ("2x_nvidia_h100_80gb_hbm3", 80, (0, 2, 3)),
+        ("1x_nvidia_l4", 22, (1,)),
+    ]
+    assert gpus_of("2x_nvidia_h100_80gb_hbm3") == (2, (0, 2, 3))
+    assert gpus_of(cpu_id()) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "engine", "chosen"),
+    [
+        ("", None, ("1x_nvidia_h100_80gb_hbm3", EngineKind.VLLM)),
+        ("", EngineKind.VLLM, ("1x_nvidia_h100_80gb_hbm3", EngineKind.VLLM)),
+        ("2x_nvidia_h100_80gb_hbm3", None, ("2x_nvidia_h100_80gb_hbm3", EngineKind.VLLM)),
+        ("", EngineKind.EMBEDDED, ("cpu", EngineKind.EMBEDDED)),
+        ("cpu", None, ("cpu", EngineKind.EMBEDDED)),
+        ("cpu", EngineKind.VLLM, ("cpu", EngineKind.VLLM)),
+    ],
+)
+def test_where_vllm_can_be_started_it_runs_the_gpus(nvidia, wanted, engine, chosen):
+    hardware, runs = choose_hardware(wanted, engine, vllm=True)
+    assert ("cpu" if hardware == cpu_id() else hardware, runs) == chosen
+
+
+@pytest.mark.parametrize(("engine", "vllm"), [(None, False), (EngineKind.EMBEDDED, True)])
+def test_a_gpu_that_nothing_can_run_is_refused_with_the_reason(nvidia, engine, vllm):
+    with pytest.raises(BadRequest, match=rf"invalid hardware provided: .* is a GPU, which vLLM runs .*{cpu_id()}"):
+        choose_hardware("1x_nvidia_l4", engine, vllm=vllm)
 
 
 def test_unknown_hardware_names_what_there_is():
     with pytest.raises(BadRequest, match=rf"invalid hardware provided: 'h900' is not here; give .*{cpu_id()}"):
-        check_hardware("h900")
+        choose_hardware("h900", None, vllm=True)
 
 
 def test_zones():

@@ -1,13 +1,14 @@
 """vLLM as a replica: the command it is started with, and the real thing beside the embedded engine."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from loradock.replicas.process import ENGINE_COMMAND, ProcessLauncher
-from loradock.replicas.vllm import VllmSetup, vllm_command, vllm_environment
+from loradock.replicas.vllm import VllmSetup, slots, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
 from tests.replicas.conftest import EXAMPLES, SECRET, replica, spec, vllm_launcher
@@ -23,7 +24,7 @@ def value(command: list[str], flag: str) -> str:
 
 def test_the_command(tmp_path):
     setup = VllmSetup(Path("/env/bin/python"), ("--dtype", "float32"))
-    wanted = spec(tmp_path, engine=EngineKind.VLLM, max_lora_rank=48, max_cpu_loras=200, tensor_parallel=2)
+    wanted = spec(tmp_path, engine=EngineKind.VLLM, max_lora_rank=48, max_cpu_loras=200, gpus=2)
     command = vllm_command(setup, wanted, tmp_path / "announce.json")
     assert command[0] == "/env/bin/python"
     assert value(command, "--announce") == str(tmp_path / "announce.json")
@@ -33,6 +34,36 @@ def test_the_command(tmp_path):
     assert command[-2:] == ["--dtype", "float32"]
     assert SECRET not in " ".join(command)
     assert vllm_environment(wanted)["VLLM_API_KEY"] == SECRET
+
+
+def test_gpus_are_shared_out_and_never_given_twice(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    python.chmod(0o755)
+    launcher = ProcessLauncher(tmp_path / "replicas", vllm=VllmSetup(python))
+    pair = {"engine": EngineKind.VLLM, "gpus": 2, "devices": (0, 2, 3, 5, 6)}
+    running = [launcher.launch(spec(tmp_path, id=f"rep_{number}", **pair)) for number in range(2)]
+    try:
+        given = [instance._process.environ()["CUDA_VISIBLE_DEVICES"] for instance in running]
+        assert given == ["0,2", "3,5"]
+        with pytest.raises(BadRequest, match=r"needs 2 of the 5 GPUs and 1 are free: 2 > 1"):
+            launcher.launch(spec(tmp_path, id="rep_2", **pair))
+        running[0].terminate(5)
+        running.append(launcher.launch(spec(tmp_path, id="rep_3", **pair)))
+        assert running[-1]._process.environ()["CUDA_VISIBLE_DEVICES"] == "0,2"
+    finally:
+        for instance in running:
+            instance.terminate(5)
+
+
+def test_on_a_cpu_it_sees_no_gpu(tmp_path):
+    environment = vllm_environment(spec(tmp_path, engine=EngineKind.VLLM))
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_it_has_fewer_slots_than_the_embedded_engine():
+    assert slots(EngineKind.EMBEDDED, 32) == 32
+    assert slots(EngineKind.VLLM, 32) == 8
 
 
 def test_without_lora_no_lora_flag_is_given(tmp_path):

@@ -7,7 +7,8 @@ from fastapi import APIRouter
 from loradock.api.bodies import AdapterReference
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, ServicesDep
-from loradock.api.views import Json, adapter_view, as_list, where_kept
+from loradock.api.views import Json, adapter_view, as_list, where_kept, why_not_served
+from loradock.control.views import ReplicaFacts
 from loradock.endpoints import rules
 
 router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
@@ -29,7 +30,11 @@ async def index(reference: str, caller: CallerDep, services: ServicesDep) -> Jso
 
     deployment, views = await asyncio.to_thread(read)
     replicas = await services.controller.replicas(deployment)
-    return as_list([{**view, "replicas": where_kept(view["adapter_name"], replicas)} for view in views])
+    return as_list([{**view, **_at_work(view["adapter_name"], replicas)} for view in views])
+
+
+def _at_work(adapter: str, replicas: list[ReplicaFacts]) -> Json:
+    return {"replicas": where_kept(adapter, replicas), "message": why_not_served(adapter, replicas)}
 
 
 @router.delete("")

@@ -41,7 +41,8 @@ def create(
         availability_zone=body.availability_zone or availability_zone,
         lora_enabled=body.lora_enabled is not False,
         max_lora_rank=rules.DEFAULT_LORA_RANK if body.max_lora_rank is None else body.max_lora_rank,
-        engine=body.engine or EngineKind.EMBEDDED,
+        engine=body.engine,
+        vllm=services.settings.vllm_python is not None,
         auto_start=body.auto_start is True,
         desired=body.state or DesiredState.STARTED,
         kind=body.type or EndpointKind.DEDICATED,
@@ -121,8 +122,10 @@ async def delete(reference: str, caller: CallerDep, services: ServicesDep) -> Re
 
 
 @router.get("/hardware")
-def hardware(caller: CallerDep, model: str | None = None) -> Json:
-    return as_list([hardware_view(item, _STARTED, availability=model is not None) for item in machine_hardware()])
+def hardware(caller: CallerDep, services: ServicesDep, model: str | None = None) -> Json:
+    vllm = services.settings.vllm_python is not None
+    known = [(item, item.usable(vllm=vllm) if model is not None else None) for item in machine_hardware()]
+    return as_list([hardware_view(item, _STARTED, available=available) for item, available in known])
 
 
 @router.get("/clusters/availability-zones")

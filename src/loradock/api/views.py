@@ -60,6 +60,10 @@ def where_kept(adapter: str, replicas: list[ReplicaFacts]) -> Json:
     return {replica.id: replica.adapters[adapter] for replica in replicas if adapter in replica.adapters}
 
 
+def why_not_served(adapter: str, replicas: list[ReplicaFacts]) -> str | None:
+    return next((replica.refused[adapter] for replica in replicas if adapter in replica.refused), None)
+
+
 def replica_view(replica: ReplicaFacts) -> Json:
     kept = Counter(replica.adapters.values())
     return {
@@ -72,7 +76,7 @@ def replica_view(replica: ReplicaFacts) -> Json:
     }
 
 
-def hardware_view(hardware: Hardware, started: str, *, availability: bool) -> Json:
+def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -> Json:
     view: Json = {
         "object": "hardware",
         "id": hardware.id,
@@ -85,8 +89,8 @@ def hardware_view(hardware: Hardware, started: str, *, availability: bool) -> Js
         },
         "updated_at": started,
     }
-    if availability:
-        view["availability"] = {"status": "available" if hardware.usable else "unavailable"}
+    if available is not None:
+        view["availability"] = {"status": "available" if available else "unavailable"}
     return view
 
 

@@ -1,6 +1,6 @@
 """Docking adapters onto endpoints."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def index(
     if json_output:
         print_json(answer)
         return
-    rows = ([a["adapter_name"], ", ".join(a["replicas"].values()) or "-", a["model_id"]] for a in answer["data"])
+    rows = ([a["adapter_name"], _kept(a), a["model_id"]] for a in answer["data"])
     empty = f"No adapters attached yet. Attach one: loradock endpoints adapters add {endpoint} <adapter>"
     print_table(("ADAPTER", "KEPT IN", "MODEL ID"), rows, empty)
 
@@ -71,3 +71,8 @@ def _combined(client: Client, endpoint: str, adapter: str) -> str:
         return adapter
     name = client.call("GET", f"/v1/endpoints/{segment(endpoint)}")["name"]
     return combined_id(name, adapter)
+
+
+def _kept(adapter: dict[str, Any]) -> str:
+    refused = f"not served: {adapter['message']}" if adapter["message"] else "-"
+    return ", ".join(adapter["replicas"].values()) or refused

@@ -73,16 +73,18 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, mos
             f" {taken} + 1 > {most}. Remove one first, or create another endpoint",
             param="model_id",
         )
-    _check_memory(revision.size_bytes)
+    _check_memory(revision.size_bytes, max(deployment.min_replicas, len(deployment.replicas)))
 
 
-def _check_memory(size: int) -> None:
-    """An adapter in use has to fit the memory as a whole, beside what is there already."""
+def _check_memory(size: int, replicas: int) -> None:
+    """An adapter in use has to fit the memory as a whole, once for every replica, beside what is there already."""
     free = psutil.virtual_memory().available
-    if size > free:
+    if size * replicas > free:
+        each, whole, there = (f"{number / _GIB:.1f}" for number in (size, size * replicas, free))
         raise BadRequest(
-            f"this adapter needs {size / _GIB:.1f} GiB of memory and {free / _GIB:.1f} GiB are free:"
-            f" {size / _GIB:.1f} > {free / _GIB:.1f}. Stop an endpoint, or train the adapter with a smaller rank",
+            f"this adapter needs {each} GiB of memory in each of {replicas} replica(s) and {there} GiB are free:"
+            f" {replicas} * {each} = {whole} > {there}. Stop an endpoint, lower its min_replicas, or train the adapter"
+            " with a smaller rank",
             param="model_id",
         )
 

@@ -15,9 +15,10 @@ from loradock.control.options import ControlOptions
 from loradock.control.recovery import Survivor
 from loradock.control.residency import ReadWanted
 from loradock.control.snapshot import Snapshot
+from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.store.tables import Replica
-from loradock.types.enums import ReplicaState
+from loradock.types.enums import EngineKind, ReplicaState
 from loradock.types.names import new_id
 
 _SURGE = 1
@@ -57,7 +58,7 @@ class Fleet:
     async def launch(self, snapshot: Snapshot, model: Path) -> None:
         """The row first: whatever happens next, the process can be found again. Raises IntegrityError when the
         deployment is gone."""
-        spec = self._spec(snapshot, model)
+        spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
         settings = settings_digest(snapshot, self._around.options)
         row = Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings)
         await self._around.transact(lambda session: session.add(row))
@@ -77,13 +78,13 @@ class Fleet:
         for keeper in list(self.keepers.values()):
             self.end(keeper)
 
-    def fit(self, wanted: int, settings: str) -> int:
+    def fit(self, wanted: int, settings: str, attached: dict[str, Path]) -> int:
         """End what is too much; returns how many to launch.
 
-        A replica started with other settings is replaced, one at a time: the new one is ready before the old one
-        goes, so that there are never fewer than `wanted`.
+        A replica started with other settings is replaced, one at a time: the new one is ready, with all that is
+        `attached`, before the old one goes, so that there are never fewer than `wanted`.
         """
-        self._end_stale(wanted, settings)
+        self._end_stale(wanted, settings, attached)
         fresh = [keeper for keeper in self.serving if keeper.settings == settings]
         by_use = sorted(fresh, key=lambda keeper: keeper.ready_since or float("inf"), reverse=True)
         for keeper in by_use[: max(0, len(fresh) - wanted)]:
@@ -91,9 +92,11 @@ class Fleet:
         room = wanted + _SURGE - len(self.serving) if len(self.serving) > len(fresh) else wanted
         return max(0, min(wanted - len(fresh), room))
 
-    def _end_stale(self, wanted: int, settings: str) -> None:
+    def _end_stale(self, wanted: int, settings: str, attached: dict[str, Path]) -> None:
         stale = [keeper for keeper in self.serving if keeper.settings != settings]
-        spare = len(self.ready) - wanted
+        if not stale:
+            return
+        spare = sum(keeper.settings != settings or keeper.serves(attached) for keeper in self.ready) - wanted
         for keeper in stale:
             if keeper.state is ReplicaState.STARTING:
                 self.end(keeper)
@@ -125,7 +128,7 @@ class Fleet:
             self._around.launcher.discard(keeper.id)
         self.keepers.pop(keeper.id, None)
 
-    def _spec(self, snapshot: Snapshot, model: Path) -> ReplicaSpec:
+    def _spec(self, snapshot: Snapshot, model: Path, gpus: tuple[int, tuple[int, ...]]) -> ReplicaSpec:
         return ReplicaSpec(
             id=new_id("rep"),
             secret=secrets.token_hex(24),
@@ -137,6 +140,8 @@ class Fleet:
             max_cpu_loras=self._around.options.max_cpu_loras,
             threads=self._around.options.threads,
             engine=snapshot.engine,
+            gpus=gpus[0],
+            devices=gpus[1],
         )
 
 
@@ -153,5 +158,6 @@ def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
         options.max_loras,
         options.max_cpu_loras,
         options.threads,
+        options.vllm_arguments if snapshot.engine is EngineKind.VLLM else (),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()

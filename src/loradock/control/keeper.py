@@ -62,6 +62,7 @@ class ReplicaKeeper:
         self.residency: Residency | None = None
         self.failure: str | None = None
         self.ready_since: float | None = None
+        self.answering = True
         self._secret, self._base_name = secret, base_name
         self._around, self._wanted, self._changed = around, wanted, changed
         self._client: ReplicaClient | None = None
@@ -87,6 +88,19 @@ class ReplicaKeeper:
 
     def holds(self, name: str, path: Path) -> bool:
         return self.residency is not None and self.residency.held.get(name) == path
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Adapters its engine would not take, and why."""
+        return self.residency.refused if self.residency else {}
+
+    def serves(self, attached: dict[str, Path]) -> bool:
+        """Whether it holds all of these that it can hold."""
+        return all(self.holds(name, path) or name in self.refused for name, path in attached.items())
+
+    def memory(self) -> int:
+        """Bytes of this machine's memory that it takes; 0 once it is gone. Blocks."""
+        return self._instance.memory() if self._instance else 0
 
     def start(self, spec: ReplicaSpec | None) -> None:
         """Launch by `spec`; without one, adopt what already runs."""
@@ -165,7 +179,11 @@ class ReplicaKeeper:
         answered = probed = time.monotonic()
         while True:
             await self._pause(instance)
-            if self._client and await self._client.healthy():
+            healthy = self._client is not None and await self._client.healthy()
+            if healthy is not self.answering:
+                self.answering = healthy
+                self._changed()
+            if healthy:
                 answered = time.monotonic()
                 await self._settle(instance, residency)
                 if answered - probed > self._around.options.probe_every:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psutil
+
 from loradock.control.scaling import ScalingRules
 
 
@@ -17,7 +19,8 @@ class ControlOptions:
     the endpoint becomes ERROR. `probe_every`: how often an idle replica computes a token to show that it still can.
     `threads`: CPU threads per replica, 0 leaves it to the engine. `max_loras` adapters take part in one step,
     `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be attached to one endpoint.
-    `clock` in seconds, monotonic.
+    `vllm_arguments`: those the operator gives vLLM, here for telling replicas that were started with others.
+    `clock` in seconds, monotonic. `free_memory` of this machine in bytes.
     """
 
     tick: float = 1.0
@@ -32,5 +35,7 @@ class ControlOptions:
     max_cpu_loras: int = 256
     max_attachments: int = 10_000
     threads: int = 0
+    vllm_arguments: tuple[str, ...] = ()
     scaling: ScalingRules = field(default_factory=ScalingRules)
     clock: Callable[[], float] = time.monotonic
+    free_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available)

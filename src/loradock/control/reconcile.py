@@ -17,12 +17,14 @@ from loradock.control.fleet import Fleet, settings_digest
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
+from loradock.control.room import room_for
 from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import Route, RouteTable
 from loradock.gateway.upstream import Upstream
+from loradock.replicas.vllm import slots
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
@@ -46,6 +48,9 @@ class DeploymentLoop:
         self._base: BaseResolution | None = None
         self._seen: Snapshot | None = None
         self._loss: str | None = None
+        self._has_served = False
+        self._cramped: str | None = None
+        self._refused: dict[str, str] = {}
         self._woken = asyncio.Event()
         self._publishing = asyncio.Lock()
 
@@ -74,7 +79,7 @@ class DeploymentLoop:
                 self._routes.withdraw(self.id)
                 return
             ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
-            base = Route(snapshot.endpoint, snapshot.endpoint.name, _upstreams(ready))
+            base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
             self._routes.publish(self.id, base, self._adapter_routes(snapshot, ready))
 
     async def replicas(self) -> list[ReplicaFacts]:
@@ -82,7 +87,7 @@ class DeploymentLoop:
         keepers = list(self.fleet.keepers.values())
         tiers = await asyncio.gather(*(keeper.tiers() for keeper in keepers))
         return [
-            ReplicaFacts(k.id, k.state, k.upstream.in_flight if k.upstream else 0, k.failure, held)
+            ReplicaFacts(k.id, k.state, k.upstream.in_flight if k.upstream else 0, k.failure, held, k.refused)
             for k, held in zip(keepers, tiers, strict=True)
         ]
 
@@ -111,10 +116,11 @@ class DeploymentLoop:
 
     def _adapter_routes(self, snapshot: Snapshot, ready: list[ReplicaKeeper]) -> list[Route]:
         attached = snapshot.attached()
-        crowded = len(attached) > self._around.options.max_loras
+        crowded = len(attached) > slots(snapshot.engine, self._around.options.max_loras)
         return [
-            Route(snapshot.endpoint, name, _upstreams([k for k in ready if k.holds(name, path)]), crowded)
+            Route(snapshot.endpoint, name, _routable([k for k in ready if k.holds(name, path)]), crowded, refused)
             for name, path in attached.items()
+            for refused in [_refusal(name, ready)]
         ]
 
     async def _turn(self) -> None:
@@ -125,6 +131,7 @@ class DeploymentLoop:
             await self._toward_started(snapshot)
         if snapshot is not None:
             self._departures.look(snapshot)
+            await self._tell_refused(snapshot)
         self.fleet.wake()
         await self.publish()
 
@@ -141,7 +148,7 @@ class DeploymentLoop:
             await self._become(snapshot, EndpointState.STOPPED)
 
     async def _toward_started(self, snapshot: Snapshot) -> None:
-        reason = self._bury()
+        reason = self._bury(snapshot)
         wanted = self._sizing.wanted(snapshot, _upstreams(self.fleet.ready), len(self.fleet.serving))
         if not self.fleet.ready:
             self._sizing.stay_awake()
@@ -157,39 +164,56 @@ class DeploymentLoop:
             self._start_afresh()
         else:
             await self.publish()  # before the owner is told that it can be called
-            await self._become(snapshot, *self._observed())
+            await self._become(snapshot, *self._observed(snapshot, wanted))
 
-    def _bury(self) -> str | None:
-        """Take leave of replicas that were lost. Returns why to give up, if it is time to."""
+    def _bury(self, snapshot: Snapshot) -> str | None:
+        """Take leave of replicas that were lost. Returns why to give up, if it is time to: at once where none has ever
+        been ready, else after several in a row."""
+        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.keepers.values())
+        self._has_served = self._has_served or served
         lost = self.fleet.of_state(ReplicaState.FAILED)
         for keeper in lost:
             self._restarts.note(proven=keeper.proven)
             self._loss = keeper.failure
             self.fleet.end(keeper)
-        hopeless = self._restarts.exhausted or any(keeper.ready_since is None for keeper in lost)
+        hopeless = self._restarts.exhausted or not self._has_served
         return self._loss if lost and hopeless and not self.fleet.ready else None
 
     async def _match_count(self, snapshot: Snapshot, wanted: int) -> str | None:
         """Launch what is missing, end what is too much. Returns why it cannot be done, if so."""
-        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._around.options))
+        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._around.options), snapshot.attached())
+        if missing <= 0:
+            self._cramped = None
         if missing <= 0 or not self._restarts.allowed:
             return None
         if self._base is None:
             base_model, account = snapshot.base_model, snapshot.endpoint.account
             self._base = BaseResolution(self._resolve, base_model, account, self.wake)
         elif self._base.path is not None:
+            room, cramped = await room_for(missing, self.fleet, self._around.options.free_memory())
+            await self._tell_cramped(snapshot, cramped)
             with suppress(IntegrityError):  # the deployment was deleted meanwhile
-                for _ in range(missing):
+                for _ in range(room):
                     await self.fleet.launch(snapshot, self._base.path)
             self._base = None
         return self._base.failure if self._base else None
 
-    def _observed(self) -> tuple[EndpointState, str | None]:
+    def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
         if self.fleet.ready:
-            return EndpointState.STARTED, None
+            return EndpointState.STARTED, self._shortage(snapshot, wanted)
         if self._base and not self.fleet.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
+
+    def _shortage(self, snapshot: Snapshot, wanted: int) -> str | None:
+        """What the owner of an endpoint that answers, but not with all it should have, has to know."""
+        settings = settings_digest(snapshot, self._around.options)
+        fresh = sum(keeper.settings == settings for keeper in self.fleet.ready)
+        if fresh >= wanted:
+            self._loss = None
+        ended = self._loss and f"the last one that did not ended: {self._loss}"
+        reason = self._cramped or ended
+        return reason and f"{fresh} of {wanted} replicas run as set; {reason}"
 
     async def _stop_idle(self, snapshot: Snapshot) -> None:
         minutes = snapshot.inactive_timeout
@@ -205,8 +229,27 @@ class DeploymentLoop:
         await self._around.transact(stop)
         self.wake()
 
+    async def _tell_refused(self, snapshot: Snapshot) -> None:
+        """An event for each adapter that a replica newly does not take."""
+        known, self._refused = self._refused, {}
+        ready = self.fleet.ready
+        for bound in snapshot.attachments:
+            if reason := _refusal(bound.engine_name, ready):
+                self._refused[bound.engine_name] = reason
+                if known.get(bound.engine_name) != reason:
+                    await self._record(snapshot, bound.model_id, "adapter.refused", f"{bound.engine_name}: {reason}")
+
+    async def _tell_cramped(self, snapshot: Snapshot, reason: str | None) -> None:
+        if reason and not self._cramped:
+            await self._record(snapshot, snapshot.endpoint.id, "endpoint.cramped", reason)
+        self._cramped = reason
+
+    async def _record(self, snapshot: Snapshot, subject_id: str, kind: str, message: str) -> None:
+        account_id = snapshot.endpoint.account_id
+        await self._around.transact(lambda session: record(session, account_id, subject_id, kind, message))
+
     def _start_afresh(self) -> None:
-        self._base, self._loss = None, None
+        self._base, self._loss, self._has_served = None, None, False
         self._restarts.reset()
 
     async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> None:
@@ -227,5 +270,14 @@ class DeploymentLoop:
             self.wake()
 
 
+def _refusal(name: str, keepers: list[ReplicaKeeper]) -> str | None:
+    return next((keeper.refused[name] for keeper in keepers if name in keeper.refused), None)
+
+
 def _upstreams(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
     return tuple(keeper.upstream for keeper in keepers if keeper.upstream is not None)
+
+
+def _routable(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
+    """Without those that do not answer just now, unless none does."""
+    return _upstreams([keeper for keeper in keepers if keeper.answering] or keepers)

@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import psutil
 
+from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
 
 ZONE = "local"
@@ -17,41 +19,54 @@ ZONE = "local"
 
 @dataclass(frozen=True)
 class Hardware:
-    """`memory_gib` is the device's own memory; a CPU's is the machine's."""
+    """`memory_gib` is one device's own memory; a CPU's is the machine's. `devices`: numbers of all GPUs of this kind,
+    of which `count` are taken."""
 
     id: str
     kind: str
     link: str
     memory_gib: float
     count: int
+    devices: tuple[int, ...] = ()
 
-    @property
-    def usable(self) -> bool:
-        """The embedded engine computes on the CPU."""
-        return self.kind == "cpu"
+    def usable(self, *, vllm: bool) -> bool:
+        """The embedded engine computes on the CPU; `vllm`: whether vLLM can be started for the GPUs."""
+        return vllm or not self.devices
 
 
 @lru_cache(maxsize=1)
 def machine_hardware() -> tuple[Hardware, ...]:
-    """NVIDIA GPUs first, then the CPU."""
+    """NVIDIA GPUs first, by 1, 2, 4, …; then the CPU."""
     cores = os.cpu_count() or 1
     memory = round(psutil.virtual_memory().total / 2**30)
     cpu = Hardware(f"1x_cpu_{cores}c_{memory}gb", "cpu", "none", memory, 1)
     return (*_nvidia(), cpu)
 
 
-def check_hardware(wanted: str) -> str:
-    """The id to store for what was asked; empty means the machine's default. Raises BadRequest."""
-    known = machine_hardware()
-    usable = [hardware.id for hardware in known if hardware.usable]
-    if wanted in ("", "cpu"):
-        return usable[0]
-    if wanted in usable:
-        return wanted
-    why = " is a GPU, and the engine computes on the CPU" if wanted in [h.id for h in known] else " is not here"
-    raise BadRequest(
-        f"invalid hardware provided: {wanted!r}{why}; give {' or '.join(usable)}, or leave it empty", param="hardware"
-    )
+def choose_hardware(wanted: str, engine: EngineKind | None, *, vllm: bool) -> tuple[str, EngineKind]:
+    """The hardware id and engine for what was asked; empty and None mean the best this machine has.
+
+    `vllm`: whether vLLM can be started here. It runs GPUs, the embedded engine the CPU. Raises BadRequest.
+    """
+    known = {hardware.id: hardware for hardware in machine_hardware()}
+    usable = [h.id for h in known.values() if h.usable(vllm=vllm and engine is not EngineKind.EMBEDDED)]
+    cpu = next(h.id for h in known.values() if not h.devices)
+    chosen = {"": usable[0], "cpu": cpu}.get(wanted, wanted)
+    if chosen not in usable:
+        why = " is not here"
+        if chosen in known:
+            why = " is a GPU, which vLLM runs (`serve --vllm-python`) and the embedded engine does not"
+        raise BadRequest(
+            f"invalid hardware provided: {wanted!r}{why}; give {' or '.join(usable)}, or leave it empty",
+            param="hardware",
+        )
+    return chosen, engine or (EngineKind.VLLM if known[chosen].devices else EngineKind.EMBEDDED)
+
+
+def gpus_of(hardware_id: str) -> tuple[int, tuple[int, ...]]:
+    """How many GPUs a replica on this hardware takes, and the numbers of those it may take; 0 and none for a CPU."""
+    found = next((h for h in machine_hardware() if h.id == hardware_id and h.devices), None)
+    return (found.count, found.devices) if found else (0, ())
 
 
 def check_zone(zone: str | None) -> str | None:
@@ -66,17 +81,24 @@ def check_zone(zone: str | None) -> str | None:
 def _nvidia() -> list[Hardware]:
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = (
             subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.strip().splitlines()
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    found = [line.rpartition(",") for line in lines]
-    return [_gpu(name.strip(), float(memory)) for name, _, memory in dict.fromkeys(found)]
+    kinds: dict[tuple[str, float], list[int]] = {}
+    for line in lines:
+        index, name, mebibytes = (part.strip() for part in line.split(","))
+        kinds.setdefault((name, float(mebibytes)), []).append(int(index))
+    return [hardware for (name, memory), devices in kinds.items() for hardware in _gpus(name, memory, tuple(devices))]
 
 
-def _gpu(name: str, mebibytes: float) -> Hardware:
+def _gpus(name: str, mebibytes: float, devices: tuple[int, ...]) -> Iterator[Hardware]:
+    """By powers of two: a model's heads have to be shared out evenly."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return Hardware(f"1x_{slug}", slug, "pcie", round(mebibytes / 1024), 1)
+    count = 1
+    while count <= len(devices):
+        yield Hardware(f"{count}x_{slug}", slug, "pcie", round(mebibytes / 1024), count, devices)
+        count *= 2

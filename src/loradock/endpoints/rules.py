@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from loradock.endpoints.hardware import check_hardware, check_zone
+from loradock.endpoints.hardware import check_zone, choose_hardware
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import (
     AttachmentState,
@@ -27,7 +27,8 @@ MAX_LORA_RANK = 512
 
 @dataclass(frozen=True)
 class NewEndpoint:
-    """A checked-for-type request to create; the rules check the rest."""
+    """A checked-for-type request to create; the rules check the rest. `engine` None: by the hardware; `vllm`: whether
+    vLLM can be started here."""
 
     model: str
     hardware: str
@@ -38,7 +39,8 @@ class NewEndpoint:
     availability_zone: str | None = None
     lora_enabled: bool = True
     max_lora_rank: int = DEFAULT_LORA_RANK
-    engine: EngineKind = EngineKind.EMBEDDED
+    engine: EngineKind | None = None
+    vllm: bool = False
     auto_start: bool = False
     desired: DesiredState = DesiredState.STARTED
     kind: EndpointKind = EndpointKind.DEDICATED
@@ -93,17 +95,18 @@ def create_endpoint(session: Session, account_id: str, account: str, new: NewEnd
     """`new.model` must have been checked against the base models. Raises BadRequest."""
     check_replicas(new.min_replicas, new.max_replicas)
     name = endpoint_name(account, new.model.removeprefix(f"{account}/"))
+    hardware, engine = choose_hardware(new.hardware, new.engine, vllm=new.vllm)
     deployment = Deployment(
         id=new_id("dep"),
         base_model=new.model,
-        hardware=check_hardware(new.hardware),
+        hardware=hardware,
         availability_zone=check_zone(new.availability_zone),
         min_replicas=new.min_replicas,
         max_replicas=new.max_replicas,
         inactive_timeout=check_timeout(new.inactive_timeout),
         lora_enabled=new.lora_enabled,
         max_lora_rank=check_rank(new.max_lora_rank),
-        engine=new.engine,
+        engine=engine,
         auto_start=new.auto_start,
         desired=new.desired,
         state=EndpointState.PENDING if new.desired is DesiredState.STARTED else EndpointState.STOPPED,

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from loradock.gateway.placement import at_home, least_busy
 from loradock.gateway.upstream import Upstream
 from loradock.types.enums import EndpointState
-from loradock.types.errors import EndpointNotRunning, EndpointStarting, LoradockError, ModelNotAvailable
+from loradock.types.errors import (
+    AdapterNotServed,
+    EndpointNotRunning,
+    EndpointStarting,
+    LoradockError,
+    ModelNotAvailable,
+)
 from loradock.types.names import combined_id
 
 _COMING = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STARTED}
@@ -30,12 +36,14 @@ class EndpointFacts:
 @dataclass(frozen=True, slots=True)
 class Route:
     """`engine_name` is what the replicas call it; `upstreams` are those that hold it now. `crowded`: there are more
-    adapters than a replica has slots, so that each should stay where it was served before."""
+    adapters than a replica has slots, so that each should stay where it was served before. `refused`: why a replica
+    would not take the adapter."""
 
     endpoint: EndpointFacts
     engine_name: str
     upstreams: tuple[Upstream, ...]
     crowded: bool = False
+    refused: str | None = None
 
     def pick(self, avoid: Upstream | None = None, affinity: str | None = None) -> Upstream:
         """The replica for the next request, `avoid` only if there is no other. Raises when none is up.
@@ -51,6 +59,8 @@ class Route:
 
     def _unavailable(self) -> LoradockError:
         facts = self.endpoint
+        if self.refused is not None:
+            return AdapterNotServed(name=self.engine_name, endpoint=facts.name, reason=self.refused.rstrip("."))
         if facts.state in _COMING:
             return EndpointStarting(name=facts.name, state=facts.state)
         return EndpointNotRunning(name=facts.name, state=facts.state, id=facts.id)

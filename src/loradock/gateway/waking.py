@@ -20,13 +20,22 @@ class Waker:
     async def resolve(self, model: str, account_id: str, account: str) -> Route:
         """The route of a model; where its endpoint starts on request, once it answers. Raises ModelNotAvailable."""
         route = self._routes.resolve(model, account_id, account)
-        if route.upstreams or not route.endpoint.auto_start:
+        if not _worth_waiting_for(route):
             return route
-        if route.endpoint.state in _RESTING:
-            self._start(route.endpoint)
+        asked = False
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
-                while not route.upstreams and route.endpoint.state is not EndpointState.ERROR:
+                while _worth_waiting_for(route):
+                    resting = route.endpoint.state in _RESTING
+                    if resting and not asked:  # also when it is stopped again while this request waits
+                        self._start(route.endpoint)
+                    asked = resting
                     await self._routes.changed()
                     route = self._routes.resolve(model, account_id, account)
         return route
+
+
+def _worth_waiting_for(route: Route) -> bool:
+    facts = route.endpoint
+    waits = facts.auto_start and facts.state is not EndpointState.ERROR
+    return waits and not route.upstreams and route.refused is None

@@ -11,7 +11,8 @@ from loradock.types.enums import EngineKind
 class ReplicaSpec:
     """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file.
 
-    `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk.
+    `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk. `gpus`:
+    how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them.
     """
 
     id: str
@@ -24,7 +25,8 @@ class ReplicaSpec:
     max_cpu_loras: int = 256
     threads: int = 0
     engine: EngineKind = EngineKind.EMBEDDED
-    tensor_parallel: int = 1
+    gpus: int = 0
+    devices: tuple[int, ...] = ()
 
 
 class Instance(Protocol):
@@ -34,6 +36,9 @@ class Instance(Protocol):
     def pid(self) -> int: ...
 
     def alive(self) -> bool: ...
+
+    def memory(self) -> int:
+        """Bytes of memory it takes, with its children; 0 once it is gone."""
 
     def address(self) -> str | None:
         """`http://host:port` once the engine listens."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import psutil
 
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.replicas.log import last_words
-from loradock.replicas.vllm import VllmSetup, vllm_command, vllm_environment
+from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
 from loradock.types.protocol import ENGINE_SECRET_ENV
 
@@ -46,6 +47,14 @@ class ProcessInstance:
             pass
         return False
 
+    def memory(self) -> int:
+        total = 0
+        with suppress(psutil.NoSuchProcess):
+            for process in (self._process, *self._process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
+        return total
+
     def address(self) -> str | None:
         announced = _announcement(self._folder)
         if announced.get("pid") != self.pid or "port" not in announced:
@@ -74,9 +83,14 @@ class ProcessLauncher:
         self._root = root.resolve()
         self._command = tuple(command)
         self._vllm = vllm or VllmSetup()
+        self._choosing = threading.Lock()
 
     def launch(self, spec: ReplicaSpec) -> ProcessInstance:
-        """Raises BadRequest when this engine cannot be started here."""
+        """Raises BadRequest when this engine cannot be started here, or its GPUs are taken."""
+        with self._choosing:  # of GPUs, until the process that takes them can be seen
+            return self._launch(spec)
+
+    def _launch(self, spec: ReplicaSpec) -> ProcessInstance:
         folder = self._root / spec.id
         command, environment = self._how(spec, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,8 +109,17 @@ class ProcessLauncher:
 
     def _how(self, spec: ReplicaSpec, folder: Path) -> tuple[list[str], dict[str, str]]:
         if spec.engine is EngineKind.VLLM:
-            return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec)
+            gpus = choose_gpus(spec, self._gpus_taken()) if spec.gpus else ()
+            return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec, gpus)
         return [*self._command, *_arguments(spec, folder)], {**os.environ, ENGINE_SECRET_ENV: spec.secret}
+
+    def _gpus_taken(self) -> set[int]:
+        """As the environments of the replicas that run say."""
+        taken: set[int] = set()
+        for process, _ in self._processes():
+            with suppress(psutil.Error):
+                taken.update(int(number) for number in process.environ().get(GPUS_ENV, "").split(",") if number)
+        return taken
 
     def find(self, replica_id: str) -> ProcessInstance | None:
         folder = self._root / replica_id

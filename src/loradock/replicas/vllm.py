@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loradock.replicas.launcher import ReplicaSpec
+from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
 
 _SHIM = Path(__file__).with_name("vllm_shim.py")
@@ -14,6 +15,9 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 _SLOTS = 8
 """vLLM reserves memory for every slot at the highest rank, whether it is used or not."""
+
+GPUS_ENV = "LORADOCK_GPUS"
+"""Tells in a replica's environment which GPUs it was given, so that no other gets them."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +43,48 @@ def vllm_command(setup: VllmSetup, spec: ReplicaSpec, announce: Path) -> list[st
         )
     command = [str(setup.python), str(_SHIM), "--announce", str(announce), "--model", str(spec.model)]
     command += ["--served-model-name", *spec.served_names]
-    command += ["--tensor-parallel-size", str(spec.tensor_parallel)]
+    command += ["--tensor-parallel-size", str(max(1, spec.gpus))]
     return [*command, *_lora_arguments(spec), *setup.arguments]
 
 
-def vllm_environment(spec: ReplicaSpec) -> dict[str, str]:
+def slots(engine: EngineKind, max_loras: int) -> int:
+    """How many adapters can take part in one step of a replica."""
+    return min(max_loras, _SLOTS) if engine is EngineKind.VLLM else max_loras
+
+
+def choose_gpus(spec: ReplicaSpec, taken: set[int]) -> tuple[int, ...]:
+    """GPUs of `spec.devices` that no other replica uses. Raises BadRequest with the numbers."""
+    free = [device for device in spec.devices if device not in taken]
+    if spec.gpus > len(free):
+        raise BadRequest(
+            f"a replica needs {spec.gpus} of the {len(spec.devices)} GPUs and {len(free)} are free:"
+            f" {spec.gpus} > {len(free)}. Stop an endpoint, or lower its max_replicas"
+        )
+    return tuple(free[: spec.gpus])
+
+
+def vllm_environment(spec: ReplicaSpec, gpus: Sequence[int] = ()) -> dict[str, str]:
     """The secret travels here, never on the command line. What the operator has set already stays."""
+    numbers = ",".join(map(str, gpus))
     return {
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_NO_USAGE_STATS": "1",
         **os.environ,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_API_KEY": spec.secret,
+        "CUDA_VISIBLE_DEVICES": numbers,
+        GPUS_ENV: numbers,
     }
 
 
 def _lora_arguments(spec: ReplicaSpec) -> list[str]:
     if not spec.lora_enabled:
         return []
-    slots = min(spec.max_loras, _SLOTS)
+    at_once = slots(EngineKind.VLLM, spec.max_loras)
     rank = next((rank for rank in _RANKS if rank >= spec.max_lora_rank), _RANKS[-1])
     return [
         "--enable-lora",
-        *("--max-loras", str(slots)),
-        *("--max-cpu-loras", str(max(slots, spec.max_cpu_loras))),
+        *("--max-loras", str(at_once)),
+        *("--max-cpu-loras", str(max(at_once, spec.max_cpu_loras))),
         *("--max-lora-rank", str(rank)),
     ]

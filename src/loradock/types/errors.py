@@ -122,6 +122,10 @@ class AdapterRefused(BadRequest):
     code = "adapter_refused"
 
 
+class AdapterNotServed(AdapterRefused):
+    """{name} is attached to {endpoint}, whose replicas do not take it: {reason}. Attach it again once that is mended"""
+
+
 class DamagedWeights(AdapterRefused):
     """This safetensors file is damaged."""
 
