@@ -63,7 +63,7 @@ def test_adapters_are_refused_when_lora_is_off(tmp_path, base_folder, adapters):
     assert engine.process.wait(timeout=20) == 0
 
 
-def test_more_than_may_wait_are_told_so(tmp_path, base_folder):
+def test_more_than_may_wait_are_told_so_but_not_those_who_have_not_their_share(tmp_path, base_folder, adapters):
     engine = wait_ready(launch(tmp_path, base_folder, "--max-num-seqs", "1", "--max-waiting", "2"))
     body = {"model": "base", "prompt": ["a", "b", "c", "d"], "max_tokens": 400, "ignore_eos": True, "stream": True}
     with engine.http as http, http.stream("POST", "/v1/completions", json=body):
@@ -72,5 +72,8 @@ def test_more_than_may_wait_are_told_so(tmp_path, base_folder):
         refused = http.post("/v1/completions", json={"model": "base", "prompt": "x"})
         assert refused.status_code == 503
         assert "3 generations are waiting" in refused.json()["message"]
+        http.post("/v1/load_lora_adapter", json={"lora_name": "a1", "lora_path": str(adapters["a1"])})
+        other = http.post("/v1/completions", json={"model": "a1", "prompt": "x", "max_tokens": 2})
+        assert other.status_code == 200
     engine.process.kill()
     engine.process.wait()

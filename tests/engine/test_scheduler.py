@@ -116,6 +116,45 @@ def test_a_flood_for_one_adapter_does_not_hold_up_another():
     assert len(line) == 49
 
 
+def test_long_answers_for_one_adapter_do_not_take_every_place():
+    s = scheduler(blocks=200, sequences=32, step=256, slots=8)
+    for n in range(1, 101):
+        s.add([sequence(n, adapter=1, max_tokens=10_000)])
+    step(s)
+    assert len(s.running) == 30
+    for n in range(101, 104):
+        s.add([sequence(n, adapter=n, max_tokens=1)])
+    for _ in range(4):
+        step(s)
+    assert not {101, 102, 103} & {q.id for queue in s.waiting._queues.values() for q in queue}
+    assert len(s.running) == 30
+
+
+def test_the_places_kept_for_newcomers_starve_nobody():
+    line = WaitingLine(reserve=2)
+    old, busy = sequence(1, adapter=1), [sequence(100, adapter=1)]
+    line.add(old)
+    for n in range(2, 2 * PATIENCE):
+        line.add(sequence(n, adapter=n))
+        chosen = line.next(busy, places=1)
+        line.take(chosen)
+        if chosen is old:
+            break
+    assert chosen is old
+
+
+def test_a_full_line_has_room_for_those_who_wait_with_less_than_their_share():
+    line = WaitingLine()
+    for n in range(1, 101):
+        line.add(sequence(n, adapter=1))
+    assert line.has_its_share(1, 100)
+    assert not line.has_its_share(2, 100)
+    for n in range(101, 151):
+        line.add(sequence(n, adapter=2))
+    assert line.has_its_share(2, 100)
+    assert not line.has_its_share(0, 100)
+
+
 def test_a_queue_is_passed_over_only_so_often():
     line = WaitingLine()
     old, busy = sequence(1, adapter=1), [sequence(100, adapter=1)]

@@ -15,7 +15,7 @@ class Scheduler:
 
     def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
-        self.waiting, self.turns = WaitingLine(), Turns(slots)
+        self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
@@ -71,7 +71,10 @@ class Scheduler:
         return sorted(rows, key=lambda row: row.count > 1)
 
     def _admit(self) -> None:
-        while len(self.running) < self.max_sequences and (sequence := self.waiting.next(self.running)):
+        while (places := self.max_sequences - len(self.running)) > 0:
+            sequence = self.waiting.next(self.running, places)
+            if sequence is None:
+                return
             if sequence.params.prompt_logprobs is None or sequence.output:
                 self.cache.match_prefix(sequence)
             # One spare block each for those already running, lest they be thrown out at once.

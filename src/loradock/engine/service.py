@@ -80,9 +80,13 @@ class Service:
 
     async def _open(self, request: GenerationRequest) -> Answer:
         waiting = self.loop.waiting + self.adapters.memory.awaiting
-        if waiting >= self.limits.waiting:
+        if waiting >= self.limits.waiting and self._has_its_share(request.model):
             raise TooBusy(waiting=waiting)
         return Answer(request, await self.adapters.lease(request.model), self.metrics)
+
+    def _has_its_share(self, model: str) -> bool:
+        """A flood for one adapter turns away only its own: what comes for others still finds room to wait."""
+        return self.loop.scheduler.waiting.has_its_share(self.adapters.load_id(model), self.limits.waiting)
 
     def _render(self, request: ChatRequest, tools: list[dict[str, object]]) -> str:
         if self._template is None:

@@ -1,5 +1,6 @@
 """Who is next: first come, first served within an adapter, and turns between adapters."""
 
+import sys
 from collections import Counter, deque
 
 from loradock.engine.core import Sequence
@@ -10,9 +11,12 @@ PATIENCE = 16
 class WaitingLine:
     """A queue per adapter. The adapter with the fewest running sequences is served first, so a flood for one
     adapter does not hold up the others; a queue passed over `PATIENCE` times goes first, so nobody starves.
+
+    The last `reserve` places are for adapters with nothing running: long answers for one do not fill them all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: int = 0) -> None:
+        self._reserve = reserve
         self._queues: dict[int, deque[Sequence]] = {}
         self._passed: Counter[int] = Counter()
         self._resuming: list[Sequence] = []
@@ -32,15 +36,23 @@ class WaitingLine:
         self._resuming.append(sequence)
         self._resuming.sort(key=lambda s: s.id)
 
-    def next(self, running: list[Sequence]) -> Sequence | None:
-        """Whose turn it is. If it cannot start, nobody starts: skipping it would starve large prompts."""
+    def next(self, running: list[Sequence], places: int = sys.maxsize) -> Sequence | None:
+        """Whose turn it is, of those who may take one of the free `places`. If it cannot start, nobody starts:
+        skipping it would starve large prompts."""
         if self._resuming:
             return self._resuming[0]
-        if not self._queues:
-            return None
         share = Counter(_owner(s) for s in running)
-        owner = min(self._queues, key=lambda o: (self._passed[o] < PATIENCE, share[o], self._queues[o][0].id))
+        kept = places <= self._reserve
+        owners = [o for o in self._queues if not (kept and share[o] and self._passed[o] < PATIENCE)]
+        if not owners:
+            return None
+        owner = min(owners, key=lambda o: (self._passed[o] < PATIENCE, share[o], self._queues[o][0].id))
         return self._queues[owner][0]
+
+    def has_its_share(self, owner: int, limit: int) -> bool:
+        """Whether the adapter of this load id (0 is the base model) has its part of `limit` waiting sequences already,
+        all who wait taken alike. May be asked from any thread."""
+        return len(self._queues.get(owner, ())) >= limit // max(1, len(self._queues))
 
     def take(self, sequence: Sequence) -> None:
         """Remove the one that `next` gave."""
