@@ -27,7 +27,7 @@ from loradock.gateway.upstream import Upstream
 from loradock.replicas.vllm import slots
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
-from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState, EngineKind, ReplicaState
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,9 @@ class DeploymentLoop:
                 self._routes.withdraw(self.id)
                 return
             ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
+            if snapshot.engine is EngineKind.VLLM:
+                for upstream in _upstreams(ready):
+                    upstream.share(slots(snapshot.engine, self._around.options.max_loras))
             base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
             self._routes.publish(self.id, base, self._adapter_routes(snapshot, ready))
 

@@ -141,7 +141,8 @@ class Gateway:
         body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
         try:
             with upstream.lease(route.engine_name):
-                await self._ask(exchange, upstream, body, measured)
+                async with upstream.turn(route.adapter):
+                    await self._ask(exchange, upstream, body, measured)
         except _LOST as error:
             _log.warning("replica %s failed request %s: %r", upstream.replica_id, exchange.request_id, error)
             self._report(upstream)

@@ -45,6 +45,11 @@ class Route:
     crowded: bool = False
     refused: str | None = None
 
+    @property
+    def adapter(self) -> str | None:
+        """None when it leads to the base model."""
+        return None if self.engine_name == self.endpoint.name else self.engine_name
+
     def pick(self, avoid: Upstream | None = None, affinity: str | None = None) -> Upstream:
         """The replica for the next request, `avoid` only if there is no other. Raises when none is up.
 

@@ -3,7 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+
+from loradock.gateway.slots import Slots
 
 
 class Upstream:
@@ -18,6 +20,15 @@ class Upstream:
         self.accepted = 0
         self._by_name: Counter[str] = Counter()
         self._released = asyncio.Event()
+        self._slots: Slots | None = None
+
+    def share(self, slots: int) -> None:
+        """Adapters take turns at this many slots from now on."""
+        self._slots = self._slots or Slots(slots)
+
+    def turn(self, adapter: str | None) -> AbstractAsyncContextManager[None]:
+        """Waits for the adapter's turn, where they take turns; the base model (None) needs no slot."""
+        return nullcontext() if self._slots is None or adapter is None else self._slots.hold(adapter)
 
     @contextmanager
     def lease(self, name: str) -> Iterator[None]:
