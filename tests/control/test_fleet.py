@@ -255,6 +255,36 @@ async def test_a_hung_replica_gets_no_requests_and_is_used_again_when_it_answers
     assert stuck.id in {replica.id for replica in rig.replicas()}
 
 
+async def test_attaching_does_not_wait_for_a_hung_replica(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await ready(rig, endpoint, 2)
+    name = rig.adapter(rig.alice, "alice", "one")
+    with hung(rig.pid(rig.replicas()[0])):
+        await eventually(lambda: len(upstreams(rig, endpoint)) == 1)
+        await rig.attach(rig.alice, endpoint, name)
+        async with rig.gateway() as client:
+            assert name in text_of(await ask(client, rig.key, name))
+    await eventually(lambda: len(rig.routes.resolve(name, rig.alice, "alice").upstreams) == 2)
+
+
+async def test_a_hot_adapter_spreads_over_the_replicas_though_each_adapter_has_a_home(tmp_path):
+    async with running(tmp_path, options=replace(OPTIONS, max_loras=1)) as rig:
+        rig.alice, rig.key = rig.account("alice")
+        endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+        await ready(rig, endpoint, 2)
+        hot, cold = (rig.adapter(rig.alice, "alice", short) for short in ("hot", "cold"))
+        for name in (hot, cold):
+            await rig.attach(rig.alice, endpoint, name)
+        async with rig.gateway() as client:
+            for _ in range(4):
+                await ask(client, rig.key, cold)
+            assert sorted(upstream.accepted for upstream in upstreams(rig, endpoint)) == [0, 4]
+            rig.faults(token_delay=0.2)
+            asked = [asyncio.create_task(ask(client, rig.key, hot)) for _ in range(8)]
+            await eventually(lambda: all(upstream.busy(hot) >= 3 for upstream in upstreams(rig, endpoint)))
+            assert all(hot in text_of(answer) for answer in await asyncio.gather(*asked))
+
+
 async def test_a_replica_that_stays_hung_is_replaced_and_what_waited_for_it_is_answered(tmp_path):
     async with running(tmp_path, options=replace(QUICK, hung_after=2, grace=1)) as rig:
         rig.alice, rig.key = rig.account("alice")

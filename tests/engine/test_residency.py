@@ -1,6 +1,7 @@
 """Adapters beyond the slots and beyond the memory."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -207,7 +208,10 @@ def test_lazy_still_refuses_what_it_can_see_without_reading(http, base_folder, t
     big = tiny.save_adapter(tmp_path / "big", base_folder, seed=1, rank=9)
     hollow = tiny.save_adapter(tmp_path / "hollow", base_folder, seed=1)
     (hollow / "adapter_model.safetensors").unlink()
-    for path, word in ((big, "rank 9"), (hollow, "adapter_model"), (tmp_path / "none", "no folder")):
+    short = tiny.save_adapter(tmp_path / "short", base_folder, seed=1)
+    os.truncate(short / "adapter_model.safetensors", (short / "adapter_model.safetensors").stat().st_size - 1)
+    damaged = (hollow, "adapter_model"), (short, "adapter_model"), (tmp_path / "none", "no folder")
+    for path, word in ((big, "rank 9"), *damaged):
         body = {"lora_name": "lazy", "lora_path": str(path), "lazy": True}
         answer = http.post("/v1/load_lora_adapter", json=body)
         assert answer.status_code == 400

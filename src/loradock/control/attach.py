@@ -74,12 +74,12 @@ class Attach:
         await self._around.transact(lambda session: _complete(session, begun, holders))
 
     async def _load_and_probe(self, begun: Claim, fleet: Fleet) -> int:
-        """On every ready replica, also on those that become so meanwhile; how many hold it in the end.
+        """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
 
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
         """
         holders, loss = 0, None
-        while fresh := [keeper for keeper in fleet.ready if keeper not in self._tried]:
+        while fresh := [keeper for keeper in fleet.answering if keeper not in self._tried]:
             self._tried += fresh
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))

@@ -46,6 +46,11 @@ class Fleet:
         return self.of_state(ReplicaState.READY)
 
     @property
+    def answering(self) -> list[ReplicaKeeper]:
+        """Those of the ready ones that answer just now; all of them if none does."""
+        return [keeper for keeper in self.ready if keeper.answering] or self.ready
+
+    @property
     def serving(self) -> list[ReplicaKeeper]:
         """Those that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
@@ -74,9 +79,9 @@ class Fleet:
             drain if keeper.state is ReplicaState.READY else 0.0,
         )
 
-    def end_all(self) -> None:
+    def end_all(self, *, patient: bool = False) -> None:
         for keeper in list(self.keepers.values()):
-            self.end(keeper)
+            self.end(keeper, patient=patient)
 
     def fit(self, wanted: int, settings: str, attached: dict[str, Path]) -> int:
         """End what is too much; returns how many to launch.

@@ -48,7 +48,7 @@ class DeploymentLoop:
         self._base: BaseResolution | None = None
         self._seen: Snapshot | None = None
         self._loss: str | None = None
-        self._has_served = False
+        self._has_served = self._idle = False
         self._cramped: str | None = None
         self._refused: dict[str, str] = {}
         self._woken = asyncio.Event()
@@ -141,7 +141,7 @@ class DeploymentLoop:
     async def _toward_stopped(self, snapshot: Snapshot | None) -> None:
         self._base = None
         self._sizing.rest()
-        self.fleet.end_all()
+        self.fleet.end_all(patient=self._idle)
         if snapshot is None:
             self.gone = not self.fleet.keepers
         elif self.fleet.keepers:
@@ -151,6 +151,7 @@ class DeploymentLoop:
             await self._become(snapshot, EndpointState.STOPPED)
 
     async def _toward_started(self, snapshot: Snapshot) -> None:
+        self._idle = False
         reason = self._bury(snapshot)
         wanted = self._sizing.wanted(snapshot, _upstreams(self.fleet.ready), len(self.fleet.serving))
         if not self.fleet.ready:
@@ -230,6 +231,7 @@ class DeploymentLoop:
             record(session, facts.account_id, facts.id, "endpoint.idle", f"no request for {minutes} minutes: stopping")
 
         await self._around.transact(stop)
+        self._idle = True  # a request may have come in this very moment: it gets all the time it needs
         self.wake()
 
     async def _tell_refused(self, snapshot: Snapshot) -> None:
@@ -252,7 +254,7 @@ class DeploymentLoop:
         await self._around.transact(lambda session: record(session, account_id, subject_id, kind, message))
 
     def _start_afresh(self) -> None:
-        self._base, self._loss, self._has_served = None, None, False
+        self._base, self._loss, self._has_served, self._idle = None, None, False, False
         self._restarts.reset()
 
     async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> None:

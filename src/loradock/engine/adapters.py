@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
+from loradock.checkpoints.safetensors_header import read_header
 from loradock.engine.errors import AdapterUnreadable, UnknownModel
 from loradock.engine.lora import LoadedAdapter
 from loradock.engine.residency import AdapterMemory, Registered
@@ -150,7 +151,7 @@ class Adapters:
 
 
 def check_folder(path: Path, max_rank: int) -> None:
-    """Without reading tensors. Raises AdapterRefused."""
+    """Without reading tensors; a file that was cut short is seen. Raises AdapterRefused."""
     if not path.is_dir():
         raise AdapterRefused(f"there is no folder {path}", param="lora_path")
     rank = read_adapter_config(path).max_rank
@@ -160,3 +161,4 @@ def check_folder(path: Path, max_rank: int) -> None:
         )
     if not (path / WEIGHTS_FILE).is_file():
         raise AdapterRefused(f"there is no {WEIGHTS_FILE} in {path}", param="lora_path")
+    read_header(path / WEIGHTS_FILE)
