@@ -78,5 +78,11 @@ def check_accessibility(page: Page) -> None:
     assert serious == []
 
 
+def check_light_and_dark(page: Page) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        check_accessibility(page)
+
+
 def _local(url: str, base: str) -> bool:
     return urlsplit(url).scheme in ("data", "blob") or urlsplit(url).netloc == urlsplit(base).netloc

@@ -66,19 +66,19 @@ def upload(body: UploadModel, caller: CallerDep, services: ServicesDep) -> Json:
         kind=body.model_type,
         base_model=body.base_model,
         lora_model=body.lora_model,
-        lora_base=_lora_base(services, caller, body.lora_model),
+        lora_base=lora_base(services, caller.account_id, body.lora_model),
         hf_token=body.hf_token,
         description=body.description,
     )
     return _submit(services, caller, request, body.model_source)
 
 
-def _lora_base(services: Services, caller: Caller, lora_model: str | None) -> str | None:
+def lora_base(services: Services, account_id: str, lora_model: str | None) -> str | None:
     """The base of the endpoint an upload shall be attached to. Raises the seed's errors for a wrong target."""
     if not lora_model:
         return None
     with services.database.session() as session:
-        endpoint = find_endpoint(session, caller.account_id, lora_model)
+        endpoint = find_endpoint(session, account_id, lora_model)
         check_target(endpoint)
         return endpoint.deployment.base_model
 
@@ -102,7 +102,7 @@ async def upload_files(request: Request, caller: CallerDep, services: ServicesDe
 
 def _receive(services: Services, caller: Caller, fields: dict[str, str], files: list[UploadFile]) -> Json:
     lora_model = fields.get("lora_model") or None
-    base = _lora_base(services, caller, lora_model)
+    base = lora_base(services, caller.account_id, lora_model)
     received = services.uploads.receive()
     try:
         _copy(files, received)

@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route
 
 from loradock.api.services import Services
 from loradock.dashboard import assets, errors
-from loradock.dashboard.pages import deploying, model, models, overview, removing, sign_in
+from loradock.dashboard.pages import deploying, keys, model, models, overview, removing, sign_in, uploads
 from loradock.dashboard.security import SecurityHeaders
 from loradock.types.errors import LoradockError
 
@@ -22,6 +22,8 @@ _ROUTES: list[Route | Mount] = [
     *model.routes,
     *deploying.routes,
     *removing.routes,
+    *uploads.routes,
+    *keys.routes,
     Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
 ]
 

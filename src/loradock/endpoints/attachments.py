@@ -69,6 +69,15 @@ def deploy_targets(session: Session, adapter: Model) -> list[Endpoint]:
     return [endpoint for endpoint in running if same_base(adapter.base_model, endpoint.deployment.base_model)]
 
 
+def may_take_adapters(endpoint: Endpoint) -> bool:
+    """Whether check_target would let it pass."""
+    try:
+        check_target(endpoint)
+    except BadRequest:
+        return False
+    return True
+
+
 def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> Attachment | None:
     """The attachment that already binds the two, or None when a new one may be made.
 

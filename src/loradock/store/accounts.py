@@ -51,6 +51,14 @@ def list_keys(session: Session, slug: str | None = None) -> list[ApiKey]:
     return list(session.scalars(query.where(Account.slug == slug) if slug else query))
 
 
+def find_key(session: Session, account_id: str, key_id: str) -> ApiKey:
+    """A key of the account. Raises NotFound, for another account's too."""
+    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.account_id == account_id))
+    if key is None:
+        raise NotFound("There is no such key in this account.")
+    return key
+
+
 def revoke_key(session: Session, key_id: str) -> ApiKey:
     """Raises NotFound for an unknown id."""
     key = session.get(ApiKey, key_id)

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from loradock.api.services import Services
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.dashboard.traffic import of_model
 from loradock.registry.bases import BaseModel
 from loradock.registry.details import AdapterFacts, adapter_facts, files_of
 from loradock.registry.listing import newest_jobs
@@ -71,6 +72,7 @@ def _adapter(request: Request, services: Services, session: Session, model: Mode
         damage=damage,
         files=files_of(services.blobs.path(revision.digest)),
         attachment=attachment_of(session, model),
+        traffic=of_model(session, model.account_id, model.name),
         events=_events(session, model.id),
     )
 

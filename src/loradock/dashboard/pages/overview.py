@@ -9,6 +9,7 @@ from starlette.routing import Route
 from loradock.api.services import Services
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.dashboard.traffic import of_account
 from loradock.endpoints.rules import list_endpoints
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Event, Model
@@ -30,6 +31,7 @@ def overview(request: Request, me: SignedIn) -> Response:
             started=started,
             adapters=_adapters(session, me.account_id),
             attached=_attached(session, me.account_id),
+            traffic=of_account(session, me.account_id),
             events=_newest(session, me.account_id),
         )
 

@@ -86,6 +86,7 @@ theDialog.addEventListener("click", (event) => {
 document.addEventListener("changed", () => theDialog.addEventListener("close", () => location.reload(), { once: true }));
 
 // A list that is filtered in place keeps its filter in the address, for reloading and sharing.
-document.addEventListener("htmx:afterRequest", ({ target, detail }) => {
-  if (target.matches("[data-keep-address]") && detail.successful) history.replaceState(null, "", detail.pathInfo.finalRequestPath);
+document.addEventListener("htmx:afterRequest", ({ detail }) => {
+  const asked = detail.requestConfig.elt; // it may be gone by now
+  if (asked.matches("[data-keep-address]") && detail.successful) history.replaceState(null, "", detail.pathInfo.finalRequestPath);
 });

@@ -1,0 +1,85 @@
+"""API keys of the account: make one (its text is shown once), see them, revoke them."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from loradock.api.services import Services
+from loradock.control.events import record
+from loradock.dashboard.render import dialog, page
+from loradock.dashboard.security import signed_in
+from loradock.store.accounts import create_key, find_key, list_keys, revoke_key
+from loradock.store.sessions import SignedIn
+
+_LONGEST_NAME = 64
+
+
+@signed_in
+def index(request: Request, me: SignedIn) -> Response:
+    return _list(request, me)
+
+
+@signed_in
+async def create(request: Request, me: SignedIn) -> Response:
+    """Answers with the page itself: the key's text is in this one answer and nowhere else."""
+    name = str((await request.form()).get("name") or "").strip()
+    if not 1 <= len(name) <= _LONGEST_NAME:
+        error = f"Give it a name of 1 to {_LONGEST_NAME} characters that says who will use it."
+        return await run_in_threadpool(_list, request, me, error=error, name=name)
+    services: Services = request.app.state.services
+    plain = await run_in_threadpool(_create, services, me, name)
+    services.keys.forget()
+    return await run_in_threadpool(_list, request, me, plain=plain)
+
+
+@signed_in
+def ask_revoke(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        key = find_key(session, me.account_id, request.path_params["id"])
+    return dialog(request, "revoke_key.html", key=key)
+
+
+@signed_in
+async def revoke(request: Request, me: SignedIn) -> Response:
+    """Revoking the key one is signed in with ends the session; the next page asks for another."""
+    services: Services = request.app.state.services
+    await run_in_threadpool(_revoke, services, me, request.path_params["id"])
+    services.keys.forget()
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": "/ui/keys"})
+    return RedirectResponse("/ui/keys", 303)
+
+
+def _list(
+    request: Request, me: SignedIn, *, error: str | None = None, name: str = "", plain: str | None = None
+) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        keys = list_keys(session, me.account)
+    status = 422 if error else 200
+    return page(request, "keys.html", status=status, keys=keys[::-1], error=error, name=name, plain=plain)
+
+
+def _create(services: Services, me: SignedIn, name: str) -> str:
+    with services.database.session() as session:
+        key, plain = create_key(session, me.account, name)
+        record(session, me.account_id, key.id, "key.created", f"{name} …{key.hint} was made")
+    return plain
+
+
+def _revoke(services: Services, me: SignedIn, key_id: str) -> None:
+    with services.database.session() as session:
+        key = find_key(session, me.account_id, key_id)
+        if key.revoked_at is None:
+            revoke_key(session, key.id)
+            record(session, me.account_id, key.id, "key.revoked", f"{key.name} …{key.hint} was revoked")
+
+
+routes = [
+    Route("/ui/keys", index),
+    Route("/ui/keys", create, methods=["POST"]),
+    Route("/ui/keys/{id}/revoke", ask_revoke),
+    Route("/ui/keys/{id}/revoke", revoke, methods=["POST"]),
+]
