@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,6 +106,7 @@ class ProcessLauncher:
             )
         process = psutil.Process(child.pid)
         child.returncode = 0  # psutil waits for it from here on; Popen would warn that nobody does
+        _await_command_line(process)
         return ProcessInstance(process, folder)
 
     def _how(self, spec: ReplicaSpec, folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -146,6 +148,13 @@ class ProcessLauncher:
             folder = _run_folder(process)
             if folder is not None and folder.parent == self._root:
                 yield process, folder
+
+
+def _await_command_line(process: psutil.Process) -> None:
+    """By which replicas are found. The kernel closes the pipe that Popen waits for a moment before it shows it."""
+    with suppress(psutil.Error):
+        while not process.cmdline():
+            time.sleep(0.001)
 
 
 def _arguments(spec: ReplicaSpec, folder: Path) -> list[str]:
