@@ -14,20 +14,19 @@ from loradock.control.bases import BaseResolution, ResolveBase
 from loradock.control.detach import Departures
 from loradock.control.events import record
 from loradock.control.fleet import Fleet, settings_digest
-from loradock.control.keeper import ReplicaKeeper, Surroundings
+from loradock.control.keeper import Surroundings
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
 from loradock.control.room import room_for
+from loradock.control.routing import refusal, routes_of, upstreams_of
 from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
-from loradock.gateway.routes import Route, RouteTable
-from loradock.gateway.upstream import Upstream
-from loradock.replicas.vllm import slots
+from loradock.gateway.routes import RouteTable
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
-from loradock.types.enums import AttachmentState, DesiredState, EndpointState, EngineKind, ReplicaState
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
 
 _log = logging.getLogger(__name__)
 
@@ -79,11 +78,7 @@ class DeploymentLoop:
                 self._routes.withdraw(self.id)
                 return
             ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
-            if snapshot.engine is EngineKind.VLLM:
-                for upstream in _upstreams(ready):
-                    upstream.share(slots(snapshot.engine, self._around.options.max_loras))
-            base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
-            self._routes.publish(self.id, base, self._adapter_routes(snapshot, ready))
+            self._routes.publish(self.id, *routes_of(snapshot, ready, self._around.options.max_loras))
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
@@ -100,7 +95,7 @@ class DeploymentLoop:
             return None
         return Reading(
             endpoint_id=self._seen.endpoint.id,
-            in_flight=sum(upstream.in_flight for upstream in _upstreams(list(self.fleet.keepers.values()))),
+            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.keepers.values())),
             ready=len(self.fleet.ready),
             starting=len(self.fleet.of_state(ReplicaState.STARTING)),
             desired=self._sizing.current,
@@ -116,15 +111,6 @@ class DeploymentLoop:
         attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
         return Wanted(attached, frozenset(leaving))
-
-    def _adapter_routes(self, snapshot: Snapshot, ready: list[ReplicaKeeper]) -> list[Route]:
-        attached = snapshot.attached()
-        crowded = len(attached) > slots(snapshot.engine, self._around.options.max_loras)
-        return [
-            Route(snapshot.endpoint, name, _routable([k for k in ready if k.holds(name, path)]), crowded, refused)
-            for name, path in attached.items()
-            for refused in [_refusal(name, ready)]
-        ]
 
     async def _turn(self) -> None:
         snapshot = await self.snapshot()
@@ -153,7 +139,7 @@ class DeploymentLoop:
     async def _toward_started(self, snapshot: Snapshot) -> None:
         self._idle = False
         reason = self._bury(snapshot)
-        wanted = self._sizing.wanted(snapshot, _upstreams(self.fleet.ready), len(self.fleet.serving))
+        wanted = self._sizing.wanted(snapshot, upstreams_of(self.fleet.ready), len(self.fleet.serving))
         if not self.fleet.ready:
             self._sizing.stay_awake()
         elif self._sizing.idle_too_long(snapshot):
@@ -239,7 +225,7 @@ class DeploymentLoop:
         known, self._refused = self._refused, {}
         ready = self.fleet.ready
         for bound in snapshot.attachments:
-            if reason := _refusal(bound.engine_name, ready):
+            if reason := refusal(bound.engine_name, ready):
                 self._refused[bound.engine_name] = reason
                 if known.get(bound.engine_name) != reason:
                     await self._record(snapshot, bound.model_id, "adapter.refused", f"{bound.engine_name}: {reason}")
@@ -273,16 +259,3 @@ class DeploymentLoop:
 
         if not await self._around.transact(write):
             self.wake()
-
-
-def _refusal(name: str, keepers: list[ReplicaKeeper]) -> str | None:
-    return next((keeper.refused[name] for keeper in keepers if name in keeper.refused), None)
-
-
-def _upstreams(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
-    return tuple(keeper.upstream for keeper in keepers if keeper.upstream is not None)
-
-
-def _routable(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
-    """Without those that do not answer just now, unless none does."""
-    return _upstreams([keeper for keeper in keepers if keeper.answering] or keepers)

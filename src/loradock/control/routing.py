@@ -1,0 +1,41 @@
+"""The routes of a deployment: which of its replicas answer to which name."""
+
+from collections.abc import Iterable
+
+from loradock.control.keeper import ReplicaKeeper
+from loradock.control.snapshot import Snapshot
+from loradock.gateway.routes import Route
+from loradock.gateway.upstream import Upstream
+from loradock.replicas.vllm import slots
+from loradock.types.enums import EngineKind
+
+
+def routes_of(snapshot: Snapshot, ready: list[ReplicaKeeper], max_loras: int) -> tuple[Route, list[Route]]:
+    """The base model's route and the attached adapters'."""
+    at_once = slots(snapshot.engine, max_loras)
+    if snapshot.engine is EngineKind.VLLM:  # it would let adapters starve
+        for upstream in upstreams_of(ready):
+            upstream.share(at_once)
+    attached = snapshot.attached()
+    crowded = len(attached) > at_once
+    base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
+    adapters = [
+        Route(snapshot.endpoint, name, _routable([k for k in ready if k.holds(name, path)]), crowded, refused)
+        for name, path in attached.items()
+        for refused in [refusal(name, ready)]
+    ]
+    return base, adapters
+
+
+def refusal(name: str, keepers: Iterable[ReplicaKeeper]) -> str | None:
+    """Why one of these replicas would not take the adapter."""
+    return next((keeper.refused[name] for keeper in keepers if name in keeper.refused), None)
+
+
+def upstreams_of(keepers: Iterable[ReplicaKeeper]) -> tuple[Upstream, ...]:
+    return tuple(keeper.upstream for keeper in keepers if keeper.upstream is not None)
+
+
+def _routable(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
+    """Without those that do not answer just now, unless none does."""
+    return upstreams_of([keeper for keeper in keepers if keeper.answering] or keepers)
