@@ -83,6 +83,23 @@ async def test_unloading_waits_for_running_requests_while_the_name_is_taken_anew
         assert (await unload(http, "old")).status_code == 200
 
 
+async def test_a_flood_for_one_adapter_does_not_hold_up_another(engine, adapters):
+    headers = {"authorization": f"Bearer {SECRET}"}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=engine.url, headers=headers, timeout=60, limits=limits) as http:
+        for name in ("a1", "a2"):
+            assert (await load(http, name, adapters[name])).status_code == 200
+        flood = [asyncio.create_task(say(http, "a1", max_tokens=400, ignore_eos=True)) for _ in range(150)]
+        while await asyncio.to_thread(engine.metric, "requests_waiting") < 50:
+            await asyncio.sleep(0)
+        assert (await say(http, "a2", max_tokens=4)).status_code == 200
+        # First come, first served would have begun all of the flood before it.
+        assert await asyncio.to_thread(engine.metric, "requests_waiting") > 0
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+
+
 def test_loading_and_unloading_disturb_nobody(engine, http, adapters):
     expected = {model: text(http, model) for model in ("base", "a1", "a2", "a3")}
     wrong, stop = [], threading.Event()
