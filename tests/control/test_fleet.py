@@ -126,6 +126,10 @@ async def test_replicas_follow_the_load(rig):
     async with rig.gateway() as client, traffic(rig, client, endpoint.name, clients=6):
         await ready(rig, endpoint, 3)
     await ready(rig, endpoint, 1)
+    told = [event.message for event in rig.events("endpoint.scaled")]
+    assert told[0].startswith("1 → ")
+    assert told[-1].endswith("→ 1 replicas: 0 requests in flight")
+    assert len({event.message for event in rig.events("replica.ready")}) == 3
 
 
 async def test_an_idle_endpoint_stops_and_says_so(tmp_path):

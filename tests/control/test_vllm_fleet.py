@@ -62,3 +62,17 @@ def overlapping(journal):
         at_work[entry["model"]] += 1 if entry["event"] == "begun" else -1
         met += [entry] if sum(busy > 0 for busy in at_work.values()) > 1 else []
     return met
+
+
+async def test_other_arguments_of_the_operator_replace_the_replicas_that_outlived_the_server(rig):
+    dock = rig.endpoint(rig.alice, "alice", engine=EngineKind.VLLM)
+    await rig.until(dock, EndpointState.STARTED)
+    (old,) = rig.replicas()
+    await rig.stop(keep_replicas=True)
+    await rig.start()
+    assert [replica.id for replica in rig.replicas()] == [old.id]
+    await rig.stop(keep_replicas=True)
+    rig.options = replace(rig.options, vllm_arguments=("--max-model-len", "2048"))
+    await rig.start()
+    await eventually(lambda: old.id not in {replica.id for replica in rig.replicas()})
+    await rig.until(dock, EndpointState.STARTED)

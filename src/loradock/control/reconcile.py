@@ -18,9 +18,10 @@ from loradock.control.keeper import Surroundings
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
 from loradock.control.room import room_for
-from loradock.control.routing import refusal, routes_of, upstreams_of
+from loradock.control.routing import routes_of, upstreams_of
 from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
+from loradock.control.telling import Teller
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import RouteTable
@@ -49,7 +50,7 @@ class DeploymentLoop:
         self._loss: str | None = None
         self._has_served = self._idle = False
         self._cramped: str | None = None
-        self._refused: dict[str, str] = {}
+        self._teller = Teller(around.transact)
         self._woken = asyncio.Event()
         self._publishing = asyncio.Lock()
 
@@ -120,7 +121,7 @@ class DeploymentLoop:
             await self._toward_started(snapshot)
         if snapshot is not None:
             self._departures.look(snapshot)
-            await self._tell_refused(snapshot)
+            await self._teller.tell(snapshot, self.fleet, self._sizing.current)
         self.fleet.wake()
         await self.publish()
 
@@ -219,16 +220,6 @@ class DeploymentLoop:
         await self._around.transact(stop)
         self._idle = True  # a request may have come in this very moment: it gets all the time it needs
         self.wake()
-
-    async def _tell_refused(self, snapshot: Snapshot) -> None:
-        """An event for each adapter that a replica newly does not take."""
-        known, self._refused = self._refused, {}
-        ready = self.fleet.ready
-        for bound in snapshot.attachments:
-            if reason := refusal(bound.engine_name, ready):
-                self._refused[bound.engine_name] = reason
-                if known.get(bound.engine_name) != reason:
-                    await self._record(snapshot, bound.model_id, "adapter.refused", f"{bound.engine_name}: {reason}")
 
     async def _tell_cramped(self, snapshot: Snapshot, reason: str | None) -> None:
         if reason and not self._cramped:
