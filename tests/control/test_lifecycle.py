@@ -132,6 +132,22 @@ async def test_one_that_is_lost_again_and_again_becomes_an_error(tmp_path):
         assert rig.deployment(endpoint).message
 
 
+async def test_many_lost_at_once_are_no_reason_to_give_up(rig):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=5)
+    await rig.until(endpoint, EndpointState.STARTED)
+
+    def all_ready():
+        return len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 5
+
+    await eventually(all_ready)
+    lost = {replica.id: rig.pid(replica) for replica in rig.replicas()}
+    for pid in lost.values():
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not set(lost) & {replica.id for replica in rig.replicas()})
+    await eventually(all_ready)
+    assert not rig.events("endpoint.error")
+
+
 async def test_min_replicas_scale_up_and_down(rig):
     endpoint = rig.endpoint(rig.alice, "alice", replicas=3)
     await rig.until(endpoint, EndpointState.STARTED)

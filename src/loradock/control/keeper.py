@@ -61,6 +61,7 @@ class ReplicaKeeper:
         self.upstream: Upstream | None = None
         self.residency: Residency | None = None
         self.failure: str | None = None
+        self.begun = time.monotonic()
         self.ready_since: float | None = None
         self.answering = True
         self._secret, self._base_name = secret, base_name

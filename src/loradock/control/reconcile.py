@@ -164,7 +164,7 @@ class DeploymentLoop:
         self._has_served = self._has_served or served
         lost = self.fleet.of_state(ReplicaState.FAILED)
         for keeper in lost:
-            self._restarts.note(proven=keeper.proven)
+            self._restarts.note(begun=keeper.begun, proven=keeper.proven)
             self._loss = keeper.failure
             self.fleet.end(keeper)
         hopeless = self._restarts.exhausted or not self._has_served

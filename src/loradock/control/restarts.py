@@ -11,10 +11,16 @@ class Restarts:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lost = 0
-        self._not_before = 0.0
+        self._not_before = self._lost_at = 0.0
 
-    def note(self, *, proven: bool) -> None:
-        """A replica was lost; `proven`: after it had run well for a while."""
+    def note(self, *, begun: float, proven: bool) -> None:
+        """A replica was lost that was begun at this time (monotonic); `proven`: after it had run well for a while.
+
+        Several lost together count once: only one begun after the last loss shows that trying again did not help.
+        """
+        if begun < self._lost_at and not proven:
+            return
+        self._lost_at = time.monotonic()
         self._lost = 1 if proven else self._lost + 1
         pause = min(2.0 ** (self._lost - 2), _LONGEST_PAUSE_S) if self._lost > 1 else 0.0
         self._not_before = time.monotonic() + pause
@@ -28,4 +34,4 @@ class Restarts:
         return time.monotonic() >= self._not_before
 
     def reset(self) -> None:
-        self._lost, self._not_before = 0, 0.0
+        self._lost, self._not_before, self._lost_at = 0, 0.0, 0.0
