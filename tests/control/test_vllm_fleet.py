@@ -48,6 +48,7 @@ async def test_adapters_take_turns_and_a_flood_for_one_does_not_starve_the_other
         try:
             assert "alice/cold" in text_of(await ask(client, rig.key, "cold", max_tokens=3))
             assert text_of(await ask(client, rig.key, dock.name)).endswith("from base")
+            await rig.attach(rig.alice, dock, rig.adapter(rig.alice, "alice", "late"))
         finally:
             over.set()
             await asyncio.gather(*flooding)

@@ -135,7 +135,7 @@ class ReplicaKeeper:
             self._obtained.set()
             residency = await self._until_healthy(instance)
             await residency.settle()
-            await residency.probe(self._base_name)
+            await residency.probe_base(self._base_name)
             self.residency = residency
             self._become_ready()
             await self._watch(instance, residency)
@@ -172,7 +172,7 @@ class ReplicaKeeper:
                 self._client = client
                 if await client.healthy():
                     self.upstream = Upstream(self.id, address, self._secret)
-                    return Residency(client, self._around.locks, self._wanted)
+                    return Residency(client, self._around.locks, self._wanted, self.upstream.turn)
             await asyncio.sleep(_POLL_S)
         raise _Ended(f"the engine was not ready after {timeout:.0f} s")
 
@@ -199,7 +199,7 @@ class ReplicaKeeper:
             return
         try:
             async with asyncio.timeout(self._around.options.hung_after):
-                await residency.probe(self._base_name)
+                await residency.probe_base(self._base_name)
         except (LoradockError, TimeoutError) as error:
             raise _Ended(f"the engine is up and computes nothing: {error}") from error
 

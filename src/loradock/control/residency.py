@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +26,22 @@ class Wanted:
 ReadWanted = Callable[[str | None], Awaitable[Wanted]]
 """Reads what is wanted now: of everything, or of one engine name."""
 
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
+"""Waits for the turn of an adapter, where adapters take turns."""
+
 
 class Residency:
     """`held`: engine name → folder of what is there. `refused`: what the engine would not take, and why."""
 
-    def __init__(self, client: ReplicaClient, locks: Locks, wanted: ReadWanted) -> None:
+    def __init__(
+        self, client: ReplicaClient, locks: Locks, wanted: ReadWanted, turn: Turn = lambda _: nullcontext()
+    ) -> None:
         self.held: dict[str, Path] = {}
         self.refused: dict[str, str] = {}
         self._client = client
         self._locks = locks
         self._wanted = wanted
+        self._turn = turn
         self._certain = False
         self._changes = 0
 
@@ -55,7 +61,12 @@ class Residency:
             self.held.pop(name, None)
 
     async def probe(self, name: str) -> None:
-        """Raises AdapterRefused."""
+        """One token through an adapter, when it is its turn. Raises AdapterRefused."""
+        async with self._turn(name):
+            await self._client.probe(name)
+
+    async def probe_base(self, name: str) -> None:
+        """One token through the base model, by its name."""
         await self._client.probe(name)
 
     async def look(self) -> None:
