@@ -32,7 +32,7 @@ async def test_an_endpoint_starts_and_stops(rig):
     assert not psutil.pid_exists(pid)
     assert rig.replicas() == []
     assert rig.launcher.remains() == set()
-    with pytest.raises(EndpointNotRunning, match=f"is STOPPED.*{endpoint.id}"):
+    with pytest.raises(EndpointNotRunning, match=f"is STOPP.*{endpoint.id}"):
         route(rig, endpoint)
 
 
@@ -156,6 +156,26 @@ async def test_min_replicas_scale_up_and_down(rig):
     await eventually(lambda: len(rig.launcher.running()) == 1)
     await eventually(lambda: len(rig.replicas()) == 1)
     assert rig.deployment(endpoint).state is EndpointState.STARTED
+
+
+async def test_an_end_that_fails_is_tried_again(rig, monkeypatch):
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await rig.until(endpoint, EndpointState.STARTED)
+    await eventually(lambda: len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 2)
+    fleet = rig.controller._loops[rig.deployment(endpoint).id].fleet
+    failures = iter([RuntimeError("the database is busy")] * 2)
+    forget = fleet._forget
+
+    async def fail_twice(keeper):
+        if error := next(failures, None):
+            raise error
+        await forget(keeper)
+
+    monkeypatch.setattr(fleet, "_forget", fail_twice)
+    rig.set(endpoint, replicas=1)
+    await eventually(lambda: len(rig.replicas()) == 1)
+    assert next(failures, None) is None
+    assert len(rig.launcher.running()) == 1
 
 
 async def test_a_deleted_endpoint_is_gone_at_once_and_its_replicas_follow(rig):

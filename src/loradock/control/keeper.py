@@ -114,7 +114,7 @@ class ReplicaKeeper:
         """Unroute, give running requests `drain` seconds, terminate, then call `done`. Returns at once."""
         if self._end is None:
             self.state = ReplicaState.DRAINING
-            self._end = asyncio.create_task(self._finish(unroute, done, drain))
+            self._end = asyncio.create_task(self._finish_surely(unroute, done, drain))
 
     async def ended(self) -> None:
         if self._end is not None:
@@ -232,6 +232,17 @@ class ReplicaKeeper:
         self.failure = self._around.launcher.last_words(self.id) if gone else str(error)
         if self._end is None:
             self.state = ReplicaState.FAILED
+
+    async def _finish_surely(
+        self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
+    ) -> None:
+        """Nobody else ends it: what fails (a busy database, a process that will not die) is tried again."""
+        while True:
+            try:
+                return await self._finish(unroute, done, drain)
+            except Exception:
+                _log.exception("replica %s could not be ended; it is tried again", self.id)
+                await asyncio.sleep(self._around.options.tick)
 
     async def _finish(
         self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
