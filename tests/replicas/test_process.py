@@ -93,6 +93,16 @@ def test_it_lives_in_a_session_of_its_own_and_its_secret_is_not_on_display(launc
     assert SECRET not in " ".join(psutil.Process(instance.pid).cmdline())
 
 
+@pytest.mark.parametrize(("shares", "policy"), [(True, "PASSIVE"), (False, None)])
+def test_replicas_that_share_the_cores_do_not_spin(launcher, model, monkeypatch, shares, policy):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    instance = launcher.launch(spec(model, shares_cpu=shares))
+    try:
+        assert instance._process.environ().get("OMP_WAIT_POLICY") == policy
+    finally:
+        instance.terminate(5)
+
+
 def test_a_killed_child_leaves_no_zombie_and_its_death_is_seen(launcher, model):
     instance = launcher.launch(spec(model))
     os.kill(instance.pid, signal.SIGKILL)

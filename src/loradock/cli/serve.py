@@ -40,6 +40,9 @@ def serve(
     scale_down_after: Annotated[
         float, typer.Option(envvar="LORADOCK_SCALE_DOWN_AFTER", min=0, help="Seconds of less load that end one.")
     ] = 300.0,
+    engine_threads: Annotated[
+        int, typer.Option(envvar="LORADOCK_ENGINE_THREADS", min=0, help="CPU threads per replica; 0: one per core.")
+    ] = 0,
     vllm_python: Annotated[
         Path | None,
         typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
@@ -64,6 +67,7 @@ def serve(
         scale_target=scale_target,
         scale_up_after=scale_up_after,
         scale_down_after=scale_down_after,
+        engine_threads=engine_threads,
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
         vllm_args=_split(vllm_args),

@@ -144,6 +144,7 @@ class Fleet:
             max_loras=self._around.options.max_loras,
             max_cpu_loras=self._around.options.max_cpu_loras,
             threads=self._around.options.threads,
+            shares_cpu=snapshot.max_replicas > 1,
             engine=snapshot.engine,
             gpus=gpus[0],
             devices=gpus[1],

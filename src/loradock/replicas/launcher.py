@@ -12,7 +12,8 @@ class ReplicaSpec:
     """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file.
 
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk. `gpus`:
-    how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them.
+    how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them. `shares_cpu`: others like it
+    compute on the same cores.
     """
 
     id: str
@@ -24,6 +25,7 @@ class ReplicaSpec:
     max_loras: int = 32
     max_cpu_loras: int = 256
     threads: int = 0
+    shares_cpu: bool = False
     engine: EngineKind = EngineKind.EMBEDDED
     gpus: int = 0
     devices: tuple[int, ...] = ()

@@ -113,7 +113,9 @@ class ProcessLauncher:
         if spec.engine is EngineKind.VLLM:
             gpus = choose_gpus(spec, self._gpus_taken()) if spec.gpus else ()
             return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec, gpus)
-        return [*self._command, *_arguments(spec, folder)], {**os.environ, ENGINE_SECRET_ENV: spec.secret}
+        # Threads that spin while they wait for each other would take the cores from the replicas beside them.
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if spec.shares_cpu else {}
+        return [*self._command, *_arguments(spec, folder)], {**waiting, **os.environ, ENGINE_SECRET_ENV: spec.secret}
 
     def _gpus_taken(self) -> set[int]:
         """As the environments of the replicas that run say."""
