@@ -43,6 +43,14 @@ def test_a_burst_starts_nothing_and_a_lull_stops_nothing():
     assert set(run(([24] * 30 + [0] * 200) * 3)[20:]) == {3}
 
 
+def test_a_single_look_after_a_long_gap_starts_and_stops_nothing():
+    scaler = Autoscaler(RULES)
+    assert {scaler.wanted(second, 8, 2, 1, 4) for second in range(30)} == {2}
+    assert scaler.wanted(1000, 32, 2, 1, 4) == 2
+    assert scaler.wanted(5000, 0, 2, 1, 4) == 2
+    assert [scaler.wanted(5000 + second, 32, 2, 1, 4) for second in range(12)][-1] == 4
+
+
 def test_load_near_the_target_changes_nothing():
     assert set(run([17] * 700, current=2)) == {2}
 

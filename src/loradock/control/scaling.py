@@ -5,6 +5,10 @@ from collections import deque
 from dataclasses import dataclass
 
 
+_LONGEST_TURN_S = 10.0
+"""Turns of the loop follow each other more quickly than this."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScalingRules:
     """`target`: requests in flight (waiting and running) that one replica should have. Windows in seconds.
@@ -37,6 +41,8 @@ class Autoscaler:
         return max(low, min(high, current))
 
     def _note(self, now: float, in_flight: int) -> None:
+        if self._seen and now - self._seen[-1][0] > max(self._rules.up_window, _LONGEST_TURN_S):
+            self._seen.clear()  # nobody looked for so long that one look would stand for the whole window
         self._seen.append((now, in_flight))
         while len(self._seen) > 1 and self._seen[1][0] <= now - self._rules.down_window:
             self._seen.popleft()
