@@ -4,7 +4,6 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-
 _LONGEST_TURN_S = 10.0
 """Turns of the loop follow each other more quickly than this."""
 
