@@ -21,10 +21,14 @@ async def rig(tmp_path):
             yield rig
 
 
+def served(rig):
+    return rig.meter.now_served([rig.dock.id]).of(rig.dock.id)
+
+
 async def counted(rig, model="alice/pirate"):
     """Once the request has been counted, which is after its last byte."""
-    await eventually(lambda: model in rig.meter.now_served().of(rig.dock.id))
-    return rig.meter.now_served().of(rig.dock.id)[model]
+    await eventually(lambda: model in served(rig))
+    return served(rig)[model]
 
 
 async def bytes_of(request) -> bytes:
@@ -76,7 +80,7 @@ async def test_clients_that_leave_are_counted_as_such(rig):
         rig.faults(token_delay=60)
         headers = {"authorization": f"Bearer {rig.key}"}
         await rig.client.post("/v1/completions", json={"model": "pirate"}, headers=headers, timeout=0.5)
-    await eventually(lambda: rig.meter.now_served().of(rig.dock.id)["alice/pirate"].aborted == 2)
+    await eventually(lambda: served(rig)["alice/pirate"].aborted == 2)
 
 
 @pytest.mark.parametrize("fault", [{"die": "stream"}, {"error_in_stream": True}])

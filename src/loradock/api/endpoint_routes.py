@@ -10,10 +10,10 @@ from loradock.api.bodies import CreateEndpoint, UpdateEndpoint
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
 from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, iso, replica_view
-from loradock.control.events import record
 from loradock.endpoints import rules
 from loradock.endpoints.hardware import ZONE, machine_hardware
 from loradock.gateway.keys import Caller
+from loradock.store.events import record
 from loradock.store.tables import now
 from loradock.types.enums import DesiredState, EndpointKind, EngineKind, Visibility
 from loradock.types.errors import BadRequest

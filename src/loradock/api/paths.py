@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 _DOUBLE = re.compile(r"^/v1(?=/v[123]/)")
-_BARE = re.compile(r"^/(endpoints|models|jobs|hardware|clusters|chat|completions|projects|whoami)(?=/|$)")
+_BARE = re.compile(r"^/(endpoints|events|models|jobs|hardware|clusters|chat|completions|projects|whoami)(?=/|$)")
 
 
 def canonical_path(scope: dict[str, Any]) -> str:

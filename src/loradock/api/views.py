@@ -6,7 +6,7 @@ from typing import Any
 
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.hardware import Hardware
-from loradock.store.tables import Endpoint, Job, Model
+from loradock.store.tables import Endpoint, Event, Job, Model
 from loradock.types.enums import AdapterTier, ModelKind
 from loradock.types.names import combined_id
 
@@ -92,6 +92,18 @@ def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -
     if available is not None:
         view["availability"] = {"status": "available" if available else "unavailable"}
     return view
+
+
+def event_view(event: Event) -> Json:
+    return {
+        "object": "event",
+        "id": event.id,
+        "created_at": iso(event.created_at),
+        "actor": event.actor,
+        "kind": event.kind,
+        "subject_id": event.subject_id,
+        "message": event.message,
+    }
 
 
 def job_view(job: Job) -> Json:

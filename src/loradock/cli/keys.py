@@ -25,7 +25,9 @@ def _session(data_dir: Path) -> Iterator["Session"]:
 
     from loradock.api.settings import Settings
     from loradock.server.bootstrap import open_database
+    from loradock.store.actor import ACTOR
 
+    ACTOR.set("command line")
     try:
         with closing(open_database(Settings(data_dir=data_dir))) as database, database.session() as session:
             yield session

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from loradock.cli import adapters, demo, endpoints, keys, models, serve
+from loradock.cli import adapters, demo, endpoints, events, keys, models, serve
 from loradock.cli.output import fail
 from loradock.types.errors import BadRequest, LoradockError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("events")(events.events)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoints.app, name="endpoints")

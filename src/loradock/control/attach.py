@@ -11,12 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from loradock.control.claim import Claim, claim
-from loradock.control.events import record
 from loradock.control.fleet import Fleet
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.residency import Residency
 from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.store.events import record
 from loradock.store.tables import Attachment
 from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost

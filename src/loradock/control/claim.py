@@ -7,8 +7,8 @@ import psutil
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from loradock.control.events import record
 from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.store.events import record
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
 from loradock.types.enums import AttachmentState, AttachStep
 from loradock.types.errors import BadRequest

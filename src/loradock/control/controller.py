@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from loradock.control.attach import Attach
 from loradock.control.bases import ResolveBase
-from loradock.control.events import record
 from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile import DeploymentLoop
@@ -26,6 +25,7 @@ from loradock.gateway.routes import EndpointFacts, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
+from loradock.store.events import record
 from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState

@@ -8,10 +8,10 @@ from contextlib import suppress
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from loradock.control.events import record
 from loradock.control.fleet import Fleet
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.snapshot import Bound, Snapshot
+from loradock.store.events import record
 from loradock.store.tables import Attachment
 from loradock.types.enums import AttachmentState, ReplicaState
 from loradock.types.errors import LoradockError, Unavailable

@@ -17,10 +17,12 @@ from loradock.control.residency import ReadWanted
 from loradock.control.snapshot import Snapshot
 from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
+from loradock.store.events import record
 from loradock.store.tables import Replica
 from loradock.types.enums import EngineKind, ReplicaState
 from loradock.types.names import new_id
 
+_OUTDATED = ("replica.replaced", "it was started with other settings")
 _SURGE = 1
 """Replicas beyond the wanted number while old ones are being replaced."""
 
@@ -36,6 +38,8 @@ class Fleet:
         changed: Callable[[], None],
     ) -> None:
         self.keepers: dict[str, ReplicaKeeper] = {}
+        self.notes: list[tuple[str, str]] = []
+        """Kind and message of what happened to replicas and is not recorded yet."""
         self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
 
     def of_state(self, *states: ReplicaState) -> list[ReplicaKeeper]:
@@ -66,11 +70,20 @@ class Fleet:
         spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
         settings = settings_digest(snapshot, self._around.options)
         row = Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings)
-        await self._around.transact(lambda session: session.add(row))
+        facts = snapshot.endpoint
+
+        def begin(session: Session) -> None:
+            session.add(row)
+            record(session, facts.account_id, facts.id, "replica.launched", row.id)
+
+        await self._around.transact(begin)
         self._keeper(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
 
-    def end(self, keeper: ReplicaKeeper, *, patient: bool = False) -> None:
-        """Running requests may finish; `patient`: for as long as a detach gives them."""
+    def end(self, keeper: ReplicaKeeper, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
+        """Running requests may finish; `patient`: for as long as a detach gives them. `note`: an event's kind, and
+        why."""
+        if note is not None:
+            self.notes.append((note[0], f"{keeper.id}: {note[1]}"))
         options = self._around.options
         drain = options.detach_drain if patient else options.drain
         keeper.end(
@@ -93,7 +106,7 @@ class Fleet:
         fresh = [keeper for keeper in self.serving if keeper.settings == settings]
         by_use = sorted(fresh, key=lambda keeper: keeper.ready_since or float("inf"), reverse=True)
         for keeper in by_use[: max(0, len(fresh) - wanted)]:
-            self.end(keeper, patient=True)
+            self.end(keeper, patient=True, note=("replica.ended", "no longer needed"))
         room = wanted + _SURGE - len(self.serving) if len(self.serving) > len(fresh) else wanted
         return max(0, min(wanted - len(fresh), room))
 
@@ -104,9 +117,9 @@ class Fleet:
         spare = sum(keeper.settings != settings or keeper.serves(attached) for keeper in self.ready) - wanted
         for keeper in stale:
             if keeper.state is ReplicaState.STARTING:
-                self.end(keeper)
+                self.end(keeper, note=_OUTDATED)
             elif spare > 0:
-                self.end(keeper, patient=True)
+                self.end(keeper, patient=True, note=_OUTDATED)
                 spare -= 1
 
     def wake(self) -> None:

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from loradock.control.bases import BaseResolution, ResolveBase
 from loradock.control.detach import Departures
-from loradock.control.events import record
 from loradock.control.fleet import Fleet, settings_digest
 from loradock.control.keeper import Surroundings
 from loradock.control.residency import Wanted
@@ -25,6 +24,7 @@ from loradock.control.telling import Teller
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import RouteTable
+from loradock.store.events import record
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
@@ -166,7 +166,7 @@ class DeploymentLoop:
         for keeper in lost:
             self._restarts.note(begun=keeper.begun, proven=keeper.proven)
             self._loss = keeper.failure
-            self.fleet.end(keeper)
+            self.fleet.end(keeper, note=("replica.lost", keeper.failure or "it ended"))
         hopeless = self._restarts.exhausted or not self._has_served
         return self._loss if lost and hopeless and not self.fleet.ready else None
 

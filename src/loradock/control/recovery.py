@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from loradock.control.events import record
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
+from loradock.store.events import record
 from loradock.store.tables import Attachment, Deployment, Replica
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 

@@ -2,11 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from loradock.control.events import record
 from loradock.control.fleet import Fleet
 from loradock.control.routing import refusal
 from loradock.control.snapshot import Snapshot
 from loradock.control.work import Transactions
+from loradock.store.events import record
 
 
 class Teller:
@@ -20,7 +20,9 @@ class Teller:
 
     async def tell(self, snapshot: Snapshot, fleet: Fleet, size: int) -> None:
         """`size`: how many replicas are wanted, 0 while it does not run."""
+        notes, fleet.notes = fleet.notes, []
         events = [
+            *((snapshot.endpoint.id, kind, message) for kind, message in notes),
             *self._of_size(snapshot, fleet, size),
             *self._of_ready(snapshot, fleet),
             *self._of_refused(snapshot, fleet),

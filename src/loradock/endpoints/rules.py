@@ -6,6 +6,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from loradock.endpoints.hardware import check_zone, choose_hardware
+from loradock.store.events import record
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import (
     AttachmentState,
@@ -145,8 +146,17 @@ def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange
     if change.display_name is not None:
         endpoint.display_name = check_display_name(change.display_name) or endpoint.name
     if change.desired is not None:
-        set_desired(deployment, change.desired)
+        _ask(session, endpoint, change.desired)
     session.flush()
+
+
+def _ask(session: Session, endpoint: Endpoint, desired: DesiredState) -> None:
+    deployment = endpoint.deployment
+    before = deployment.desired, deployment.state
+    set_desired(deployment, desired)
+    if (deployment.desired, deployment.state) != before:
+        verb = "start" if desired is DesiredState.STARTED else "stop"
+        record(session, endpoint.account_id, endpoint.id, f"endpoint.{verb}", f"asked to {verb}")
 
 
 def set_desired(deployment: Deployment, desired: DesiredState) -> None:

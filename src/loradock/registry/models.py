@@ -5,7 +5,8 @@ from sqlalchemy.orm import Session
 
 from loradock.registry.blobs import Blobs
 from loradock.store.database import Database
-from loradock.store.tables import Account, Attachment, Deployment, Event, Model, Revision
+from loradock.store.events import record
+from loradock.store.tables import Account, Attachment, Deployment, Model, Revision
 from loradock.types.enums import AttachmentState, ModelState
 from loradock.types.errors import BadRequest, ModelMissing
 
@@ -42,14 +43,7 @@ def delete_model(database: Database, blobs: Blobs, account_id: str, name: str) -
                 raise ModelMissing(param="model")
             _check_unused(session, model)
             digests = {revision.digest for revision in model.revisions}
-            session.add(
-                Event(
-                    account_id=account_id,
-                    subject_id=model.id,
-                    kind="model.deleted",
-                    message=f"{model.name} was deleted",
-                )
-            )
+            record(session, account_id, model.id, "model.deleted", f"{model.name} was deleted")
             session.delete(model)
             session.flush()
             kept = set(session.scalars(select(Revision.digest).where(Revision.digest.in_(digests))))

@@ -6,7 +6,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import select
@@ -41,6 +42,8 @@ class _Task:
     model: Model
     request: UploadRequest
     source: Source
+    context: Context = field(default_factory=copy_context)
+    """Of the request that submitted it: what the job does is done by whoever asked for it."""
 
 
 class UploadRunner:
@@ -103,7 +106,7 @@ class UploadRunner:
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                self._run(task)
+                task.context.run(self._run, task)
             except Exception:
                 logger.exception("upload job %s could not be recorded", task.job.id)
 

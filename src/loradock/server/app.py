@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from loradock import __version__
-from loradock.api import account_routes, adapter_routes, endpoint_routes, errors, model_routes
+from loradock.api import account_routes, adapter_routes, endpoint_routes, errors, model_routes, watching_routes
 from loradock.api.paths import canonical_path
 from loradock.api.services import Services
 from loradock.api.settings import Settings
@@ -127,7 +127,7 @@ def _api(services: Services, gateway: Gateway) -> FastAPI:
     api.router.redirect_slashes = False
     api.state.services = services
     errors.install(api)
-    for routes in (account_routes, adapter_routes, endpoint_routes, model_routes):
+    for routes in (account_routes, adapter_routes, endpoint_routes, model_routes, watching_routes):
         api.include_router(routes.router)
     return api
 

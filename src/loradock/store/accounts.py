@@ -6,6 +6,7 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from loradock.store.events import record
 from loradock.store.tables import Account, ApiKey, now
 from loradock.types.errors import NotFound
 from loradock.types.names import check_slug, new_id
@@ -34,6 +35,7 @@ def create_key(session: Session, slug: str, name: str, plain: str | None = None)
     key = ApiKey(id=new_id("key"), account=account, name=name, digest=digest(plain), hint=plain[-4:])
     session.add(key)
     session.flush()
+    record(session, account.id, key.id, "key.created", f"{key.label} was made")
     return key, plain
 
 
@@ -60,11 +62,14 @@ def find_key(session: Session, account_id: str, key_id: str) -> ApiKey:
 
 
 def revoke_key(session: Session, key_id: str) -> ApiKey:
-    """Raises NotFound for an unknown id."""
+    """Raises NotFound for an unknown id. A server that runs takes the key until it is told to forget
+    (gateway.keys.KeyCache) or a few seconds have passed."""
     key = session.get(ApiKey, key_id)
     if key is None:
         raise NotFound(f"there is no key {key_id}; list them with: loradock keys list")
-    key.revoked_at = key.revoked_at or now()
+    if key.revoked_at is None:
+        key.revoked_at = now()
+        record(session, key.account_id, key.id, "key.revoked", f"{key.label} was revoked")
     return key
 
 

@@ -1,5 +1,7 @@
 """Usage by key, within bounds."""
 
+from collections.abc import Collection
+
 from loradock.telemetry.usage import Key, Usage
 
 OTHER = "other"
@@ -35,8 +37,11 @@ class Served:
         self._names = names
         self._by_endpoint: dict[str, dict[str, Usage]] = {}
 
-    def add(self, bucket: Bucket) -> None:
-        for key, usage in list(bucket.rows.items()):
+    def add(self, bucket: Bucket, endpoint_ids: Collection[str] | None = None) -> None:
+        """`endpoint_ids`: only what is theirs."""
+        for key, usage in bucket.rows.items():
+            if endpoint_ids is not None and key.endpoint_id not in endpoint_ids:
+                continue
             models = self._by_endpoint.setdefault(key.endpoint_id, {})
             model = key.model if key.model in models or len(models) < self._names else OTHER
             models.setdefault(model, Usage()).add(usage)
@@ -50,10 +55,11 @@ class Served:
         for gone in self._by_endpoint.keys() - endpoint_ids:
             del self._by_endpoint[gone]
 
-    def copy(self) -> "Served":
+    def copy(self, endpoint_ids: Collection[str]) -> "Served":
+        """Of these endpoints, sharing nothing."""
         copy = Served(self._names)
-        for endpoint_id, models in self._by_endpoint.items():
-            for model, usage in models.items():
+        for endpoint_id in endpoint_ids:
+            for model, usage in self.of(endpoint_id).items():
                 copy._by_endpoint.setdefault(endpoint_id, {})[model] = fresh = Usage()
                 fresh.add(usage)
         return copy

@@ -4,8 +4,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
-BOUNDS = tuple(0.001 * 1.25**step for step in range(54))
-"""Upper bounds in seconds, 1 ms to 137 s; what is above counts in one bucket more."""
+BOUNDS = tuple(float(f"{0.001 * 1.25**step:.3g}") for step in range(54))
+"""Upper bounds in seconds, 1 ms to 137 s, each about a quarter above the last; what is above counts in one bucket
+more."""
 
 
 class Histogram:

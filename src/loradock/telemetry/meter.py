@@ -1,6 +1,7 @@
-"""Counting what is served, in memory. Written on the event loop, once per request; read from any thread."""
+"""Counting what is served, in memory, once per request. All of it on the event loop."""
 
 import time
+from collections.abc import Collection
 
 from loradock.telemetry.buckets import Bucket, Served
 from loradock.telemetry.usage import Key, Request, outcome_of
@@ -42,7 +43,8 @@ class Meter:
         self.served.add(taken)
         return taken
 
-    def now_served(self) -> Served:
-        served = self.served.copy()
-        served.add(self._current)
+    def now_served(self, endpoint_ids: Collection[str]) -> Served:
+        """A copy of what these endpoints have served until now."""
+        served = self.served.copy(endpoint_ids)
+        served.add(self._current, endpoint_ids)
         return served

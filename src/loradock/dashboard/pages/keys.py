@@ -6,7 +6,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.control.events import record
 from loradock.dashboard.render import dialog, page
 from loradock.dashboard.security import signed_in
 from loradock.store.accounts import create_key, find_key, list_keys, revoke_key
@@ -64,17 +63,12 @@ def _list(
 
 def _create(services: Services, me: SignedIn, name: str) -> str:
     with services.database.session() as session:
-        key, plain = create_key(session, me.account, name)
-        record(session, me.account_id, key.id, "key.created", f"{name} …{key.hint} was made")
-    return plain
+        return create_key(session, me.account, name)[1]
 
 
 def _revoke(services: Services, me: SignedIn, key_id: str) -> None:
     with services.database.session() as session:
-        key = find_key(session, me.account_id, key_id)
-        if key.revoked_at is None:
-            revoke_key(session, key.id)
-            record(session, me.account_id, key.id, "key.revoked", f"{key.name} …{key.hint} was revoked")
+        revoke_key(session, find_key(session, me.account_id, key_id).id)
 
 
 routes = [

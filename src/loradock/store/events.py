@@ -1,0 +1,24 @@
+"""Who did what when."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from loradock.store.tables import Event
+
+
+def record(session: Session, account_id: str, subject_id: str, kind: str, message: str) -> None:
+    """`kind` is dotted, e.g. `attach.load`. Who did it is known from where this runs (store.actor)."""
+    session.add(Event(account_id=account_id, subject_id=subject_id, kind=kind, message=message))
+
+
+def list_events(
+    session: Session, account_id: str, *, subject_id: str | None = None, before_id: int | None = None, limit: int = 50
+) -> list[Event]:
+    """An account's events, newest first; `subject_id` is an endpoint's, a model's or a key's. For the next page give
+    the last one's id as `before_id`."""
+    query = select(Event).where(Event.account_id == account_id).order_by(Event.id.desc()).limit(limit)
+    if subject_id is not None:
+        query = query.where(Event.subject_id == subject_id)
+    if before_id is not None:
+        query = query.where(Event.id < before_id)
+    return list(session.scalars(query))
