@@ -9,8 +9,20 @@ from tests.servers import BASE, EXAMPLES, create_endpoint
 
 def test_help_lists_every_command(run):
     shown = run("--help").stdout
-    for command in ("serve", "demo", "engine", "keys", "models", "endpoints"):
+    for command in ("serve", "demo", "engine", "events", "keys", "models", "endpoints"):
         assert command in shown
+
+
+def test_events(run, dock):
+    shown = run("events", dock["id"])
+    assert shown.returncode == 0, shown.stderr
+    assert "endpoint.created" in shown.stdout
+    assert "bootstrap …ount" in shown.stdout
+    one = json.loads(run("events", dock["name"], "--limit", "1", "--json").stdout)
+    assert [event["subject_id"] for event in one["data"]] == [dock["id"]]
+    assert f"loradock events --before {one['data'][0]['id']}" in run("events", dock["id"], "--limit", "1").stdout
+    refused = run("events", "--limit", "0")
+    assert (refused.returncode, "limit" in refused.stderr) == (1, True)
 
 
 def test_dock_an_adapter(run, dock):

@@ -9,3 +9,10 @@ def database(tmp_path):
     migrate(database.engine)
     yield database
     database.close()
+
+
+@pytest.fixture
+def stranger(server):
+    """A client of another account."""
+    with server.client(server.make_key("outsider")) as client:
+        yield client

@@ -48,6 +48,7 @@ class History:
         self._stopping.set()
         if self._task is not None:
             await self._task
+        self._look()
         await self.flush()
 
     async def flush(self) -> None:
