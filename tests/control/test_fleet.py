@@ -301,3 +301,19 @@ async def test_a_replica_that_stays_hung_is_replaced_and_what_waited_for_it_is_a
                 await eventually(lambda: stuck not in {replica.id for replica in rig.replicas()}, 30)
                 assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 4
         await ready(rig, endpoint, 2)
+
+
+async def test_stopping_an_endpoint_does_not_wait_for_a_replica_that_was_given_more_time_to_go(rig):
+    rig.faults(token_delay=0.3)
+    endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
+    await ready(rig, endpoint, 2)
+    async with rig.gateway() as client, contextlib.AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(stream(client, rig.key, endpoint.name, max_tokens=400)) for _ in range(2)
+        ]
+        rig.set(endpoint, replicas=1)
+        await eventually(lambda: len(upstreams(rig, endpoint)) == 1)
+        rig.set(endpoint, desired=DesiredState.STOPPED)
+        await rig.until(endpoint, EndpointState.STOPPED)
+        for response in streams:
+            assert '"replica_lost"' in (await response.aread()).decode()

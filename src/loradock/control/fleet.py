@@ -89,7 +89,7 @@ class Fleet:
         keeper.end(
             self._unroute,
             lambda: self._forget(keeper),
-            drain if keeper.state is ReplicaState.READY else 0.0,
+            drain if keeper.state in (ReplicaState.READY, ReplicaState.DRAINING) else 0.0,
         )
 
     def end_all(self, *, patient: bool = False) -> None:

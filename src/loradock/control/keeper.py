@@ -73,6 +73,7 @@ class ReplicaKeeper:
         self._wake = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
+        self._patience: asyncio.Timeout | None = None
 
     @property
     def proven(self) -> bool:
@@ -111,7 +112,11 @@ class ReplicaKeeper:
         self._wake.set()
 
     def end(self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float) -> None:
-        """Unroute, give running requests `drain` seconds, terminate, then call `done`. Returns at once."""
+        """Unroute, give running requests `drain` seconds, terminate, then call `done`. Returns at once; a second call
+        may only shorten the time that is left."""
+        if self._patience is not None and not self._patience.expired():
+            sooner = asyncio.get_running_loop().time() + drain
+            self._patience.reschedule(min(sooner, self._patience.when() or sooner))
         if self._end is None:
             self.state = ReplicaState.DRAINING
             self._end = asyncio.create_task(self._finish_surely(unroute, done, drain))
@@ -249,14 +254,19 @@ class ReplicaKeeper:
     ) -> None:
         await unroute()
         if self.upstream is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(drain):
-                    await self.upstream.drained()
+            await self._let_finish(self.upstream, drain)
         await self._stop_living()
         if self._instance is not None:
             await asyncio.to_thread(self._instance.terminate, self._around.options.grace)
         await done()
         self._changed()
+
+    async def _let_finish(self, upstream: Upstream, drain: float) -> None:
+        self._patience = asyncio.timeout(drain)
+        with suppress(TimeoutError):
+            async with self._patience:
+                await upstream.drained()
+        self._patience = None
 
     async def _stop_living(self) -> None:
         if self._life:
