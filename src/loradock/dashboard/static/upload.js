@@ -1,6 +1,4 @@
 // Sends chosen or dropped files to the API, with a bar of bytes. Sources elsewhere are a plain form.
-"use strict";
-
 const form = document.getElementById("upload");
 const part = (id) => document.getElementById(id);
 let chosen = []; // {path, file}
