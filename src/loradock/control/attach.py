@@ -21,6 +21,7 @@ from loradock.store.tables import Attachment
 from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
 
+_VISIBLE = (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE)
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -31,6 +32,7 @@ class Attach:
         self._around, self._blobs, self._loop_of = around, blobs, loop_of
         self._step = AttachStep.AUTHORIZE
         self._tried: list[ReplicaKeeper] = []
+        self._told: set[AttachStep] = set()
 
     async def run(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         begun = await self._claim(account_id, endpoint_ref, model_id)
@@ -69,9 +71,18 @@ class Attach:
         missing = [file for file in _FILES if not (begun.path / file).is_file()]
         if missing:
             raise Internal(f"{', '.join(missing)} is missing in {begun.path}: upload the adapter again")
+        await self._tell(begun, AttachStep.STAGE, begun.engine_name)
         holders = await self._load_and_probe(begun, fleet)
         self._step = AttachStep.ROUTE
-        await self._around.transact(lambda session: _complete(session, begun, holders))
+        where = f"{begun.engine_name} on {holders} replica(s)" if holders else "once the endpoint runs"
+        untold = [step for step in _VISIBLE if step not in self._told]
+        await self._around.transact(lambda session: _complete(session, begun, untold, where))
+
+    async def _tell(self, begun: Claim, step: AttachStep, message: str) -> None:
+        """An event as soon as the step is done for the first time: people watch."""
+        if step not in self._told:
+            self._told.add(step)
+            await self._around.transact(lambda session: _record(session, begun, step, message))
 
     async def _load_and_probe(self, begun: Claim, fleet: Fleet) -> int:
         """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
@@ -84,9 +95,13 @@ class Attach:
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
             if fresh:
+                where = f"{begun.engine_name} on {len(fresh)} replica(s)"
+                await self._tell(begun, AttachStep.LOAD, where)
                 self._step = AttachStep.PROBE
                 fresh, lost_too = await _everywhere(fresh, lambda r: r.probe(begun.engine_name))
                 lost = lost or lost_too
+            if fresh:
+                await self._tell(begun, AttachStep.PROBE, where)
             holders, loss = holders + len(fresh), loss or lost
         if loss is not None and not holders:
             raise loss
@@ -137,7 +152,7 @@ def _retry_refused(loop: DeploymentLoop, name: str) -> None:
     loop.wake()
 
 
-def _complete(session: Session, begun: Claim, replicas: int) -> None:
+def _complete(session: Session, begun: Claim, untold: list[AttachStep], where: str) -> None:
     change = (
         update(Attachment)
         .where(Attachment.id == begun.attachment_id, Attachment.state == AttachmentState.ATTACHING)
@@ -145,9 +160,12 @@ def _complete(session: Session, begun: Claim, replicas: int) -> None:
     )
     if cast("CursorResult[Any]", session.execute(change)).rowcount != 1:
         raise NotBound("the endpoint was deleted meanwhile")
-    for step in (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE):
-        where = f"{begun.engine_name} on {replicas} replica(s)" if replicas else "once the endpoint runs"
-        record(session, begun.account_id, begun.model_id, f"attach.{step}", where)
+    for step in untold:
+        _record(session, begun, step, where)
+
+
+def _record(session: Session, begun: Claim, step: AttachStep, message: str) -> None:
+    record(session, begun.account_id, begun.model_id, f"attach.{step}", message)
 
 
 def _revert(session: Session, begun: Claim, message: str) -> None:

@@ -29,6 +29,7 @@ from loradock.store.events import record
 from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState
+from loradock.types.errors import NotFound
 from loradock.types.names import combined_id
 
 # How long a start waits for adopted replicas, so that its first request already finds them.
@@ -128,6 +129,17 @@ class Controller:
         """How every endpoint is now, from memory. On the controller's own event loop."""
         found = [loop.reading() for loop in self._loops.values()]
         return [reading for reading in found if reading is not None]
+
+    async def replica_log(self, deployment_id: str, replica_id: str, lines: int = 200) -> str:
+        """The end of what its engine wrote. Raises NotFound for a replica that this deployment does not have."""
+        loop = self._loops.get(deployment_id)
+        if loop is None or replica_id not in loop.fleet.keepers:
+            raise NotFound("This replica is gone, and its log with it.")
+        return await asyncio.to_thread(self._launcher.log_tail, replica_id, lines)
+
+    @property
+    def options(self) -> ControlOptions:
+        return self._options
 
     def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
         """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""

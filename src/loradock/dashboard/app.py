@@ -11,7 +11,19 @@ from starlette.routing import Mount, Route
 
 from loradock.api.services import Services
 from loradock.dashboard import assets, errors
-from loradock.dashboard.pages import deploying, keys, model, models, overview, removing, sign_in, uploads
+from loradock.dashboard.live import Live
+from loradock.dashboard.pages import (
+    deploying,
+    endpoint,
+    endpoints,
+    keys,
+    model,
+    models,
+    overview,
+    removing,
+    sign_in,
+    uploads,
+)
 from loradock.dashboard.security import SecurityHeaders
 from loradock.types.errors import LoradockError
 
@@ -24,6 +36,8 @@ _ROUTES: list[Route | Mount] = [
     *removing.routes,
     *uploads.routes,
     *keys.routes,
+    *endpoints.routes,
+    *endpoint.routes,
     Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
 ]
 
@@ -36,6 +50,7 @@ def dashboard(services: Services) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.services = services
+    app.state.live = Live()
     return app
 
 

@@ -1,6 +1,7 @@
 """The steps of an attach as its events tell them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import func, select
@@ -36,6 +37,7 @@ class Step:
     name: AttachStep
     meaning: str
     progress: Progress
+    done_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ def steps_since(session: Session, model: Model, since: int) -> Steps:
     query = select(Event).where(Event.subject_id == model.id, Event.id > since, Event.kind.startswith("attach."))
     events = list(session.scalars(query.order_by(Event.id)))
     begins = [n for n, event in enumerate(events) if event.kind == f"attach.{AttachStep.AUTHORIZE}"]
-    return _steps(events[begins[-1] :] if begins else events)
+    return steps_of(events[begins[-1] :] if begins else events)
 
 
-def _steps(events: list[Event]) -> Steps:
+def steps_of(events: list[Event]) -> Steps:
+    """Of one attach."""
     failure = next((event.message for event in events if event.kind == _UNDONE), None)
-    done = {event.kind for event in events}
+    done = {event.kind: event.created_at for event in events}
     failed_at = failure.partition(" ")[0] if failure else None
     reached = False
     steps = []
@@ -77,5 +80,5 @@ def _steps(events: list[Event]) -> Steps:
         elif not failure and not reached:
             progress = Progress.NOW
         reached = reached or progress is not Progress.DONE
-        steps.append(Step(step, _MEANING[step], progress))
+        steps.append(Step(step, _MEANING[step], progress, done.get(f"attach.{step}")))
     return Steps(steps, failure)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from loradock import __version__
 from loradock.dashboard import assets
@@ -33,6 +33,13 @@ def dialog(request: Request, template: str, *, status: int = 200, **context: Any
     """The content of the page's dialog where a script asked for it, else a page of its own."""
     frame = "dialog_frame.html" if "hx-request" in request.headers else "dialog_page.html"
     return page(request, template, status=status, frame=frame, **context)
+
+
+def go_to(request: Request, path: str) -> Response:
+    """What was asked for is done: show the page at `path`."""
+    if "hx-request" in request.headers:  # htmx follows redirects by itself and would put the page into a fragment
+        return Response(status_code=204, headers={"hx-redirect": path})
+    return RedirectResponse(path, 303)
 
 
 def fragment(template: str, **context: Any) -> str:

@@ -65,5 +65,8 @@ class Launcher(Protocol):
 
     def last_words(self, replica_id: str) -> str: ...
 
+    def log_tail(self, replica_id: str, lines: int) -> str:
+        """The end of what the engine wrote."""
+
     def discard(self, replica_id: str) -> None:
         """Forget the run folder of a replica that is gone."""

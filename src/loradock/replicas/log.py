@@ -1,9 +1,10 @@
-"""Reading why an engine ended from the end of its log."""
+"""The end of an engine's log: to show it, and to read why the engine ended."""
 
 import os
 from pathlib import Path
 
 _TAIL_BYTES = 16_384
+_SHOWN_BYTES = 131_072
 _LONGEST = 600
 # What a traceback or an interpreter prints around the reason.
 _NOISE = ("Traceback (most recent call last)", "  ", "\t", "During handling", "The above exception", "^")
@@ -11,7 +12,9 @@ _NOISE = ("Traceback (most recent call last)", "  ", "\t", "During handling", "T
 
 def last_words(log: Path, lines: int = 2) -> str:
     """The last meaningful lines of `log`, shortened; says so when there are none."""
-    said = [line.rstrip() for line in _tail(log).splitlines() if line.strip() and not line.startswith(_NOISE)]
+    said = [
+        line.rstrip() for line in _tail(log, _TAIL_BYTES).splitlines() if line.strip() and not line.startswith(_NOISE)
+    ]
     if not said:
         return "the engine ended without a word"
     # The last line is the reason by convention; the one before it helps only when the reason is a bare type.
@@ -19,10 +22,15 @@ def last_words(log: Path, lines: int = 2) -> str:
     return words if len(words) <= _LONGEST else f"…{words[-_LONGEST:]}"
 
 
-def _tail(log: Path) -> str:
+def log_tail(log: Path, lines: int) -> str:
+    """The last `lines` lines of `log`, at most 128 KiB; empty when there is none."""
+    return "\n".join(_tail(log, _SHOWN_BYTES).splitlines()[-lines:])
+
+
+def _tail(log: Path, most: int) -> str:
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - most))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from loradock.replicas.launcher import ReplicaSpec
-from loradock.replicas.log import last_words
+from loradock.replicas.log import last_words, log_tail
 from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
 from loradock.types.protocol import ENGINE_SECRET_ENV
@@ -138,6 +138,9 @@ class ProcessLauncher:
 
     def last_words(self, replica_id: str) -> str:
         return last_words(self._root / replica_id / _LOG)
+
+    def log_tail(self, replica_id: str, lines: int) -> str:
+        return log_tail(self._root / replica_id / _LOG, lines)
 
     def discard(self, replica_id: str) -> None:
         if pid := _announcement(self._root / replica_id).get("pid"):

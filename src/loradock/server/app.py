@@ -73,6 +73,10 @@ class Server:
                 return await self._dashboard(scope, receive, send)
         return await self._api(scope, receive, send)
 
+    def leave(self) -> None:
+        """The server is about to stop: end what would not end by itself."""
+        self._dashboard.state.live.close()
+
 
 def assemble(settings: Settings, database: Database) -> Services:
     """The parts, wired and not yet started."""

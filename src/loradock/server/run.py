@@ -25,7 +25,8 @@ def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> Non
         database = open_database(settings)
         try:
             key, made = ensure_bootstrap_key(database, settings)
-            server = _Uvicorn(_config(Server(settings, database)), lambda: on_ready(key, made))
+            app = Server(settings, database)
+            server = _Uvicorn(_config(app), lambda: on_ready(key, made), app.leave)
             # uvicorn raises the signal that ended it once more at its end: being told to stop is no failure.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             server.run(sockets=[listener])
@@ -34,14 +35,18 @@ def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> Non
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], leave: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._leave = ready, leave
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._leave()
+        await super().shutdown(sockets)
 
 
 def _config(app: Server) -> uvicorn.Config:

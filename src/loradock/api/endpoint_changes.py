@@ -1,0 +1,77 @@
+"""Creating and changing endpoints, whoever asks: the API's routes or the dashboard's pages."""
+
+from loradock.api.bodies import CreateEndpoint, UpdateEndpoint
+from loradock.api.services import Services
+from loradock.api.views import Json, endpoint_view
+from loradock.endpoints import rules
+from loradock.gateway.keys import Caller
+from loradock.store.events import record
+from loradock.types.enums import DesiredState, EndpointKind, EngineKind, Visibility
+from loradock.types.errors import BadRequest
+
+
+def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str | None = None) -> Json:
+    """The endpoint as the API shows it. Raises BadRequest naming the field at fault."""
+    if body.engine is EngineKind.VLLM and services.settings.vllm_python is None:
+        raise BadRequest(
+            "this server has no vLLM: leave engine out, or start the server with --vllm-python", param="engine"
+        )
+    new = _wanted(services, body, _checked_base(services, caller, body.model), zone)
+    with services.database.session() as session:
+        endpoint = rules.create_endpoint(session, caller.account_id, caller.account, new)
+        record(session, caller.account_id, endpoint.id, "endpoint.created", f"{endpoint.name} was created")
+        view, deployment = endpoint_view(endpoint), endpoint.deployment.id
+    services.controller.wake(deployment)
+    return view
+
+
+def update(services: Services, caller: Caller, reference: str, body: UpdateEndpoint) -> Json:
+    """`reference` is an id or name. Raises EndpointMissing, BadRequest naming the field at fault."""
+    with services.database.session() as session:
+        endpoint = rules.find_endpoint(session, caller.account_id, reference)
+        rules.update_endpoint(session, endpoint, _change(body))
+        changed = ", ".join(sorted(body.model_dump(exclude_none=True, mode="json"))) or "nothing"
+        record(session, caller.account_id, endpoint.id, "endpoint.updated", f"changed: {changed}")
+        view, deployment = endpoint_view(endpoint), endpoint.deployment.id
+    services.controller.wake(deployment)
+    return view
+
+
+def _wanted(services: Services, body: CreateEndpoint, base: str, zone: str | None) -> rules.NewEndpoint:
+    return rules.NewEndpoint(
+        model=base,
+        hardware=body.hardware or "",
+        min_replicas=body.autoscaling.min_replicas,
+        max_replicas=body.autoscaling.max_replicas,
+        display_name=body.display_name,
+        inactive_timeout=body.inactive_timeout,
+        availability_zone=body.availability_zone or zone,
+        lora_enabled=body.lora_enabled is not False,
+        max_lora_rank=rules.DEFAULT_LORA_RANK if body.max_lora_rank is None else body.max_lora_rank,
+        engine=body.engine,
+        vllm=services.settings.vllm_python is not None,
+        auto_start=body.auto_start is True,
+        desired=body.state or DesiredState.STARTED,
+        kind=body.type or EndpointKind.DEDICATED,
+        visibility=body.visibility or Visibility.PRIVATE,
+    )
+
+
+def _change(body: UpdateEndpoint) -> rules.EndpointChange:
+    return rules.EndpointChange(
+        display_name=body.display_name,
+        min_replicas=body.autoscaling.min_replicas if body.autoscaling else None,
+        max_replicas=body.autoscaling.max_replicas if body.autoscaling else None,
+        inactive_timeout=body.new_timeout,
+        lora_enabled=body.lora_enabled,
+        max_lora_rank=body.max_lora_rank,
+        auto_start=body.auto_start,
+        desired=body.state,
+    )
+
+
+def _checked_base(services: Services, caller: Caller, model: str) -> str:
+    with services.database.session() as session:
+        base = rules.check_base_name(session, caller.account_id, caller.account, model)
+    services.bases.check(base, caller.account_id)
+    return base

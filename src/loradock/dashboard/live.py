@@ -1,0 +1,115 @@
+"""Pages that stay true while they are open: parts of a page, rendered anew and sent where they changed.
+
+One ticker looks after everybody who has the same thing open, so that ten viewers cost what one does; without
+viewers there is none. A slow viewer misses steps in between, never the last one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from loradock.types.errors import LoradockError
+
+_log = logging.getLogger(__name__)
+_LONGEST_S = 300.0
+"""A stream ends after this long; the browser opens the next one, which asks anew who it belongs to."""
+_RETRY_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Name → HTML, and how many seconds they may stand."""
+
+    html: dict[str, str]
+    pause: float
+
+
+Read = Callable[[], Awaitable[Parts]]
+
+
+class Live:
+    """`read` must give the same for everybody who follows the same key."""
+
+    def __init__(self) -> None:
+        self._tickers: dict[Hashable, _Ticker] = {}
+
+    async def follow(self, key: Hashable, read: Read) -> AsyncIterator[bytes]:
+        """Server-sent events, named like the parts; ends when the thing is gone, and after some minutes."""
+        ticker = self._tickers.get(key)
+        if ticker is None:
+            ticker = self._tickers[key] = _Ticker(read)
+        ticker.viewers += 1
+        try:
+            yield f"retry: {_RETRY_MS}\n\n".encode()
+            async for changed in ticker.changes(asyncio.get_running_loop().time() + _LONGEST_S):
+                yield changed
+        finally:
+            ticker.viewers -= 1
+            if not ticker.viewers:
+                ticker.end()
+                self._tickers.pop(key, None)
+
+    def close(self) -> None:
+        """The server stops: end all streams, which it would otherwise wait for."""
+        for ticker in self._tickers.values():
+            ticker.end()
+
+
+class _Ticker:
+    def __init__(self, read: Read) -> None:
+        self.viewers = 0
+        self._read = read
+        self._parts: dict[str, tuple[int, str]] = {}  # name → (version, HTML)
+        self._version = 0
+        self._news = asyncio.Event()
+        self._over = False
+        self._task = asyncio.create_task(self._run())
+
+    def end(self) -> None:
+        self._over = True
+        self._task.cancel()
+        self._announce()
+
+    async def changes(self, until: float) -> AsyncIterator[bytes]:
+        """All parts, then those that change, up to `until` on the event loop's clock."""
+        seen = 0
+        clock = asyncio.get_running_loop().time
+        while not self._over and clock() < until:
+            if fresh := [(name, html) for name, (version, html) in self._parts.items() if version > seen]:
+                seen = self._version
+                yield b"".join(_event(name, html) for name, html in fresh)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._news.wait()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                parts = await self._read()
+                self._take(parts.html)
+                await asyncio.sleep(parts.pause)
+        except LoradockError:
+            self._over = True  # it was deleted: the page says so when it is loaded anew
+        except Exception:
+            _log.exception("a page's live parts cannot be read; its viewers try again")
+            self._over = True
+        self._announce()
+
+    def _take(self, html: dict[str, str]) -> None:
+        changed = {name: text for name, text in html.items() if self._parts.get(name, (0, None))[1] != text}
+        if changed:
+            self._version += 1
+            self._parts |= {name: (self._version, text) for name, text in changed.items()}
+            self._announce()
+
+    def _announce(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _event(name: str, html: str) -> bytes:
+    data = "".join(f"data: {line}\n" for line in html.splitlines()) or "data:\n"
+    return f"event: {name}\n{data}\n".encode()

@@ -1,0 +1,173 @@
+"""Endpoints: the list, and creating, editing, starting, stopping and deleting one."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loradock.api.bodies import UpdateEndpoint
+from loradock.api.endpoint_changes import create, update
+from loradock.api.services import Services
+from loradock.dashboard.endpoint_rows import list_rows
+from loradock.dashboard.pages.endpoint_form import Values, empty_form, form_of, sent_form, to_create, to_update
+from loradock.dashboard.render import dialog, go_to, page
+from loradock.dashboard.security import signed_in
+from loradock.endpoints.attachments import find_adapter
+from loradock.endpoints.hardware import machine_hardware
+from loradock.endpoints.rules import attached_names, find_endpoint
+from loradock.gateway.keys import Caller
+from loradock.store.sessions import SignedIn
+from loradock.types.enums import DesiredState
+from loradock.types.errors import LoradockError, ModelMissing
+from loradock.types.names import combined_id
+
+
+@signed_in
+def index(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        return page(request, "endpoints.html", endpoints=list_rows(session, me.account_id))
+
+
+@signed_in
+def new_form(request: Request, me: SignedIn) -> Response:
+    deploy = _own_adapter(request, me, request.query_params.get("deploy"))
+    return _new(request, me, empty_form(request.query_params.get("model", "")), deploy)
+
+
+@signed_in
+async def new(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    form = await request.form()
+    values, named = sent_form(form), form.get("deploy")
+    deploy = await run_in_threadpool(_own_adapter, request, me, named if isinstance(named, str) else None)
+    try:
+        made = await run_in_threadpool(create, services, _caller(me), to_create(values))
+    except LoradockError as error:
+        return await run_in_threadpool(_new, request, me, values, deploy, error)
+    if deploy and form.get("deploy_now"):
+        try:
+            await services.controller.attach(me.account_id, made["id"], combined_id(made["name"], deploy))
+        except LoradockError as error:
+            return page(request, "endpoint_made.html", status=422, endpoint=made, adapter=deploy, error=error)
+    return go_to(request, f"/ui/endpoints/{made['id']}")
+
+
+def _new(
+    request: Request, me: SignedIn, values: Values, deploy: str | None, error: LoradockError | None = None
+) -> Response:
+    services: Services = request.app.state.services
+    return page(
+        request,
+        "endpoint_new.html",
+        status=422 if error else 200,
+        values=values,
+        errors=_errors(error),
+        deploy=deploy,
+        bases=[base.name for base in services.bases.at_hand(me.account_id)],
+        hardware=machine_hardware(),
+        vllm=services.settings.vllm_python is not None,
+    )
+
+
+def _own_adapter(request: Request, me: SignedIn, name: str | None) -> str | None:
+    """The full name of what is to be deployed once the endpoint is there; None when there is no such adapter."""
+    if not name:
+        return None
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        try:
+            return find_adapter(session, me.account_id, me.account, name).name
+        except ModelMissing:
+            return None
+
+
+@signed_in
+def edit_form(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        return page(request, "endpoint_edit.html", endpoint=endpoint, values=form_of(endpoint), errors={})
+
+
+@signed_in
+async def edit(request: Request, me: SignedIn) -> Response:
+    return await run_in_threadpool(_edit, request, me, sent_form(await request.form()))
+
+
+def _edit(request: Request, me: SignedIn, sent: Values) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        before = form_of(endpoint)
+    values = {**sent, **{fixed: before[fixed] for fixed in ("model", "hardware", "engine")}}
+    try:
+        update(services, _caller(me), endpoint.id, to_update(values, before))
+    except LoradockError as error:
+        found = _errors(error)
+        return page(request, "endpoint_edit.html", status=422, endpoint=endpoint, values=values, errors=found)
+    return go_to(request, f"/ui/endpoints/{endpoint.id}")
+
+
+@signed_in
+def start(request: Request, me: SignedIn) -> Response:
+    return _set_desired(request, me, DesiredState.STARTED)
+
+
+@signed_in
+def stop(request: Request, me: SignedIn) -> Response:
+    return _set_desired(request, me, DesiredState.STOPPED)
+
+
+def _set_desired(request: Request, me: SignedIn, state: DesiredState) -> Response:
+    endpoint_id = request.path_params["id"]
+    update(request.app.state.services, _caller(me), endpoint_id, UpdateEndpoint(state=state))
+    return go_to(request, f"/ui/endpoints/{endpoint_id}")
+
+
+@signed_in
+def delete_form(request: Request, me: SignedIn) -> Response:
+    return _confirm(request, me)
+
+
+@signed_in
+async def delete(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    try:
+        await services.controller.delete_endpoint(me.account_id, request.path_params["id"])
+    except LoradockError as error:
+        if error.status == 404:
+            raise
+        return await run_in_threadpool(_confirm, request, me, error)
+    return go_to(request, "/ui/endpoints")
+
+
+def _confirm(request: Request, me: SignedIn, error: LoradockError | None = None) -> Response:
+    services: Services = request.app.state.services
+    with services.database.session() as session:
+        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        attached = len(attached_names(session, endpoint))
+    status = 422 if error else 200
+    return dialog(request, "endpoint_delete.html", status=status, endpoint=endpoint, attached=attached, error=error)
+
+
+def _caller(me: SignedIn) -> Caller:
+    return Caller(me.account_id, me.account, me.key_id, me.actor)
+
+
+def _errors(error: LoradockError | None) -> dict[str, str]:
+    """Field → what is wrong with it; "" for what concerns no single field."""
+    return {error.param or "": error.message} if error else {}
+
+
+routes = [
+    Route("/ui/endpoints", index),
+    Route("/ui/endpoints/new", new_form),
+    Route("/ui/endpoints/new", new, methods=["POST"]),
+    Route("/ui/endpoints/{id}/edit", edit_form),
+    Route("/ui/endpoints/{id}/edit", edit, methods=["POST"]),
+    Route("/ui/endpoints/{id}/start", start, methods=["POST"]),
+    Route("/ui/endpoints/{id}/stop", stop, methods=["POST"]),
+    Route("/ui/endpoints/{id}/delete", delete_form),
+    Route("/ui/endpoints/{id}/delete", delete, methods=["POST"]),
+]
