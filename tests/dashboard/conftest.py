@@ -19,8 +19,10 @@ _FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Closed with the last test of this folder: while Playwright runs, this thread has a running event loop, and the
+    asynchronous tests of other folders could not begin theirs."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS.split())
         yield running

@@ -16,13 +16,16 @@ from loradock.dashboard.pages import (
     deploying,
     endpoint,
     endpoints,
+    events,
     keys,
     model,
     models,
     overview,
+    playground,
     removing,
     sign_in,
     uploads,
+    usage,
 )
 from loradock.dashboard.security import SecurityHeaders
 from loradock.types.errors import LoradockError
@@ -38,6 +41,9 @@ _ROUTES: list[Route | Mount] = [
     *keys.routes,
     *endpoints.routes,
     *endpoint.routes,
+    *playground.routes,
+    *usage.routes,
+    *events.routes,
     Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
 ]
 

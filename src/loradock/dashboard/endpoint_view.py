@@ -1,7 +1,8 @@
 """What an endpoint's page shows, read at one moment."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,17 +10,23 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from loradock.api.services import Services
+from loradock.api.views import why_not_served
 from loradock.control.capacity import Capacity, capacity
 from loradock.control.views import ReplicaFacts
 from loradock.dashboard.dockings import Docking, dockings
 from loradock.endpoints.rules import find_endpoint
 from loradock.store.tables import Attachment, Endpoint, Model, Revision, now
+from loradock.telemetry.downsample import FLUSH_S
+from loradock.telemetry.queries import AdapterUse, Rates, endpoint_rates, per_adapter
+from loradock.telemetry.readings import Reading
 from loradock.types.enums import AdapterTier, AttachmentState, EndpointState, ReplicaState
 
 SHOWN = 100
 """Adapters listed on the page; the rest is counted."""
 _RECENT = timedelta(minutes=15)
 _USUAL_BYTES = 5_000_000
+_MINUTE_S, _HOUR_S = 60, 3600
+_WRITING_S = 2.0
 _ON_THE_WAY = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STOPPING}
 
 
@@ -43,9 +50,19 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """`uses`: of the last hour by adapter, "" for the base; `rates`: of the last minute."""
+
+    uses: Mapping[str, AdapterUse]
+    rates: Rates
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointView:
     stored: Stored
+    traffic: Traffic
     replicas: Sequence[ReplicaFacts]
+    reading: Reading | None
     capacity: Capacity
 
     @property
@@ -55,6 +72,11 @@ class EndpointView:
     @property
     def ready(self) -> int:
         return sum(replica.state is ReplicaState.READY for replica in self.replicas)
+
+    @property
+    def desired(self) -> int:
+        """Replicas wanted now."""
+        return self.reading.desired if self.reading else 0
 
     @property
     def in_flight(self) -> int:
@@ -73,30 +95,58 @@ class EndpointView:
         changing = any(adapter.state is not AttachmentState.ATTACHED for adapter in self.stored.adapters)
         return changing or self.endpoint.deployment.state in _ON_THE_WAY
 
+    def refused(self, adapter: str) -> str | None:
+        """Why a replica does not take the adapter."""
+        return why_not_served(adapter, list(self.replicas))
+
     def tiers(self, adapter: str) -> list[tuple[str, AdapterTier]]:
         """(replica id, where it keeps the adapter)."""
         return [(replica.id, replica.adapters[adapter]) for replica in self.replicas if adapter in replica.adapters]
 
 
-async def read_view(services: Services, account_id: str, endpoint_id: str) -> EndpointView:
-    """Raises EndpointMissing."""
-    stored = await asyncio.to_thread(_read, services, account_id, endpoint_id)
-    replicas = await services.controller.replicas(stored.endpoint.deployment.id)
-    room = capacity(services.controller.options, services.blobs.root, stored.docked, stored.mean_size)
-    return EndpointView(stored, replicas, room)
+class EndpointReader:
+    """Reads one endpoint again and again; its traffic only as often as there is news of it."""
+
+    def __init__(self, services: Services, account_id: str, endpoint_id: str) -> None:
+        self._services, self._account_id, self._endpoint_id = services, account_id, endpoint_id
+        self._traffic = Traffic({}, Rates(0.0, 0.0))
+        self._traffic_until = 0
+
+    async def read(self) -> EndpointView:
+        """Raises EndpointMissing."""
+        services = self._services
+        stored = await asyncio.to_thread(self._read)
+        replicas = await services.controller.replicas(stored.endpoint.deployment.id)
+        readings = {reading.endpoint_id: reading for reading in services.controller.readings()}
+        room = capacity(services.controller.options, services.blobs.root, stored.docked, stored.mean_size)
+        return EndpointView(stored, self._traffic, replicas, readings.get(stored.endpoint.id), room)
+
+    def _read(self) -> Stored:
+        with self._services.database.session() as session:
+            endpoint = find_endpoint(session, self._account_id, self._endpoint_id)
+            self._read_traffic(session, endpoint.id)
+            docked, mean_size = _sum_up(session, endpoint.deployment.id)
+            return Stored(
+                endpoint=endpoint,
+                adapters=_adapters(session, endpoint.deployment.id),
+                docked=docked,
+                mean_size=mean_size or _USUAL_BYTES,
+                docking=dockings(session, self._account_id, endpoint.name),
+            )
+
+    def _read_traffic(self, session: Session, endpoint_id: str) -> None:
+        until = written_until(time.time())
+        if until == self._traffic_until:
+            return
+        uses = per_adapter(session, self._account_id, endpoint_id, until - _HOUR_S)
+        rates = endpoint_rates(session, self._account_id, until - _MINUTE_S, until)
+        self._traffic = Traffic({use.model: use for use in uses}, rates.get(endpoint_id, Rates(0.0, 0.0)))
+        self._traffic_until = until
 
 
-def _read(services: Services, account_id: str, endpoint_id: str) -> Stored:
-    with services.database.session() as session:
-        endpoint = find_endpoint(session, account_id, endpoint_id)
-        docked, mean_size = _sum_up(session, endpoint.deployment.id)
-        return Stored(
-            endpoint=endpoint,
-            adapters=_adapters(session, endpoint.deployment.id),
-            docked=docked,
-            mean_size=mean_size or _USUAL_BYTES,
-            docking=dockings(session, account_id, endpoint.name),
-        )
+def written_until(moment: float) -> int:
+    """Up to when the history is complete: it is written every ten seconds."""
+    return int(moment - _WRITING_S) // FLUSH_S * FLUSH_S
 
 
 def _adapters(session: Session, deployment_id: str) -> list[Docked]:

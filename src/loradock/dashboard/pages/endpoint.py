@@ -4,13 +4,14 @@ import asyncio
 from functools import partial
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.endpoint_view import SHOWN, EndpointView, read_view
+from loradock.dashboard.charts import CHARTS, SPANS, chart_data, span_of
+from loradock.dashboard.endpoint_view import SHOWN, EndpointReader, EndpointView
 from loradock.dashboard.live import Live, Parts
 from loradock.dashboard.render import dialog, fragment, go_to, page
 from loradock.dashboard.security import signed_in
@@ -28,8 +29,9 @@ _BUSY_PAUSE_S, _CALM_PAUSE_S = 0.5, 2.0
 
 @signed_in
 async def show(request: Request, me: SignedIn) -> Response:
-    view = await read_view(request.app.state.services, me.account_id, request.path_params["id"])
-    return page(request, "endpoint.html", parts=_rendered(view), endpoint=view.endpoint)
+    view = await EndpointReader(request.app.state.services, me.account_id, request.path_params["id"]).read()
+    span = span_of(request, SPANS, "hour")
+    return page(request, "endpoint.html", parts=_rendered(view), endpoint=view.endpoint, charts=CHARTS, span=span)
 
 
 @signed_in
@@ -37,19 +39,28 @@ async def live(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     streams: Live = request.app.state.live
     endpoint_id = request.path_params["id"]
-    await read_view(services, me.account_id, endpoint_id)  # the answer to a missing one is no stream
-    events = streams.follow((me.account_id, endpoint_id), partial(_parts, services, me.account_id, endpoint_id))
+    reader = EndpointReader(services, me.account_id, endpoint_id)
+    await reader.read()  # the answer to a missing one is no stream
+    events = streams.follow((me.account_id, endpoint_id), partial(_parts, reader))
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-async def _parts(services: Services, account_id: str, endpoint_id: str) -> Parts:
-    view = await read_view(services, account_id, endpoint_id)
-    return Parts(_rendered(view), _BUSY_PAUSE_S if view.busy else _CALM_PAUSE_S)
+async def _parts(reader: EndpointReader) -> Parts:
+    view = await reader.read()
+    return Parts(await asyncio.to_thread(_rendered, view), _BUSY_PAUSE_S if view.busy else _CALM_PAUSE_S)
 
 
 def _rendered(view: EndpointView) -> dict[str, str]:
     """Without anything that only one viewer may see: all get the same."""
     return {name: fragment(f"endpoint/{name}.html", view=view, shown=SHOWN) for name in PARTS}
+
+
+@signed_in
+def series(request: Request, me: SignedIn) -> Response:
+    """The charts' points as columns, as uPlot takes them."""
+    endpoint = _own(request.app.state.services, me, request.path_params["id"])
+    span = SPANS[span_of(request, SPANS, "hour")]
+    return JSONResponse(chart_data(request.app.state.services, me.account_id, endpoint.id, span, CHARTS))
 
 
 @signed_in
@@ -104,7 +115,7 @@ def _dockable(session: Session, account_id: str, endpoint: Endpoint) -> list[Mod
         Model.state == ModelState.READY,
         Model.id.not_in(bound),
     )
-    found = session.scalars(query.order_by(Model.created_at.desc()))
+    found = session.scalars(query.options(selectinload(Model.revisions)).order_by(Model.created_at.desc()))
     return [model for model in found if same_base(model.base_model, endpoint.deployment.base_model)]
 
 
@@ -146,13 +157,14 @@ def _changed(request: Request, endpoint_id: str) -> Response:
 def _own(services: Services, me: SignedIn, reference: str) -> Endpoint:
     with services.database.session() as session:
         endpoint = find_endpoint(session, me.account_id, reference)
-        assert endpoint.deployment
+        assert endpoint.deployment  # read while the session is open
         return endpoint
 
 
 routes = [
     Route("/ui/endpoints/{id}", show),
     Route("/ui/endpoints/{id}/live", live),
+    Route("/ui/endpoints/{id}/series", series),
     Route("/ui/endpoints/{id}/replicas/{replica}/log", log),
     Route("/ui/endpoints/{id}/dock", dock_form),
     Route("/ui/endpoints/{id}/dock", dock, methods=["POST"]),

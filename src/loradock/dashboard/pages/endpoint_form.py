@@ -33,7 +33,6 @@ def empty_form(model: str = "") -> Values:
         **defaults,
         "model": model,
         "lora_enabled": _TICKED,
-        "engine": EngineKind.EMBEDDED,
     }
 
 

@@ -17,16 +17,23 @@ from loradock.endpoints.hardware import machine_hardware
 from loradock.endpoints.rules import attached_names, find_endpoint
 from loradock.gateway.keys import Caller
 from loradock.store.sessions import SignedIn
+from loradock.telemetry.readings import Reading
 from loradock.types.enums import DesiredState
 from loradock.types.errors import LoradockError, ModelMissing
 from loradock.types.names import combined_id
 
 
 @signed_in
-def index(request: Request, me: SignedIn) -> Response:
+async def index(request: Request, me: SignedIn) -> Response:
+    services: Services = request.app.state.services
+    readings = {reading.endpoint_id: reading for reading in services.controller.readings()}
+    return await run_in_threadpool(_list, request, me, readings)
+
+
+def _list(request: Request, me: SignedIn, readings: dict[str, Reading]) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        return page(request, "endpoints.html", endpoints=list_rows(session, me.account_id))
+        return page(request, "endpoints.html", endpoints=list_rows(session, me.account_id, readings))
 
 
 @signed_in
@@ -57,6 +64,7 @@ def _new(
     request: Request, me: SignedIn, values: Values, deploy: str | None, error: LoradockError | None = None
 ) -> Response:
     services: Services = request.app.state.services
+    vllm = services.settings.vllm_python is not None
     return page(
         request,
         "endpoint_new.html",
@@ -65,8 +73,8 @@ def _new(
         errors=_errors(error),
         deploy=deploy,
         bases=[base.name for base in services.bases.at_hand(me.account_id)],
-        hardware=machine_hardware(),
-        vllm=services.settings.vllm_python is not None,
+        hardware=[(item, item.usable(vllm=vllm)) for item in machine_hardware()],
+        vllm=vllm,
     )
 
 
