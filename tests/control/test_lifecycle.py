@@ -132,6 +132,19 @@ async def test_one_that_is_lost_again_and_again_becomes_an_error(tmp_path):
         assert rig.deployment(endpoint).message
 
 
+async def test_only_the_logs_of_the_last_lost_replicas_stay(rig, monkeypatch):
+    monkeypatch.setattr("loradock.control.fleet._KEPT_LOGS", 1)
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    lost = []
+    for _ in range(3):
+        lost.append(rig.replicas()[0].id)
+        os.kill(rig.pid(rig.replicas()[0]), signal.SIGKILL)
+        await eventually(lambda: rig.replicas() and rig.replicas()[0].id not in lost)
+        await eventually(lambda: rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams)
+        await eventually(lambda: rig.launcher.remains() == {lost[-1], rig.replicas()[0].id})
+
+
 async def test_many_lost_at_once_are_no_reason_to_give_up(rig):
     endpoint = rig.endpoint(rig.alice, "alice", replicas=5)
     await rig.until(endpoint, EndpointState.STARTED)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from loradock.types.enums import EngineKind, ReplicaState
 from loradock.types.names import new_id
 
 _OUTDATED = ("replica.replaced", "it was started with other settings")
+_KEPT_LOGS = 5
 _SURGE = 1
 """Replicas beyond the wanted number while old ones are being replaced."""
 
@@ -38,6 +40,7 @@ class Fleet:
         changed: Callable[[], None],
     ) -> None:
         self.keepers: dict[str, ReplicaKeeper] = {}
+        self._logs: deque[str] = deque()
         self.notes: list[tuple[str, str]] = []
         """Kind and message of what happened to replicas and is not recorded yet."""
         self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
@@ -142,9 +145,17 @@ class Fleet:
             session.execute(delete(Replica).where(Replica.id == keeper.id))
 
         await self._around.transact(remove)
-        if keeper.failure is None:  # else its log is kept until the next start of the server
+        if keeper.failure is None:
             self._around.launcher.discard(keeper.id)
+        else:
+            self._keep_log(keeper.id)
         self.keepers.pop(keeper.id, None)
+
+    def _keep_log(self, replica_id: str) -> None:
+        """Those of the last lost replicas stay until the next start of the server, for whoever looks for the reason."""
+        self._logs.append(replica_id)
+        while len(self._logs) > _KEPT_LOGS:
+            self._around.launcher.discard(self._logs.popleft())
 
     def _spec(self, snapshot: Snapshot, model: Path, gpus: tuple[int, tuple[int, ...]]) -> ReplicaSpec:
         return ReplicaSpec(
