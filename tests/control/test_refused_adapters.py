@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from loradock.types.enums import EndpointState
+from loradock.types.errors import AdapterRefused
 from tests.rig import ask, eventually, running, text_of
 
 
@@ -66,8 +67,10 @@ async def test_it_is_an_event_and_stands_beside_the_replicas(rig):
 
 async def test_attaching_it_again_tries_again(rig):
     dock, gone = await with_a_damaged_blob(rig)
+    with pytest.raises(AdapterRefused, match="no adapter_config"):
+        await rig.attach(rig.alice, dock, "alice/damaged")
     shutil.move(gone.with_suffix(".kept"), gone)
     await rig.attach(rig.alice, dock, "alice/damaged")
-    await eventually(lambda: rig.routes.resolve("alice/damaged", rig.alice, "alice").upstreams)
+    assert rig.routes.resolve("alice/damaged", rig.alice, "alice").upstreams
     async with rig.gateway() as client:
         assert "alice/damaged" in text_of(await ask(client, rig.key, "damaged"))

@@ -38,7 +38,7 @@ class Attach:
         begun = await self._claim(account_id, endpoint_ref, model_id)
         loop = self._loop_of(begun.deployment_id)
         if begun.settled:
-            _retry_refused(loop, begun.engine_name)
+            await _retry_refused(loop, begun)
             return
         try:
             await self._bring(begun, loop.fleet)
@@ -146,10 +146,12 @@ def _residency(keeper: ReplicaKeeper) -> Residency:
     return keeper.residency
 
 
-def _retry_refused(loop: DeploymentLoop, name: str) -> None:
+async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
+    """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
     for keeper in loop.fleet.ready:
-        _residency(keeper).refused.pop(name, None)
-    loop.wake()
+        if begun.engine_name in keeper.refused:
+            await _residency(keeper).load(begun.engine_name, begun.path)
+    await loop.publish()
 
 
 def _complete(session: Session, begun: Claim, untold: list[AttachStep], where: str) -> None:
