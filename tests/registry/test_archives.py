@@ -80,6 +80,22 @@ def test_good_archives(attempt, pack, prefix):
     )
 
 
+def in_members(plain: bytes) -> bytes:
+    """As pigz and bgzip pack: several gzip members, one after the other."""
+    return b"".join(gzip.compress(plain[start : start + 700]) for start in range(0, len(plain), 700))
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0" * 600])
+def test_gzip_of_several_members_is_read_to_its_end(attempt, padding):
+    assert attempt(tar(GOOD.items(), in_members) + padding, None) == (ModelKind.ADAPTER, GOOD)
+
+
+@pytest.mark.parametrize("change", [lambda a: a[:-30], lambda a: a + b"more", lambda a: a + gzip.compress(b"x")[:9]])
+def test_gzip_that_ends_in_something_else_is_refused(attempt, change):
+    with pytest.raises(BadRequest, match=r"cut off|damaged"):
+        attempt(change(tar(GOOD.items(), in_members)))
+
+
 NAMES = ["/etc/cron.d/x", "../x", "a/../../x", "..", "a\\..\\x", "C:/x", "C:x"]
 
 

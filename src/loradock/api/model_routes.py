@@ -1,13 +1,12 @@
 """/v1/models and /v1/jobs: what there is, and bringing more in."""
 
 import asyncio
-import shutil
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.datastructures import UploadFile
 
 from loradock.api.bodies import UploadModel
+from loradock.api.multipart import read_upload
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
 from loradock.api.views import Json, as_list, catalogue_item, job_view, model_view
@@ -23,8 +22,6 @@ from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, ModelMissing
 
 router = APIRouter(prefix="/v1")
-_FIELDS = ("model_name", "model_type", "base_model", "lora_model", "description")
-_MAX_FILES = 1000
 _STARTED = int(now().timestamp())
 
 
@@ -91,43 +88,30 @@ def _submit(services: Services, caller: Caller, request: UploadRequest, source: 
 
 @router.post("/models/upload")
 async def upload_files(request: Request, caller: CallerDep, services: ServicesDep) -> Json:
-    """The files themselves, as multipart parts named `files` whose file names are paths in the model's folder."""
-    async with request.form(max_files=_MAX_FILES) as form:
-        fields = {name: value for name in _FIELDS if isinstance(value := form.get(name), str)}
-        files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
-        if not files or "model_name" not in fields:
-            raise BadRequest("send the field model_name and at least one file in the field files")
-        return await asyncio.to_thread(_receive, services, caller, fields, files)
-
-
-def _receive(services: Services, caller: Caller, fields: dict[str, str], files: list[UploadFile]) -> Json:
-    lora_model = fields.get("lora_model") or None
-    base = lora_base(services, caller.account_id, lora_model)
+    """The files themselves, as multipart parts with file names, which are paths in the model's folder."""
     received = services.uploads.receive()
     try:
-        _copy(files, received)
-        kind = fields.get("model_type")
-        if kind is not None and kind not in list(ModelKind):
-            raise BadRequest(f"model_type is {kind!r}: give adapter or model", param="model_type")
-    except Exception:
+        fields = await read_upload(request.headers.get("content-type", ""), request.stream(), received)
+        if received.is_empty or not fields.get("model_name"):
+            raise BadRequest("send the field model_name and at least one file in the field files")
+        upload = await asyncio.to_thread(_upload_request, services, caller, fields, received)
+    except BaseException:  # a client that leaves cancels this, too
         received.discard()
         raise
-    request = UploadRequest(
+    return await asyncio.to_thread(_submit, services, caller, upload, received.label)
+
+
+def _upload_request(services: Services, caller: Caller, fields: dict[str, str], received: Received) -> UploadRequest:
+    lora_model, kind = fields.get("lora_model") or None, fields.get("model_type")
+    return UploadRequest(
         model_name=fields["model_name"],
         received=received,
         kind=ModelKind(kind) if kind else None,
         base_model=fields.get("base_model") or None,
         lora_model=lora_model,
-        lora_base=base,
+        lora_base=lora_base(services, caller.account_id, lora_model),
         description=fields.get("description"),
     )
-    return _submit(services, caller, request, received.label)
-
-
-def _copy(files: list[UploadFile], received: Received) -> None:
-    for part in files:
-        with received.open(part.filename or "") as sink:
-            shutil.copyfileobj(part.file, sink)
 
 
 @router.get("/models/{name:path}")

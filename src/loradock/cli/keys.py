@@ -82,7 +82,7 @@ def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False)
 
 @app.command("revoke")
 def revoke(key_id: str, data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
-    """Make a key worthless, within seconds also on a running server."""
+    """Make a key worthless, within two seconds also on a running server."""
     from loradock.store.accounts import revoke_key
 
     with _session(data_dir) as session:

@@ -29,7 +29,7 @@ class KeyCache:
     The lifetime bounds how long a key revoked by another process is still taken.
     """
 
-    def __init__(self, database: Database, *, lifetime: float = 10.0, size: int = 4096) -> None:
+    def __init__(self, database: Database, *, lifetime: float = 2.0, size: int = 4096) -> None:
         self._database = database
         self._lifetime = lifetime
         self._size = size

@@ -5,6 +5,7 @@ Only the files a model needs are written, under names we choose; everything else
 """
 
 import errno
+import gzip
 import io
 import stat
 import struct
@@ -55,20 +56,16 @@ def unpack(archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer
 
 
 def _gunzip(archive: Path, kind: ModelKind | None, transfer: Transfer) -> Path:
-    """The tar inside, on disk: every byte of a bomb counts against the limit."""
+    """The tar inside (of every gzip member, in turn), on disk: every byte of a bomb counts against the limit."""
     target = archive.with_name(f"{archive.name}.tar")
     transfer.begin("unpacking", None, kind)
-    inflate = zlib.decompressobj(wbits=31)
-    with archive.open("rb") as packed, target.open("wb") as plain:
-        while data := inflate.unconsumed_tail or packed.read(_CHUNK):
-            chunk = inflate.decompress(data, _CHUNK)
-            transfer.advance(len(chunk))
-            plain.write(chunk)
-            if inflate.eof:
-                break
-        plain.write(inflate.flush())
-    if not inflate.eof:
-        raise BadRequest("the archive is cut off: upload it again")
+    try:
+        with gzip.open(archive) as packed, target.open("wb") as plain:
+            transfer.copy(packed, plain)
+    except EOFError as error:
+        raise BadRequest("the archive is cut off: upload it again") from error
+    except gzip.BadGzipFile as error:
+        raise BadRequest(f"the archive is damaged: {error}") from error
     return target
 
 

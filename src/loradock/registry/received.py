@@ -27,9 +27,18 @@ class Received:
 
     def __init__(self, blobs: Blobs, limits: Limits) -> None:
         self._folder = blobs.stage()
-        self._limit = limits.model_bytes
+        self._limits = limits
+        self._limit = limits.bytes_for(None)
         self._files: dict[str, Path | None] = {}
         self._bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._files
+
+    def expect(self, kind: ModelKind) -> None:
+        """What is to come is of this kind, so its limit holds from here on."""
+        self._limit = self._limits.bytes_for(kind)
 
     @contextmanager
     def open(self, filename: str) -> Iterator[Sink]:
