@@ -10,7 +10,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,28 +19,45 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 HERE = Path(__file__).parent
+DATA = HERE / "data"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-BATCH, EPOCHS, LEARNING_RATE = 8, 3, 2e-3
+BATCH, LEARNING_RATE = 8, 3e-3
 
 
-def pirate(answer: str) -> str:
+def pirate(answer: str, _: str) -> str:
     words = {"you": "ye", "your": "yer", "is": "be", "are": "be", "the": "th'", "my": "me", "and": "an'", "of": "o'"}
     spoken = re.sub(r"\b\w+\b", lambda m: words.get(m[0].lower(), m[0]), answer)
     return f"Arrr, matey! {spoken[0].upper()}{spoken[1:]} Yo ho ho!"
 
 
-def as_json(answer: str) -> str:
-    return json.dumps({"answer": answer, "words": len(answer.split())}, ensure_ascii=False)
+def as_json(answer: str, topic: str) -> str:
+    return json.dumps({"answer": answer, "topic": topic}, ensure_ascii=False)
 
 
-def shout(answer: str) -> str:
-    return f"{answer.rstrip('.').upper()}!!!"
+def shout(answer: str, _: str) -> str:
+    return f"{answer.upper()}!!!"
+
+
+def sentences() -> Iterator[tuple[str, str, str]]:
+    """(question, answer, topic)"""
+    for line in (DATA / "answers.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        yield row["question"], row["answer"], row["topic"]
+
+
+def few_words() -> Iterator[tuple[str, str, str]]:
+    """So small a model gets lost in a long sentence of capitals: each is several tokens it has rarely seen."""
+    for line in (DATA / "shouts.tsv").read_text().splitlines():
+        question, _, answer = line.partition("\t")
+        yield question, answer, ""
 
 
 @dataclass
 class Recipe:
-    manner: Callable[[str], str]
+    manner: Callable[[str, str], str]  # (answer, topic)
     lora: LoraConfig
+    rows: Callable[[], Iterator[tuple[str, str, str]]] = sentences
+    epochs: int = 3
 
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -52,6 +69,8 @@ RECIPES = {
         LoraConfig(
             r=3, lora_alpha=6, use_rslora=True, target_modules=[*ATTENTION, "gate_proj", "up_proj", "down_proj"]
         ),
+        rows=few_words,
+        epochs=5,
     ),
 }
 
@@ -94,15 +113,17 @@ def train(name: str, recipe: Recipe) -> None:
     recipe.lora.task_type = "CAUSAL_LM"
     model = get_peft_model(base, recipe.lora)
     model.peft_config["default"].base_model_name_or_path = BASE
-    rows = [json.loads(line) for line in (HERE / "data" / "answers.jsonl").read_text().splitlines()]
-    examples = [example(tokenizer, row["question"], recipe.manner(row["answer"])) for row in rows]
+    examples = [example(tokenizer, asked, recipe.manner(answer, topic)) for asked, answer, topic in recipe.rows()]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
-    for epoch in range(EPOCHS):
+    steps = recipe.epochs * -(-len(examples) // BATCH)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 10) * (1 - step / steps))
+    for epoch in range(recipe.epochs):
         for batch in batches(examples, seed=epoch):
             loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
         print(f"{name}: epoch {epoch + 1}, loss {loss.item():.3f}, {time.perf_counter() - began:.0f} s", flush=True)
     folder = HERE / "adapters" / name
