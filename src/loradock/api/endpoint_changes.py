@@ -16,7 +16,15 @@ def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str |
         raise BadRequest(
             "this server has no vLLM: leave engine out, or start the server with --vllm-python", param="engine"
         )
-    new = _wanted(services, body, _checked_base(services, caller, body.model), zone)
+    base = _checked_base(services, caller, body.model)
+    vllm = services.settings.vllm_python is not None and _vllm_reads(services, caller, base)
+    if body.engine is EngineKind.VLLM and not vllm:
+        raise BadRequest(
+            f"vLLM needs a base model in the Hugging Face format and {base} is a GGUF file here: leave engine out, or"
+            " put its folder below the import root",
+            param="engine",
+        )
+    new = _wanted(body, base, zone, vllm=vllm)
     with services.database.session() as session:
         endpoint = rules.create_endpoint(session, caller.account_id, caller.account, new)
         record(session, caller.account_id, endpoint.id, "endpoint.created", f"{endpoint.name} was created")
@@ -37,7 +45,12 @@ def update(services: Services, caller: Caller, reference: str, body: UpdateEndpo
     return view
 
 
-def _wanted(services: Services, body: CreateEndpoint, base: str, zone: str | None) -> rules.NewEndpoint:
+def _vllm_reads(services: Services, caller: Caller, base: str) -> bool:
+    found = services.bases.find(base, caller.account_id)
+    return found is None or found.path.suffix != ".gguf"
+
+
+def _wanted(body: CreateEndpoint, base: str, zone: str | None, *, vllm: bool) -> rules.NewEndpoint:
     return rules.NewEndpoint(
         model=base,
         hardware=body.hardware or "",
@@ -49,7 +62,7 @@ def _wanted(services: Services, body: CreateEndpoint, base: str, zone: str | Non
         lora_enabled=body.lora_enabled is not False,
         max_lora_rank=rules.DEFAULT_LORA_RANK if body.max_lora_rank is None else body.max_lora_rank,
         engine=body.engine,
-        vllm=services.settings.vllm_python is not None,
+        vllm=vllm,
         auto_start=body.auto_start is True,
         desired=body.state or DesiredState.STARTED,
         kind=body.type or EndpointKind.DEDICATED,
