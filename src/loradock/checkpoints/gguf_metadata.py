@@ -1,29 +1,28 @@
 """The metadata of a GGUF file: architecture, vocabulary, chat template."""
 
+import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
-
 from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.gguf_file import GgufFile
 from loradock.types.errors import BadRequest
 
 _FAMILIES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 
 @lru_cache(maxsize=4)
-def open_gguf(path: Path) -> GGUFReader:
-    """A memory-mapped reader. Raises BadRequest when the file is no GGUF."""
+def open_gguf(path: Path) -> GgufFile:
+    """Raises BadRequest when the file is no GGUF."""
     try:
-        return GGUFReader(path)
-    except (ValueError, OSError, IndexError) as error:
+        return GgufFile(path)
+    except (ValueError, OSError, KeyError, struct.error, OverflowError, MemoryError) as error:
         raise BadRequest(f"{path.name} is not a readable GGUF file: {error}") from error
 
 
-def gguf_value(reader: GGUFReader, key: str, default: Any = None) -> Any:
-    field = reader.fields.get(key)
-    return default if field is None else field.contents()
+def gguf_value(reader: GgufFile, key: str, default: Any = None) -> Any:
+    return reader.fields.get(key, default)
 
 
 def read_gguf_architecture(path: Path) -> Architecture:
@@ -63,7 +62,7 @@ def read_gguf_architecture(path: Path) -> Architecture:
     )
 
 
-def _rope_scaling(reader: GGUFReader, arch: str) -> dict[str, Any] | None:
+def _rope_scaling(reader: GgufFile, arch: str) -> dict[str, Any] | None:
     """Llama 3's scaling comes as a tensor of divisors, one per frequency; linear scaling as a factor."""
     kind = gguf_value(reader, f"{arch}.rope.scaling.type", "none")
     if kind not in ("none", "linear"):

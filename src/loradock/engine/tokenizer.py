@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.gguf_file import GgufFile
 from loradock.checkpoints.gguf_metadata import gguf_value, open_gguf
 from loradock.types.errors import BadRequest
 
@@ -65,7 +65,7 @@ def _text(token: Any) -> str | None:
     return text
 
 
-def _from_gguf(reader: GGUFReader, architecture: Architecture) -> TokenizerFiles:
+def _from_gguf(reader: GgufFile, architecture: Architecture) -> TokenizerFiles:
     if gguf_value(reader, "tokenizer.ggml.model") != "gpt2":
         raise BadRequest("only byte-level BPE vocabularies are read from GGUF; use the Hugging Face folder")
     tokens: list[str] = gguf_value(reader, "tokenizer.ggml.tokens")
