@@ -75,11 +75,13 @@ def models(request, tmp_path):
     reference = random_model(*FAMILIES[request.param])
     reference.save_pretrained(tmp_path, max_shard_size="60KB" if request.param == "llama" else "5GB")
     assert (tmp_path / "model.safetensors.index.json").exists() == (request.param == "llama")
-    return reference, load_model(tmp_path, torch.float32)
+    return reference, tmp_path
 
 
-def test_logits_agree_in_chunked_prefill_and_decode(models):
-    check_logits(*models)
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
+def test_logits_agree_in_chunked_prefill_and_decode(models, kernels):
+    reference, folder = models
+    check_logits(reference, load_model(folder, torch.float32, kernels=kernels))
 
 
 def test_logits_agree_where_the_config_is_spelled_as_by_transformers_4(tmp_path):

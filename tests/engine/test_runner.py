@@ -9,9 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import BLOCK_SIZE, KVCache
-from loradock.engine.lora import LoraStacks, load_adapter
+from loradock.engine.core import BLOCK_SIZE, Row, SamplingParams, Sequence
+from loradock.engine.kv import KVCache
+from loradock.engine.lora import load_adapter
+from loradock.engine.mixing import LoraStacks
 from loradock.engine.model import load_model
 from loradock.engine.runner import Runner
 
@@ -60,6 +61,12 @@ def model(reference):
 
 
 @pytest.fixture(scope="module")
+def plain_model(reference):
+    """As on a device without kernels."""
+    return load_model(reference[1] / "base", torch.float32, kernels=False)
+
+
+@pytest.fixture(scope="module")
 def adapters(reference, model):
     return {name: load_adapter(name, reference[1] / name, model.architecture, torch.float32) for name in ADAPTERS} | {
         "base": None
@@ -94,10 +101,10 @@ def random_prompt(length, seed=0):
     return tuple(torch.randint(VOCABULARY, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
 
 
-def run(model, sequences, cache=None, chunk=1000):
+def run(model, sequences, cache=None, chunk=1000, threads=1):
     """Greedy decoding of all sequences together; at most `chunk` prompt tokens of each in a step."""
     cache = cache or KVCache(model.architecture, 100, torch.float32)
-    runner = Runner(model, cache)
+    runner = Runner(model, cache, threads)
     for sequence in sequences:
         cache.match_prefix(sequence)
     while unfinished := [s for s in sequences if len(s.output) < TOKENS]:
@@ -117,13 +124,24 @@ def run(model, sequences, cache=None, chunk=1000):
     return outputs
 
 
+def mixed_cases(adapters):
+    cases = [(name, random_prompt(9 + 5 * i, i)) for i, name in enumerate([*adapters, *reversed(adapters)])]
+    return cases, [Sequence(i, list(p), SamplingParams(), adapters[n]) for i, (n, p) in enumerate(cases)]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("chunk", [1000, 7])
+def test_mixed_adapters_equal_one_at_a_time(model, adapters, expected, chunk, threads):
+    cases, sequences = mixed_cases(adapters)
+    assert run(model, sequences, chunk=chunk, threads=threads) == [expected(name, prompt) for name, prompt in cases]
+
+
 @pytest.mark.parametrize("dense", [1000, 0], ids=["dense", "grouped"])
 @pytest.mark.parametrize("chunk", [1000, 7])
-def test_mixed_adapters_equal_one_at_a_time(model, adapters, expected, chunk, dense, monkeypatch):
+def test_mixed_adapters_equal_one_at_a_time_in_torch(plain_model, adapters, expected, chunk, dense, monkeypatch):
     monkeypatch.setattr(LoraStacks, "DENSE_TOKENS", dense)
-    cases = [(name, random_prompt(9 + 5 * i, i)) for i, name in enumerate([*adapters, *reversed(adapters)])]
-    sequences = [Sequence(i, list(p), SamplingParams(), adapters[n]) for i, (n, p) in enumerate(cases)]
-    assert run(model, sequences, chunk=chunk) == [expected(name, prompt) for name, prompt in cases]
+    cases, sequences = mixed_cases(adapters)
+    assert run(plain_model, sequences, chunk=chunk) == [expected(name, prompt) for name, prompt in cases]
 
 
 def test_adapters_answer_differently(expected, adapters):

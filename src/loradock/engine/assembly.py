@@ -12,9 +12,10 @@ import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.adapters import Adapters, check_folder
+from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.generation import Event, Generation
-from loradock.engine.kv import BLOCK_SIZE, KVCache
-from loradock.engine.loop import EngineLoop
+from loradock.engine.kv import KVCache
+from loradock.engine.loop import Deliver, EngineLoop
 from loradock.engine.lora import LoadedAdapter, load_adapter
 from loradock.engine.model import Decoder, load_model
 from loradock.engine.options import EngineOptions
@@ -33,13 +34,10 @@ _DEFAULT_CACHE = 2 * 2**30
 def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fatal: Callable[[str], None]) -> Service:
     """Raises BadRequest when the model cannot be served with these options."""
     begun = time.perf_counter()
-    torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    model = load_model(options.model, getattr(torch, options.dtype), options.device)
+    loop = build_loop(options, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal)
+    model, cache = loop.runner.model, loop.runner.cache
     files = load_tokenizer(options.model, model.architecture)
     context = _context(options.max_model_len, model.architecture)
-    cache = _cache(options.kv_cache_gib, model, context)
-    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
-    loop = EngineLoop(Runner(model, cache), scheduler, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal)
     limits = Limits(context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
     service = Service(loop, _adapters(options, model, loop), files, limits)
     log.info(
@@ -51,6 +49,18 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
         torch.get_num_threads(),
     )
     return service
+
+
+def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None]) -> EngineLoop:
+    """The part without names, text and HTTP. Raises BadRequest."""
+    threads = options.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    model = load_model(options.model, getattr(torch, options.dtype), options.device)
+    cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
+    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
+    runner = Runner(model, cache, threads)
+    runner.warm_up()
+    return EngineLoop(runner, scheduler, deliver, on_fatal)
 
 
 def _send(events: list[tuple[Generation, Event]]) -> None:
@@ -67,7 +77,7 @@ def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapt
 
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:
-            loop.runner.stacks.forget(adapter.load_id)
+            loop.runner.mixing.forget(adapter.load_id)
             loop.scheduler.cache.forget_adapter(adapter.load_id)
 
         await asyncio.wrap_future(loop.call(between_steps))

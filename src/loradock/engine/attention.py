@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from loradock.engine.core import Row
-from loradock.engine.kv import BLOCK_SIZE, KVCache
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.core import BLOCK_SIZE, Row
+from loradock.engine.kv import KVCache
 
 
 @dataclass
@@ -21,55 +22,65 @@ class _Prefill:
 
 
 class AttentionBatch:
-    """Where the step's new keys and values go, and what each row attends to.
+    """Where the step's new keys and values go, and what each row attends to; in torch, for any device.
 
-    Rows must come decode first (one token each), then prefill chunks.
+    Rows must come decode first (one token each), then prefill chunks. `cos` and `sin` are float32
+    `[tokens, head_dim]` for the rows' positions.
     """
 
-    def __init__(self, cache: KVCache, rows: list[Row], window: int | None) -> None:
-        self._cache, self._window, self._device = cache, window, cache.keys.device
+    def __init__(
+        self, architecture: Architecture, cache: KVCache, rows: list[Row], cos: torch.Tensor, sin: torch.Tensor
+    ) -> None:
+        self._architecture, self._cache, self._window = architecture, cache, architecture.sliding_window
+        self._device = cache.keys.device
+        self._cos, self._sin = cos, sin
         self._slots = torch.tensor(_slots(rows), device=self._device)
         self._decode = sum(row.count == 1 for row in rows)
         self._plan_decode([row for row in rows if row.count == 1])
         self._prefills = self._plan_prefill([row for row in rows if row.count > 1])
 
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """q `[tokens, heads, dim]`, k and v `[tokens, kv_heads, dim]` → `[tokens, heads, dim]`; stores k and v."""
+    def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
+        """qkv `[tokens, (heads + 2 * kv_heads) * dim]`, contiguous, may be changed → `[tokens, heads * dim]`."""
+        a = self._architecture
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys.view(-1, *keys.shape[2:])[self._slots] = k
-        values.view(-1, *values.shape[2:])[self._slots] = v
-        if not self._prefills:
-            return self._attend_decode(keys, values, q)
-        out = torch.empty_like(q)
+        q = self._store(qkv, keys, values)
+        out = qkv.new_empty(len(qkv), a.heads, a.head_dim)
         if self._decode:
-            out[: self._decode] = self._attend_decode(keys, values, q[: self._decode])
+            self._attend_decode(keys, values, q[: self._decode], out[: self._decode])
         for part in self._prefills:
             out[part.start : part.stop] = _attend_prefill(part, keys, values, q[part.start : part.stop])
-        return out
+        return out.view(len(qkv), -1)
+
+    def _store(self, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Put the new keys and values into the cache; gives the rotated queries `[tokens, heads, dim]`."""
+        a = self._architecture
+        q, k, v = torch.split(qkv.view(len(qkv), -1, a.head_dim), [a.heads, a.kv_heads, a.kv_heads], dim=1)
+        cos, sin = (t.unsqueeze(1).to(qkv.dtype) for t in (self._cos, self._sin))
+        blocks, places = self._slots // BLOCK_SIZE, self._slots % BLOCK_SIZE
+        keys[blocks, :, :, places] = _rotate(k, cos, sin)
+        values[blocks, :, places] = v
+        return _rotate(q, cos, sin)
 
     def _plan_decode(self, rows: list[Row]) -> None:
         if not rows:
             return
         lengths = [row.sequence.computed + 1 for row in rows]
-        width = -(-max(lengths) // BLOCK_SIZE)
-        tables = [row.sequence.blocks[:width] for row in rows]
-        self._tables = torch.tensor([t + [0] * (width - len(t)) for t in tables], device=self._device).view(-1)
-        positions = torch.arange(width * BLOCK_SIZE, device=self._device)
-        ends = torch.tensor(lengths, device=self._device).unsqueeze(1)
+        self._width = -(-max(lengths) // BLOCK_SIZE)
+        tables = [row.sequence.blocks[: self._width] for row in rows]
+        self._tables = torch.tensor([t + [0] * (self._width - len(t)) for t in tables], device=self._device)
+        self._lengths = torch.tensor(lengths, device=self._device)
+
+    def _attend_decode(self, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor, out: torch.Tensor) -> None:
+        rows, heads, dim = q.shape
+        positions = torch.arange(self._width * BLOCK_SIZE, device=self._device)
+        ends = self._lengths.unsqueeze(1)
         visible = positions < ends
         if self._window is not None:
             visible &= positions >= ends - self._window
-        self._decode_mask = visible[:, None, None, :]
-
-    def _attend_decode(self, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        rows, heads, dim = q.shape
-        kv_heads = keys.shape[2]
-        k, v = (t.index_select(0, self._tables).view(rows, -1, kv_heads, dim).transpose(1, 2) for t in (keys, values))
+        k, v = (_gathered(t, self._tables.view(-1), rows) for t in _by_position(keys, values))
         # The query heads of a kv head are taken as its queries: nothing is repeated for grouped attention.
-        out = F.scaled_dot_product_attention(
-            q.view(rows, kv_heads, heads // kv_heads, dim), k, v, attn_mask=self._decode_mask
-        )
-        return out.reshape(rows, heads, dim)
+        grouped = q.reshape(rows, k.shape[1], heads // k.shape[1], dim)
+        out[:] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=visible[:, None, None, :]).view_as(out)
 
     def _plan_prefill(self, rows: list[Row]) -> list[_Prefill]:
         parts, start = [], self._decode
@@ -90,11 +101,34 @@ class AttentionBatch:
         return mask if self._window is None else mask & (key > query - self._window)
 
 
+class KernelAttentionBatch(AttentionBatch):
+    """The same on a CPU: decoding rows read the cache where it lies."""
+
+    def _store(self, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        from loradock.engine import kernels
+        from loradock.engine.elementwise import like
+
+        a, tables = self._architecture, (self._cos, self._sin, self._slots, keys, values)
+        addresses = [tensor.data_ptr() for tensor in (qkv, *tables)]
+        kernels.rotate_and_store(
+            like(qkv.dtype), *addresses, len(qkv), a.heads, a.kv_heads, a.head_dim, self._cache.blocks
+        )
+        return qkv.view(len(qkv), -1, a.head_dim)[:, : a.heads]
+
+    def _attend_decode(self, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor, out: torch.Tensor) -> None:
+        from loradock.engine import kernels
+        from loradock.engine.elementwise import like
+
+        a = self._architecture
+        addresses = [tensor.data_ptr() for tensor in (q, keys, values, self._tables, self._lengths, out)]
+        shape = (self._decode, a.heads, a.kv_heads, a.head_dim, self._cache.blocks, self._width, self._window or 0)
+        kernels.attend_decode(like(q.dtype), *addresses, *shape)
+
+
 def _attend_prefill(part: _Prefill, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    k, v = (t.index_select(0, part.blocks).view(-1, *t.shape[2:])[: part.keys] for t in (keys, values))
-    q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
+    k, v = (_gathered(t, part.blocks, 1)[:, :, : part.keys] for t in _by_position(keys, values))
     out = F.scaled_dot_product_attention(
-        q,
+        q.transpose(0, 1).unsqueeze(0),
         k,
         v,
         attn_mask=part.mask,
@@ -102,6 +136,22 @@ def _attend_prefill(part: _Prefill, keys: torch.Tensor, values: torch.Tensor, q:
         enable_gqa=True,
     )
     return out.squeeze(0).transpose(0, 1)
+
+
+def _by_position(keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both `[blocks, kv_heads, BLOCK_SIZE, dim]`."""
+    return keys.transpose(2, 3), values
+
+
+def _gathered(cached: torch.Tensor, blocks: torch.Tensor, rows: int) -> torch.Tensor:
+    """`[rows, kv_heads, positions, dim]` of the rows' blocks."""
+    found = cached.index_select(0, blocks).view(rows, -1, *cached.shape[1:])
+    return found.transpose(1, 2).reshape(rows, cached.shape[1], -1, cached.shape[3])
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def _slots(rows: list[Row]) -> list[int]:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from loradock.engine.lora import LoadedAdapter
 
+BLOCK_SIZE = 16
+"""Tokens whose keys and values lie together in the cache."""
+
 
 class SequenceState(Enum):
     WAITING = auto()

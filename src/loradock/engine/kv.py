@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.core import Sequence
+from loradock.engine.core import BLOCK_SIZE, Sequence
 
-BLOCK_SIZE = 16
 Chain = tuple[int, bytes]
 """(adapter load id, digest of all tokens up to the end of the block)."""
 
 
 class KVCache:
-    """Keys and values of all layers, `[layers, blocks, BLOCK_SIZE, kv_heads, head_dim]` each.
+    """Keys `[layers, blocks, kv_heads, head_dim, BLOCK_SIZE]` and values `[…, BLOCK_SIZE, head_dim]` of all layers:
+    attention then reads both in long runs, several positions' scores at a time.
 
     A full block is known by (adapter load, hash chain of its tokens); an unused known block stays until its
     space is needed, oldest first.
@@ -26,8 +26,9 @@ class KVCache:
     def __init__(
         self, architecture: Architecture, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
-        shape = (architecture.layers, blocks, BLOCK_SIZE, architecture.kv_heads, architecture.head_dim)
-        self.keys, self.values = (_zeros(shape, dtype, torch.device(device)) for _ in range(2))
+        shape, dim = (architecture.layers, blocks, architecture.kv_heads), architecture.head_dim
+        self.keys = _zeros((*shape, dim, BLOCK_SIZE), dtype, torch.device(device))
+        self.values = _zeros((*shape, BLOCK_SIZE, dim), dtype, torch.device(device))
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
         self._users = [0] * blocks

@@ -13,7 +13,7 @@ from loradock.engine.core import FinishReason, Row
 from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
 from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
-from loradock.engine.sampling import Sampler, is_plain
+from loradock.engine.sampling import Sampler, is_plain, largest
 from loradock.engine.scheduler import Scheduler
 from loradock.types.errors import Internal, LoradockError, Unavailable
 
@@ -130,25 +130,22 @@ class EngineLoop:
             self._sample(ready, logits if len(picked) == len(logits) else logits[picked])
 
     def _sample(self, generations: list[Generation], logits: torch.Tensor) -> None:
-        wanted = [g.sequence.params.logprobs for g in generations]
-        raw = logits.clone() if any(count is not None for count in wanted) else logits
-        best = logits.argmax(dim=-1, keepdim=True)
-        usable = torch.isfinite(logits.gather(1, best)).squeeze(1).tolist()
-        tokens = dict(enumerate(best.squeeze(1).tolist()))
-        rows = [
-            i
-            for i, (generation, finite) in enumerate(zip(generations, usable, strict=True))
-            if self._prepare(generation, logits[i], finite=finite)
-        ]
-        changed = [i for i in rows if generations[i].grammar or not is_plain(generations[i].sequence.params)]
+        best, usable = largest(logits)
+        tokens = dict(enumerate(best))
+        rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=usable[i])]
+        changed = {i: logits[i].to(torch.float32, copy=True) for i in rows if not _is_plain(generations[i])}
+        changed = {i: row for i, row in changed.items() if self._constrain(generations[i], row)}
         if changed:
-            sampled = self._sampler.sample(logits[changed], [generations[i].sequence for i in changed])
+            sampled = self._sampler.sample(
+                torch.stack(list(changed.values())), [generations[i].sequence for i in changed]
+            )
             tokens.update(zip(changed, sampled, strict=True))
-        logprobs = _wanted_logprobs(raw, rows, tokens, wanted)
+        rows = [i for i in rows if generations[i].sequence.id in self._generations]
+        logprobs = _wanted_logprobs(logits, rows, tokens, [g.sequence.params.logprobs for g in generations])
         for i in rows:
             self._append(generations[i], tokens[i], logprobs.get(i))
 
-    def _prepare(self, generation: Generation, logits: torch.Tensor, *, finite: bool) -> bool:
+    def _may_sample(self, generation: Generation, *, finite: bool) -> bool:
         """Whether the row can be sampled from; otherwise its generation has ended."""
         sequence = generation.sequence
         if not sequence.output:
@@ -161,8 +158,12 @@ class EngineLoop:
         if sequence.params.max_tokens == 0:
             self._end(generation, Ended())
             return False
+        return True
+
+    def _constrain(self, generation: Generation, logits: torch.Tensor) -> bool:
+        """Change a row `[vocab]` by penalties and grammar. False when that ended the generation."""
         try:
-            self._sampler.penalize(logits, sequence)
+            self._sampler.penalize(logits, generation.sequence)
             if generation.grammar:
                 generation.grammar.constrain(logits)
         except Exception as error:
@@ -225,6 +226,10 @@ def _fulfil(future: "Future[Result]", function: Callable[[], Result]) -> None:
         future.set_exception(error)
 
 
+def _is_plain(generation: Generation) -> bool:
+    return generation.grammar is None and is_plain(generation.sequence.params)
+
+
 def _completes(generation: Generation, token: int) -> bool:
     """Move the grammar on; whether nothing can follow."""
     if generation.grammar is None:
@@ -241,15 +246,15 @@ def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None
     targets = prompt[start + 1 + skipped : start + 1 + row.count]
     if targets:
         count = row.sequence.params.prompt_logprobs or 0
-        chunk = logits[skipped : skipped + len(targets)]
+        chunk = logits[skipped : skipped + len(targets)].float()
         generation.prompt_logprobs.extend(token_logprobs(chunk, targets, [count] * len(targets)))
 
 
 def _wanted_logprobs(
-    raw: torch.Tensor, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
+    logits: torch.Tensor, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
 ) -> dict[int, TokenLogprobs]:
     chosen = [(i, tokens[i], count) for i in rows if (count := wanted[i]) is not None]
     if not chosen:
         return {}
     indices, picked, counts = zip(*chosen, strict=True)
-    return dict(zip(indices, token_logprobs(raw[list(indices)], list(picked), list(counts)), strict=True))
+    return dict(zip(indices, token_logprobs(logits[list(indices)].float(), list(picked), list(counts)), strict=True))

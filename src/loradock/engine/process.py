@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GRACE = 2.0
+_SWITCH_INTERVAL = 0.0005
 
 
 def run(options: EngineOptions) -> None:
     """Until SIGTERM or SIGINT. Raises what made it impossible to start or go on."""
-    asyncio.run(_Process(options).serve())
+    # The compute threads need the interpreter's lock for microseconds at a time: they must not wait 5 ms for it.
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(_Process(options).serve())
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one: it sends a token's event for half the time."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class _Http(uvicorn.Server):

@@ -49,6 +49,22 @@ class Sampler:
         return float(self._random[sequence.id].random())
 
 
+def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
+    """Of each row `[vocab]` the token with the largest logit, and whether the row can be used: it has no NaN, and
+    that logit is finite.
+    """
+    if logits.dtype is torch.bfloat16 and logits.device.type == "cpu":
+        from loradock.engine import kernels
+
+        tokens, finite = torch.empty(len(logits), dtype=torch.long), torch.empty(len(logits), dtype=torch.bool)
+        logits = logits.contiguous()
+        kernels.largest_bfloat16(logits.data_ptr(), tokens.data_ptr(), finite.data_ptr(), *logits.shape)
+        return tokens.tolist(), finite.tolist()
+    best = logits.argmax(dim=-1, keepdim=True)
+    usable = torch.isfinite(logits.gather(1, best))
+    return best.squeeze(1).tolist(), usable.squeeze(1).tolist()
+
+
 def is_plain(params: SamplingParams) -> bool:
     """Whether the token is simply the one with the largest logit."""
     penalized = params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty

@@ -68,7 +68,7 @@ class Scheduler:
                 rows.append(row)
                 budget -= count
         rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
-        return sorted(rows, key=lambda row: row.count > 1)
+        return sorted(rows, key=_place)
 
     def _admit(self) -> None:
         while (places := self.max_sequences - len(self.running)) > 0:
@@ -122,3 +122,9 @@ class Scheduler:
             return
         for sibling in siblings:
             self.waiting.put_back(sibling)
+
+
+def _place(row: Row) -> tuple[bool, int]:
+    """Single tokens first, those of an adapter together: its matrices are then read once for all of them."""
+    adapter = row.sequence.adapter
+    return row.count > 1, adapter.load_id if adapter and row.count == 1 else 0

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from gguf.quants import dequantize
 from safetensors import safe_open
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.gguf_metadata import open_gguf
+from loradock.engine.dequantizing import dequantized
 from loradock.types.errors import BadRequest
 
 TensorReader = Callable[[str], torch.Tensor]
@@ -37,7 +37,9 @@ def tensor_reader(path: Path, architecture: Architecture, dtype: torch.dtype) ->
 
     Raises BadRequest (also later, from the function) when a file or tensor is missing.
     """
-    read = _gguf_reader(path, architecture) if path.suffix == ".gguf" else _safetensors_reader(path)
+    if path.suffix == ".gguf":
+        return _gguf_reader(path, architecture, dtype)
+    read = _safetensors_reader(path)
     return lambda name: read(name).to(dtype)
 
 
@@ -64,14 +66,14 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
         raise BadRequest(f"{path.name} holds no model.safetensors (pickled weights are not read)")
 
 
-def _gguf_reader(path: Path, architecture: Architecture) -> TensorReader:
+def _gguf_reader(path: Path, architecture: Architecture, dtype: torch.dtype) -> TensorReader:
     tensors = {tensor.name: tensor for tensor in open_gguf(path).tensors}
 
     def read(name: str) -> torch.Tensor:
         key = gguf_name(name)
         if key not in tensors:
             raise BadRequest(f"the base model in {path.name} has no tensor {key}")
-        values = torch.from_numpy(dequantize(tensors[key].data, tensors[key].tensor_type).copy())
+        values = dequantized(tensors[key], dtype)
         return _undo_permutation(name, values, architecture)
 
     return read
