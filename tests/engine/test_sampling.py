@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.logprobs import token_logprobs
-from loradock.engine.sampling import Sampler
+from loradock.engine.sampling import Sampler, _draw_whole, largest
 
 
 def sequence(number=1, output=(), prompt=(0,), **params):
@@ -23,6 +23,19 @@ def test_draws_follow_the_probabilities():
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     shares = draws(probabilities.log()).bincount(minlength=4) / 4000
     assert torch.allclose(shares, probabilities, atol=0.04)
+
+
+def test_draws_over_a_whole_vocabulary_invert_the_distribution():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 5000, generator=random) * 3
+    logits[:, ::7] = -torch.inf
+    temperatures, uniform = torch.full((200,), 0.7), torch.rand(200, generator=random)
+    cumulative = torch.softmax(logits.double() / 0.7, dim=-1).cumsum(dim=-1)
+    found = _draw_whole(logits, temperatures, uniform).unsqueeze(1)
+    assert logits.gather(1, found).isfinite().all()
+    before = cumulative.gather(1, (found - 1).clamp(min=0)) * (found > 0)
+    assert (before.squeeze(1) <= uniform + 1e-5).all()
+    assert (cumulative.gather(1, found).squeeze(1) >= uniform - 1e-5).all()
 
 
 @pytest.mark.parametrize(
@@ -90,3 +103,15 @@ def test_logprobs_are_of_the_whole_distribution():
     assert first.logprob == pytest.approx(expected[0])
     assert [token for token, _ in first.top] == [2, 1]
     assert (second.logprob, second.top) == (-9999.0, [])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(dtype):
+    logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    logits[0, 500] = logits[0, 400] = 9
+    logits[1] = -logits[1].abs() - 1
+    logits[2, 3], logits[3, 4], logits[4, 5], logits[5, 6] = torch.nan, -torch.nan, torch.inf, -torch.inf
+    tokens, usable = largest(logits)
+    assert usable == [True, True, False, False, False, True, True, True]
+    assert [tokens[i] for i, good in enumerate(usable) if good] == logits.argmax(dim=1)[usable].tolist()
+    assert tokens[0] == 400

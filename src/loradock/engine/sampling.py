@@ -39,7 +39,7 @@ class Sampler:
             params = [sequences[i].params for i in drawn]
             uniform = torch.tensor([self._uniform(sequences[i]) for i in drawn], device=logits.device)
             temperatures = torch.tensor([p.temperature for p in params], device=logits.device)
-            tokens[drawn] = _draw(logits[drawn] / temperatures.unsqueeze(1), params, uniform)
+            tokens[drawn] = _draw(logits[drawn], temperatures, params, uniform)
         return [int(token) for token in tokens.tolist()]
 
     def _uniform(self, sequence: Sequence) -> float:
@@ -54,7 +54,7 @@ def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
     that logit is finite.
     """
     if logits.dtype is torch.bfloat16 and logits.device.type == "cpu":
-        from loradock.engine import kernels
+        from loradock.engine import sampling_kernels as kernels
 
         tokens, finite = torch.empty(len(logits), dtype=torch.long), torch.empty(len(logits), dtype=torch.bool)
         logits = logits.contiguous()
@@ -71,15 +71,29 @@ def is_plain(params: SamplingParams) -> bool:
     return params.temperature == 0 and not penalized and not params.logit_bias
 
 
-def _draw(logits: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor) -> torch.Tensor:
+def _draw(
+    logits: torch.Tensor, temperatures: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor
+) -> torch.Tensor:
     """Tokens `[rows]` by inverting each row's cumulative distribution at `uniform`."""
     tokens = torch.empty(len(params), dtype=torch.long, device=logits.device)
     cut = [i for i, p in enumerate(params) if p.top_k > 0 or p.top_p < 1 or p.min_p > 0]
     whole = sorted(set(range(len(params))) - set(cut))
     if whole:
-        tokens[whole] = _invert(torch.softmax(logits[whole], dim=-1), uniform[whole])
+        tokens[whole] = _draw_whole(logits[whole], temperatures[whole], uniform[whole])
     if cut:
-        tokens[cut] = _draw_cut(logits[cut], [params[i] for i in cut], uniform[cut])
+        scaled = logits[cut] / temperatures[cut].unsqueeze(1)
+        tokens[cut] = _draw_cut(scaled, [params[i] for i in cut], uniform[cut])
+    return tokens
+
+
+def _draw_whole(logits: torch.Tensor, temperatures: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    if logits.device.type != "cpu":
+        return _invert(torch.softmax(logits / temperatures.unsqueeze(1), dim=-1), uniform)
+    from loradock.engine import sampling_kernels
+
+    tokens = torch.empty(len(logits), dtype=torch.long)
+    addresses = [tensor.data_ptr() for tensor in (logits, temperatures, uniform, tokens)]
+    sampling_kernels.draw(*addresses, *logits.shape)
     return tokens
 
 
