@@ -9,6 +9,7 @@ the best of torch's own bf16 product and of weights packed by oneDNN.
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -80,8 +81,12 @@ class Decoding:
         return statistics.median(np.diff(self._steps))
 
 
-def roofline(a: Architecture, rows: int) -> dict[str, float]:
-    """Tokens per second of the base model's bf16 products alone: torch's own, and packed by oneDNN."""
+def roofline(a: Architecture, rows: int, threads: int) -> dict[str, float]:
+    """Tokens per second of the base model's bf16 products alone: torch's own, and packed by oneDNN.
+
+    On the compute thread: helpers of another thread would slow the engine's.
+    """
+    torch.set_num_threads(threads)
     shapes = [
         ((a.heads + 2 * a.kv_heads) * a.head_dim, a.hidden_size),
         (a.hidden_size, a.heads * a.head_dim),
@@ -113,7 +118,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
     begun = time.perf_counter()
     decoding = Decoding()
     loop = decoding.loop = build_loop(options, decoding.deliver, print)
-    print(f"loaded in {time.perf_counter() - begun:.2f} s, {torch.get_num_threads()} threads", flush=True)
+    print(f"loaded in {time.perf_counter() - begun:.2f} s, {loop.runner.threads} threads", flush=True)
     model = loop.runner.model
     adapters = [
         load_adapter(
@@ -126,9 +131,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
         for n in range(max(arguments.adapters))
     ]
     loop.start()
+    loop.call(loop.runner.warm_up).result()
     lines = []
     for rows in arguments.rows:
-        roof = {} if arguments.no_roofline else roofline(model.architecture, rows)
+        roof = (
+            {}
+            if arguments.no_roofline
+            else loop.call(lambda rows=rows: roofline(model.architecture, rows, arguments.threads)).result()
+        )
         seconds: dict[int, list[float]] = {count: [] for count in arguments.adapters if count <= max(rows, 1)}
         for count in seconds:
             decoding.run(_owners(adapters, count, rows), arguments.prompt, 24)
@@ -171,13 +181,13 @@ def main() -> None:
     p.add_argument("--prompt", type=int, default=32, help="tokens")
     p.add_argument("--tokens", type=int, default=48, help="generated per sequence")
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--threads", type=int, default=torch.get_num_threads())
+    p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--profile", action="store_true")
     p.add_argument("--no-roofline", action="store_true")
-    p.add_argument("--option", nargs="*", default=[], help="further options of the engine, without their dashes")
+    p.add_argument("--option", nargs="*", default=[], help="further options of the engine, as name=value")
     p.add_argument("--json", type=Path)
     arguments = p.parse_args()
-    arguments.option = [part if part[0].isdigit() else f"--{part}" for part in arguments.option]
+    arguments.option = [f"--{option}" for option in arguments.option]
     with tempfile.TemporaryDirectory() as folder:
         lines = measure(arguments, Path(folder))
     if arguments.json:

@@ -1,0 +1,65 @@
+"""What weights in fewer bits cost in accuracy: held against the same model in float32, on a fixed text.
+
+    python benchmarks/engine_quantization.py
+
+Per mode: perplexity, how often the likeliest next token is the reference's, and the mean divergence from its
+distribution (nats). Every position is computed alone, as in a step of one sequence.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.kv import KVCache
+from loradock.engine.model import load_model
+from loradock.engine.runner import Runner
+from loradock.engine.tokenizer import load_tokenizer
+from loradock.registry.builtin import builtin_file
+
+TEXT = Path(__file__).parent.parent / "README.md"
+MODES = {
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.bfloat16, None),
+    "int8": (torch.bfloat16, 8),
+    "int4": (torch.bfloat16, 4),
+}
+
+
+@torch.inference_mode()
+def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Tensor:
+    """float32 log probabilities `[positions, vocab]`."""
+    dtype, bits = MODES[mode]
+    decoder = load_model(model, dtype, bits=bits, threads=threads)
+    cache = KVCache(decoder.architecture, len(tokens) // 16 + 2, dtype)
+    runner = Runner(decoder, cache, threads)
+    sequence = Sequence(1, tokens, SamplingParams())
+    cache.allocate(sequence, len(tokens))
+    found = [runner.step([Row(sequence, 1, 1)]).float() for _ in tokens]
+    return torch.cat(found).log_softmax(dim=-1)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", type=Path, default=builtin_file())
+    p.add_argument("--tokens", type=int, default=512)
+    p.add_argument("--threads", type=int, default=1)
+    arguments = p.parse_args()
+    from loradock.checkpoints.architecture import read_architecture
+
+    tokenizer = load_tokenizer(arguments.model, read_architecture(arguments.model)).tokenizer
+    tokens = tokenizer.encode(TEXT.read_text()).ids[: arguments.tokens]
+    targets = torch.tensor(tokens[1:])
+    reference = logits(arguments.model, "float32", tokens, arguments.threads)[:-1]
+    print(f"{len(tokens)} tokens of {TEXT.name}\nmode      perplexity  same first token  divergence")
+    for mode in MODES:
+        found = reference if mode == "float32" else logits(arguments.model, mode, tokens, arguments.threads)[:-1]
+        perplexity = (-found.gather(1, targets.unsqueeze(1)).mean()).exp().item()
+        same = (found.argmax(1) == reference.argmax(1)).float().mean().item()
+        divergence = (reference.exp() * (reference - found)).sum(1).mean().item()
+        print(f"{mode:9} {perplexity:10.3f} {same:16.1%} {divergence:12.5f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
