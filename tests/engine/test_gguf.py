@@ -1,11 +1,15 @@
 """The built-in GGUF file against transformers: the same weights, the same tokens."""
 
+import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+from gguf.quants import dequantize, quantize
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from loradock.checkpoints.architecture import read_architecture
+from loradock.checkpoints.gguf_file import GgufFile
+from loradock.engine.dequantizing import dequantized
 from loradock.engine.tokenizer import load_tokenizer
 from loradock.engine.weights import tensor_reader
 from tests.engine.tiny import SMOLLM2
@@ -80,3 +84,37 @@ def test_qwen_text_is_composed_first(tmp_path, architecture):
     writer.write_kv_data_to_file()
     writer.close()
     assert load_tokenizer(file, architecture).tokenizer.encode("e\u0301").tokens == ["Ã©"]
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"])
+def test_every_kind_of_numbers_is_read_as_by_the_gguf_package(tmp_path, kind):
+    file, kind = tmp_path / "numbers.gguf", GGMLQuantizationType[kind]
+    values = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
+    writer = GGUFWriter(file, "llama")
+    writer.add_tensor("numbers", quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (tensor,), (expected,) = GgufFile(file).tensors, GGUFReader(file).tensors
+    full = torch.from_numpy(dequantize(expected.data, kind).copy())
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(dequantized(tensor, dtype), full.to(dtype))
+
+
+def test_every_kind_of_value_is_read_as_by_the_gguf_package(tmp_path):
+    file = tmp_path / "values.gguf"
+    writer = GGUFWriter(file, "llama")
+    for kind in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"):
+        getattr(writer, f"add_{kind}")(kind, 100)
+    writer.add_float32("float32", 0.5)
+    writer.add_float64("float64", 0.1)
+    writer.add_bool("bool", val=True)
+    writer.add_string("string", "naïve ☔")
+    for name, values in {"texts": ["a", "", "ß"], "numbers": [1, -2, 3], "floats": [0.5, 1.5]}.items():
+        writer.add_array(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    fields = {n: f for n, f in GGUFReader(file).fields.items() if not n.startswith("GGUF.")}
+    assert GgufFile(file).fields == {name: field.contents() for name, field in fields.items()}

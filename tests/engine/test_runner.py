@@ -66,11 +66,22 @@ def plain_model(reference):
     return load_model(reference[1] / "base", torch.float32, kernels=False)
 
 
+def load_all(folder, model):
+    loaded = {
+        name: load_adapter(name, folder / name, model.architecture, torch.float32, kernels=model.kernels)
+        for name in ADAPTERS
+    }
+    return loaded | {"base": None}
+
+
 @pytest.fixture(scope="module")
 def adapters(reference, model):
-    return {name: load_adapter(name, reference[1] / name, model.architecture, torch.float32) for name in ADAPTERS} | {
-        "base": None
-    }
+    return load_all(reference[1], model)
+
+
+@pytest.fixture(scope="module")
+def plain_adapters(reference, plain_model):
+    return load_all(reference[1], plain_model)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +149,9 @@ def test_mixed_adapters_equal_one_at_a_time(model, adapters, expected, chunk, th
 
 @pytest.mark.parametrize("dense", [1000, 0], ids=["dense", "grouped"])
 @pytest.mark.parametrize("chunk", [1000, 7])
-def test_mixed_adapters_equal_one_at_a_time_in_torch(plain_model, adapters, expected, chunk, dense, monkeypatch):
+def test_mixed_adapters_equal_one_at_a_time_in_torch(plain_model, plain_adapters, expected, chunk, dense, monkeypatch):
     monkeypatch.setattr(LoraStacks, "DENSE_TOKENS", dense)
-    cases, sequences = mixed_cases(adapters)
+    cases, sequences = mixed_cases(plain_adapters)
     assert run(plain_model, sequences, chunk=chunk) == [expected(name, prompt) for name, prompt in cases]
 
 
@@ -160,9 +171,9 @@ def test_cached_prefixes_change_no_token_and_cross_no_adapter(model, adapters, e
         assert run(model, [sequence], cache) == [expected(name, prompt)]
 
 
-def test_a_stack_outlives_no_adapter(model, adapters):
-    stacks = LoraStacks(model.architecture.layers, model.dtype, model.device)
-    one, other = adapters["everything"], adapters["rslora"]
+def test_a_stack_outlives_no_adapter(plain_model, plain_adapters):
+    stacks = LoraStacks(plain_model.architecture.layers, plain_model.dtype, plain_model.device)
+    one, other = plain_adapters["everything"], plain_adapters["rslora"]
     assert stacks.batch([None, None]) is None
     stacks.batch([one, other])
     stacks.batch([other])

@@ -46,21 +46,23 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
         time.perf_counter() - begun,
         context,
         cache.blocks * BLOCK_SIZE,
-        torch.get_num_threads(),
+        loop.runner.threads,
     )
     return service
 
 
 def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None]) -> EngineLoop:
     """The part without names, text and HTTP. Raises BadRequest."""
+    # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
+    # once there are more than processors: only the compute thread may have some.
+    torch.set_num_threads(1)
     threads = options.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    model = load_model(options.model, getattr(torch, options.dtype), options.device)
+    bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    model = load_model(options.model, dtype, options.device, bits=bits, threads=threads)
     cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
-    runner = Runner(model, cache, threads)
-    runner.warm_up()
-    return EngineLoop(runner, scheduler, deliver, on_fatal)
+    return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
 
 
 def _send(events: list[tuple[Generation, Event]]) -> None:
@@ -73,7 +75,8 @@ def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapt
         check_folder(path, options.max_lora_rank)
 
     def read(name: str, path: Path) -> LoadedAdapter:
-        return load_adapter(name, path, model.architecture, model.dtype, model.device)
+        torch.set_num_threads(1)
+        return load_adapter(name, path, model.architecture, model.dtype, model.device, kernels=model.kernels)
 
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:

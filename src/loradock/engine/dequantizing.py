@@ -23,7 +23,7 @@ def dequantized(tensor: GgufTensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _blocks(tensor: GgufTensor, dtype: torch.dtype) -> torch.Tensor:
-    from loradock.engine import kernels
+    from loradock.engine import block_kernels as kernels
     from loradock.engine.elementwise import like
 
     out = torch.empty(*tensor.data.shape[:-1], tensor.shape[0], dtype=dtype)

@@ -16,15 +16,15 @@ from loradock.engine.core import BLOCK_SIZE
 
 BFLOAT16, FLOAT32 = np.uint16(0), np.float32(0)
 # Sums may be reordered (that is what makes them vectors), but infinities and NaN keep their meaning.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+FAST = {"reassoc", "contract", "nsz", "arcp"}
 LANES = 16
 _CHAINS = 4
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _LOWEST = np.float32(-87.0)
 _INDEX = np.int64(0)
-_TOGETHER = 4
-_kernel = njit(nogil=True, fastmath=_FAST, cache=True, error_model="numpy")
-_part = njit(fastmath=_FAST, error_model="numpy")
+LORA_SCRATCH = 4
+_kernel = njit(nogil=True, fastmath=FAST, cache=True, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy")
 
 
 @intrinsic
@@ -102,13 +102,13 @@ def combine(typingctx, out, weights, terms, stride, count, like):
             for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
         )
         terms, stride, count = arguments[2:5]
-        target = builder.bitcast(out, _VECTOR.as_pointer())
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * LANES)) for _ in range(_CHAINS)]
+        target = builder.bitcast(out, VECTOR.as_pointer())
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, [0.0] * LANES)) for _ in range(_CHAINS)]
 
         def add(t, total):
             vector = _load(builder, builder.gep(terms, [builder.mul(t, stride)]), like)
-            weight = _splat(builder, builder.load(builder.gep(weights, [t])))
-            product = builder.call(_fma(builder.module), [weight, vector, builder.load(total)])
+            weight = splat(builder, builder.load(builder.gep(weights, [t])))
+            product = builder.call(fma(builder.module), [weight, vector, builder.load(total)])
             builder.store(product, total)
 
         chains = ir.Constant(count.type, _CHAINS)
@@ -137,21 +137,21 @@ def _load(builder, address, like):
         bits = builder.load(builder.bitcast(address, ir.VectorType(ir.IntType(16), LANES).as_pointer()))
         bits.align = 2
         wide = ir.VectorType(ir.IntType(32), LANES)
-        return builder.bitcast(builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * LANES)), _VECTOR)
-    vector = builder.load(builder.bitcast(address, _VECTOR.as_pointer()))
+        return builder.bitcast(builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * LANES)), VECTOR)
+    vector = builder.load(builder.bitcast(address, VECTOR.as_pointer()))
     vector.align = 4
     return vector
 
 
-def _splat(builder, number):
+def splat(builder, number):
     index = ir.IntType(32)
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    nothing = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(index, 0))
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(index, LANES), [0] * LANES))
 
 
-def _fma(module):
-    signature = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+def fma(module):
+    signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
     return cgutils.get_or_insert_function(module, signature, f"llvm.fma.v{LANES}f32")
 
 
@@ -281,38 +281,41 @@ def _gather(scores, result, block, at, count, like):
 
 
 @_kernel
-def add_lora(like, x_at, out_at, owners_at, table_at, rows, into, out_width, adapters, entry):
+def add_lora(like, x_at, out_at, owners_at, table_at, scratch_at, rows, into, out_width, adapters, entry):
     """Add every row's own adapter to a projection's output, whatever the mix; fastest where an adapter's rows follow
     each other.
 
     `owners` `[rows]` is the row's line in `table` `[adapters, entry]`, -1 for the base model. A line is as in
-    `LoadedAdapter.lines`; only the parts of B that it names are not zero.
+    `LoadedAdapter.lines`. `scratch`: float32 `[LORA_SCRATCH, into +
+    out_width]`; memory of a kernel's own would be given back, and faulted in again, at every call.
     """
     x = carray(pointer(x_at, like), (rows, into))
     out = carray(pointer(out_at, like), (rows, out_width))
     owners = carray(pointer(owners_at, _INDEX), (rows,))
     table = carray(pointer(table_at, _INDEX), (adapters, entry))
-    wide, total = np.empty((_TOGETHER, into), np.float32), np.empty((_TOGETHER, out_width), np.float32)
+    wide = carray(pointer(scratch_at, FLOAT32), (LORA_SCRATCH, into))
+    total = carray(pointer(scratch_at + wide.nbytes, FLOAT32), (LORA_SCRATCH, out_width))
     i = 0
     while i < rows:
         owner, count = owners[i], 1
-        while count < _TOGETHER and i + count < rows and owners[i + count] == owner:
+        while count < LORA_SCRATCH and i + count < rows and owners[i + count] == owner:
             count += 1
-        count = count if count == _TOGETHER else 1
-        if owner >= 0 and table[owner, 2] > 0:
-            line = table[owner]
-            a = carray(pointer(line[0], like), (line[2], into))
-            b = carray(pointer(line[1], like), (line[2], out_width))
+        count = count if count == LORA_SCRATCH else 1
+        if owner >= 0:
             _widen(x[i : i + count], wide)
-            for part in range(3, entry, 4):
-                first, end, low, high = line[part], line[part + 1], line[part + 2], line[part + 3]
+            line = table[owner]
+            for part in range(0, entry, 4):
+                rank, low, high = line[part + 1], line[part + 2], line[part + 3]
+                if rank == 0:
+                    continue
+                both = carray(pointer(line[part], like), (rank, into + high - low))
                 mine = out[i : i + count, low:high]
                 _widen(mine, total)
-                for r in range(first, end):
+                for r in range(rank):
                     if count == 1:
-                        _add_rank(wide[0], total[0], a[r], b[r, low:high])
+                        _add_rank(wide[0], total[0], both[r, :into], both[r, into:])
                     else:
-                        _add_rank_together(wide, total, a[r], b[r, low:high])
+                        _add_rank_together(wide, total, both[r, :into], both[r, into:])
                 for n in range(count):
                     for j in range(high - low):
                         mine[n, j] = narrow(total[n, j], like)
@@ -353,47 +356,3 @@ def _add_rank_together(wide, total, down, up):
         t1[j] += s1 * u
         t2[j] += s2 * u
         t3[j] += s3 * u
-
-
-@_kernel
-def largest_bfloat16(logits_at, tokens_at, finite_at, rows, width):
-    """Each row's first largest logit, and whether it is finite and no logit is NaN. Compared as integers of the same
-    order, which become vectors where floats, because of NaN, would not.
-    """
-    logits = carray(pointer(logits_at, np.int16(0)), (rows, width))
-    tokens, finite = carray(pointer(tokens_at, _INDEX), (rows,)), carray(pointer(finite_at, np.uint8(0)), (rows,))
-    infinity = np.int16(0x7F80)
-    for i in range(rows):
-        top, size = np.int16(-0x8000), np.int16(0)
-        for j in range(width):
-            bits = logits[i, j]
-            absolute = np.int16(bits & np.int16(0x7FFF))
-            top = max(top, np.int16(bits ^ ((bits >> np.int16(15)) & np.int16(0x7FFF))))
-            size = max(size, absolute)
-        finite[i] = np.uint8(size <= infinity and top < infinity)
-        wanted = np.int16(top ^ ((top >> np.int16(15)) & np.int16(0x7FFF)))
-        tokens[i] = 0
-        for j in range(width):
-            if logits[i, j] == wanted:
-                tokens[i] = j
-                break
-
-
-@_kernel
-def dequantize_4(like, nibbles, scales, offsets, out_at):
-    """GGUF's Q4_0 and Q4_1: `nibbles` `[blocks, 16]` hold 32 numbers, the low halves first; number * scale + offset."""
-    out = carray(pointer(out_at, like), (nibbles.shape[0], 32))
-    for i in range(nibbles.shape[0]):
-        for j in range(16):
-            byte = nibbles[i, j]
-            out[i, j] = narrow(np.float32(byte & 15) * scales[i] + offsets[i], like)
-            out[i, 16 + j] = narrow(np.float32(byte >> 4) * scales[i] + offsets[i], like)
-
-
-@_kernel
-def dequantize_8(like, numbers, scales, out_at):
-    """GGUF's Q8_0: `numbers` int8 `[blocks, 32]`."""
-    out = carray(pointer(out_at, like), numbers.shape)
-    for i in range(numbers.shape[0]):
-        for j in range(numbers.shape[1]):
-            out[i, j] = narrow(np.float32(numbers[i, j]) * scales[i], like)

@@ -20,15 +20,20 @@ class KernelLoraBatch:
         from loradock.engine import kernels
         from loradock.engine.elementwise import like
 
-        self._kernel, self._like = kernels.add_lora, like(dtype)
-        self._rows = torch.tensor(rows)
-        self._table = table
+        self._kernels, self._like = kernels, like(dtype)
+        self._rows, self._table = torch.tensor(rows), table
+        self._adapters, self._at, self._rows_at = table.shape[2], table.data_ptr(), self._rows.data_ptr()
+        self._layer, self._group = (table.stride(n) * table.itemsize for n in (0, 1))
+        self._scratch = torch.empty(0)
 
     def apply(self, layer: int, group: str, x: torch.Tensor, out: torch.Tensor) -> None:
         """x `[tokens, in]`, out `[tokens, out]`, both contiguous."""
-        table = self._table[layer, NUMBER[group]]
-        addresses = x.data_ptr(), out.data_ptr(), self._rows.data_ptr(), table.data_ptr()
-        self._kernel(self._like, *addresses, x.shape[0], x.shape[1], out.shape[1], len(table), LINE)
+        table = self._at + layer * self._layer + NUMBER[group] * self._group
+        needed = self._kernels.LORA_SCRATCH * (x.shape[1] + out.shape[1])
+        if len(self._scratch) < needed:
+            self._scratch = torch.empty(needed)
+        addresses = x.data_ptr(), out.data_ptr(), self._rows_at, table, self._scratch.data_ptr()
+        self._kernels.add_lora(self._like, *addresses, x.shape[0], x.shape[1], out.shape[1], self._adapters, LINE)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The decoder: one class for Llama, SmolLM2, Mistral, Qwen2/2.5 and Qwen3, whose differences are settings."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import torch.nn.functional as F
 
 from loradock.checkpoints.architecture import Architecture, read_architecture
 from loradock.engine.attention import AttentionBatch
+from loradock.engine.blocks import BLOCK, Blocks
 from loradock.engine.elementwise import Elementwise, KernelElementwise, TorchElementwise
 from loradock.engine.linear import Linear
 from loradock.engine.mixing import AppliedLora
 from loradock.engine.weights import TensorReader, tensor_reader
+from loradock.types.errors import BadRequest
 
 
 @dataclass
@@ -31,7 +34,9 @@ class Layer:
 
 
 class Decoder:
-    """A base model in memory. `kernels`: whether the compiled kernels are used; they are for CPUs."""
+    """A base model in memory. `kernels`: whether the compiled kernels are used; they are for CPUs. `bits` 4 or 8: keep
+    the weights in so many bits too, for steps of few rows, which then go through them on `threads` threads.
+    """
 
     def __init__(
         self,
@@ -41,17 +46,29 @@ class Decoder:
         device: str = "cpu",
         *,
         kernels: bool = False,
+        bits: int | None = None,
+        threads: int = 1,
     ) -> None:
         self.architecture, self.dtype, self.device, self.kernels = architecture, dtype, device, kernels
         self._elementwise: Elementwise = KernelElementwise(dtype) if kernels else TorchElementwise()
 
-        def move(name: str) -> torch.Tensor:
-            return read(name).to(device).contiguous()
+        def linear(weight: torch.Tensor, bias: torch.Tensor | None = None, bits: int | None = bits) -> Linear:
+            fits = weight.shape[1] % BLOCK == 0
+            blocks = Blocks(weight, bits, threads) if bits is not None and fits else None
+            bias = None if bias is None else bias.to(device, dtype)
+            return Linear(weight.to(device, dtype).contiguous(), bias, blocks)
 
-        self.embedding = move("model.embed_tokens.weight")
-        self.norm = move("model.norm.weight")
-        self.head = Linear(self.embedding if architecture.tie_embeddings else move("lm_head.weight"))
-        self.layers = [_layer(architecture, move, n) for n in range(architecture.layers)]
+        def vector(name: str) -> torch.Tensor:
+            return read(name).to(device, dtype).contiguous()
+
+        embedding = read("model.embed_tokens.weight")
+        self.embedding = embedding.to(device, dtype).contiguous()
+        self.norm = vector("model.norm.weight")
+        # In 4 bits the head alone would cost most of the accuracy.
+        head_bits = None if bits is None else 8
+        self.head = linear(embedding if architecture.tie_embeddings else read("lm_head.weight"), bits=head_bits)
+        del embedding
+        self.layers = [_layer(architecture, read, vector, linear, n) for n in range(architecture.layers)]
         self.cos, self.sin = (table.to(device) for table in rotary_tables(architecture))
 
     def forward(self, tokens: torch.Tensor, attention: AttentionBatch, lora: AppliedLora | None) -> torch.Tensor:
@@ -86,12 +103,23 @@ class Decoder:
         return _apply(self._elementwise.silu_multiply(gate_up), layer.down, lora, index, "down")
 
 
-def load_model(path: Path, dtype: torch.dtype, device: str = "cpu", *, kernels: bool | None = None) -> Decoder:
+def load_model(
+    path: Path,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    *,
+    kernels: bool | None = None,
+    bits: int | None = None,
+    threads: int = 1,
+) -> Decoder:
     """`kernels` None: on a CPU. Raises BadRequest when the checkpoint is incomplete or of an unsupported kind."""
     architecture = read_architecture(path)
     if kernels is None:
         kernels = torch.device(device).type == "cpu" and architecture.head_dim % 16 == 0
-    return Decoder(architecture, tensor_reader(path, architecture, dtype), dtype, device, kernels=kernels)
+    if bits is not None and not kernels:
+        raise BadRequest("--quantization is for CPUs, and for models whose heads are a multiple of 16 wide")
+    read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
+    return Decoder(architecture, read, dtype, device, kernels=kernels, bits=bits, threads=threads)
 
 
 def _apply(x: torch.Tensor, linear: Linear, lora: AppliedLora | None, layer: int, group: str) -> torch.Tensor:
@@ -101,22 +129,26 @@ def _apply(x: torch.Tensor, linear: Linear, lora: AppliedLora | None, layer: int
     return out
 
 
-def _layer(a: Architecture, read: TensorReader, index: int) -> Layer:
-    def weight(name: str, kind: str = "weight") -> torch.Tensor:
-        return read(f"model.layers.{index}.{name}.{kind}")
+def _layer(
+    a: Architecture, read: TensorReader, vector: TensorReader, linear: Callable[..., Linear], index: int
+) -> Layer:
+    prefix = f"model.layers.{index}."
 
     def attention(names: str, kind: str = "weight") -> torch.Tensor:
-        return torch.cat([weight(f"self_attn.{name}_proj", kind) for name in names])
+        return torch.cat([read(f"{prefix}self_attn.{name}_proj.{kind}") for name in names])
+
+    def mlp(*names: str) -> torch.Tensor:
+        return torch.cat([read(f"{prefix}mlp.{name}_proj.weight") for name in names])
 
     return Layer(
-        attn_norm=weight("input_layernorm"),
-        qkv=Linear(attention("qkv"), attention("qkv", "bias") if a.qkv_bias else None),
-        q_norm=weight("self_attn.q_norm") if a.qk_norm else None,
-        k_norm=weight("self_attn.k_norm") if a.qk_norm else None,
-        o=Linear(attention("o"), attention("o", "bias") if a.output_bias else None),
-        mlp_norm=weight("post_attention_layernorm"),
-        gate_up=Linear(torch.cat([weight("mlp.gate_proj"), weight("mlp.up_proj")])),
-        down=Linear(weight("mlp.down_proj")),
+        attn_norm=vector(f"{prefix}input_layernorm.weight"),
+        qkv=linear(attention("qkv"), attention("qkv", "bias") if a.qkv_bias else None),
+        q_norm=vector(f"{prefix}self_attn.q_norm.weight") if a.qk_norm else None,
+        k_norm=vector(f"{prefix}self_attn.k_norm.weight") if a.qk_norm else None,
+        o=linear(attention("o"), attention("o", "bias") if a.output_bias else None),
+        mlp_norm=vector(f"{prefix}post_attention_layernorm.weight"),
+        gate_up=linear(mlp("gate", "up")),
+        down=linear(mlp("down")),
     )
 
 

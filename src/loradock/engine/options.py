@@ -16,6 +16,7 @@ class EngineOptions:
     announce: Path | None
     dtype: str
     device: str
+    quantization: str | None
     max_loras: int
     max_cpu_loras: int
     lora_ram_gib: float | None
@@ -43,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--announce", type=Path, help="file that gets {pid, port} as JSON")
     p.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     p.add_argument("--device", default="cpu", help="torch device")
+    p.add_argument(
+        "--quantization",
+        choices=("int4", "int8"),
+        help="keep the weights in 4 or 8 bits too, for the steps of one or two sequences, which are then faster",
+    )
     p.add_argument("--max-loras", type=_positive, default=32, help="adapters that take part in one step")
     p.add_argument("--max-cpu-loras", type=_positive, default=256, help="adapters in memory; others stay on disk")
     p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: a quarter of what is free")

@@ -92,6 +92,7 @@ class _Process:
         if self._stop.is_set():
             return
         service.loop.start()
+        await asyncio.wrap_future(service.loop.call(service.loop.runner.warm_up))
         self._server.ready(service)
         log.info("ready: %s", ", ".join(service.adapters.base_names))
         await self._stop.wait()

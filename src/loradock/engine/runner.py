@@ -26,8 +26,8 @@ class Runner:
 
     def __init__(self, model: Decoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
-        self._threads = threads or os.cpu_count() or 1
-        self._lanes = self._threads if model.kernels else 1
+        self.threads = threads or os.cpu_count() or 1
+        self._lanes = self.threads if model.kernels else 1
         self._pool = ThreadPoolExecutor(max(1, self._lanes - 1), thread_name_prefix="lane")
         self.mixing: Mixing
         if model.kernels:
@@ -43,7 +43,7 @@ class Runner:
         """
         parts = self._parts(rows)
         lanes = [_Lane(self, part) for part in parts]
-        threads = max(1, self._threads // len(lanes))
+        threads = max(1, self.threads // len(lanes))
         others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
         logits = [lanes[0].run(threads), *(other.result() for other in others)]
         for row in rows:
