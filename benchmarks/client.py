@@ -53,7 +53,7 @@ class Failed(Exception):
 def session(headers: dict[str, str]) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         headers={"content-type": "application/json", **headers},
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),  # llama.cpp closes after each stream
         timeout=aiohttp.ClientTimeout(total=None),
         read_bufsize=2**20,
     )

@@ -11,7 +11,7 @@ MANY_32 = "32 adapters, rank 8, 32 concurrent"
 BESIDE_8, BESIDE_32 = "base beside 8xr8, 32 concurrent", "base beside 32xr8, 32 concurrent"
 _16_BIT = ("llamacpp-f16", "llamacpp-bf16")
 _LLAMA = ("llamacpp-q4_1", "llamacpp-q8_0", *_16_BIT)
-_FASTEST = ("loradock", "engine", "engine-int8")
+_FASTEST = ("loradock", "engine", "engine-int8", "engine-int4")
 
 
 class Found:

@@ -11,7 +11,8 @@ __all__ = ["PEERS", "Peer"]
 PEERS: tuple[Peer, ...] = (
     Gateway(),
     Engine(),
-    Engine("int8", ("--quantize", "int8")),
+    Engine("int8", ("--quantization", "int8")),
+    Engine("int4", ("--quantization", "int4")),
     Vllm(),
     LlamaCpp("Q4_1"),
     LlamaCpp("Q8_0"),
