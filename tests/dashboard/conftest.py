@@ -42,7 +42,7 @@ def visitor(browser: Browser, url: str, key: str | None = KEY, **options) -> Ite
     browser context, e.g. color_scheme or viewport."""
     context: BrowserContext = browser.new_context(base_url=url, **options)
     page, complaints = context.new_page(), []
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(45_000)
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda r: complaints.append(r.url) if not _local(r.url, url) else None)
