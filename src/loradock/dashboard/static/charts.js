@@ -9,7 +9,15 @@ let plots = [];
 let drawnFrom = null;
 let timer = 0;
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// As rgb(): a custom property's own text may be a function that a canvas does not know.
+function colour(name, opacity = 1) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  sheet.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found.replace("rgb(", "rgba(").replace(")", `, ${opacity})`);
+}
 
 function shown(value) {
   if (value == null) return "\u2013";
@@ -21,7 +29,7 @@ function seriesOf(names) {
     label,
     stroke: colour(SERIES_COLOURS[n]),
     width: 1.75,
-    fill: n === 0 ? `${colour(SERIES_COLOURS[n])}1f` : undefined,
+    fill: n === 0 ? colour(SERIES_COLOURS[n], 0.12) : undefined,
     value: (_, value) => shown(value),
     points: { size: 4 },
   }));
