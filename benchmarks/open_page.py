@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -121,11 +123,13 @@ class Viewers:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        assert self.events, "nobody saw anything"
 
-    def _browser(self) -> httpx.Client:
-        browser = httpx.Client(base_url=self._url, timeout=30)
-        assert browser.post("/ui/sign-in", data={"key": KEY}).status_code == 303
-        return browser
+    @contextmanager
+    def _browser(self) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self._url, timeout=30) as browser:
+            assert browser.post("/ui/sign-in", data={"key": KEY}).status_code == 303
+            yield browser
 
     def _follow(self) -> None:
         with self._browser() as browser, browser.stream("GET", f"{self._path}/live") as response:

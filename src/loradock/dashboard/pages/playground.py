@@ -45,16 +45,16 @@ def playground(request: Request, me: SignedIn) -> Response:
         endpoints = list_endpoints(session, me.account_id)
         endpoint = _chosen(endpoints, asked.get("endpoint"), asked.get("model"), session)
         adapters = attached_names(session, endpoint) if endpoint else []
-    choice = _choice(asked, endpoint, adapters)
-    return page(
-        request,
-        "playground.html",
-        endpoints=endpoints,
-        endpoint=endpoint,
-        adapters=adapters,
-        choice=choice,
-        snippets=snippets(_call(request, choice)),
-    )
+        choice = _choice(asked, endpoint, adapters)
+        return page(
+            request,
+            "playground.html",
+            endpoints=endpoints,
+            endpoint=endpoint,
+            adapters=adapters,
+            choice=choice,
+            snippets=snippets(_call(request, choice)),
+        )
 
 
 @signed_in
