@@ -107,8 +107,9 @@ def _call(request: Request, choice: Choice) -> Call:
 
 def _number(name: str, text: str) -> float | int | None:
     try:
-        return _NUMBERS[name](text)
-    except ValueError:
+        number = _NUMBERS[name](text)
+        return int(number) if number == int(number) else number
+    except (ValueError, OverflowError):  # no number, or one that is none of JSON's
         return None
 
 

@@ -21,7 +21,7 @@ function colour(name, opacity = 1) {
 
 function shown(value) {
   if (value == null) return "\u2013";
-  return value >= 100 ? Math.round(value).toLocaleString("en").replaceAll(",", "\u202f") : String(Math.round(value * 10) / 10);
+  return value >= 100 ? Math.round(value).toLocaleString("en").replaceAll(",", "\u202f") : String(Number(value.toFixed(value < 1 ? 2 : 1)));
 }
 
 function seriesOf(names) {
