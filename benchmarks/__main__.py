@@ -31,7 +31,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="measure anew instead of going on")
     parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="only these")
     parser.add_argument("--fleets", nargs="+", help="only these sets of adapters: none 8xr8 32xr8 8xmix (32xmix)")
-    parser.add_argument("--cases", help="only cases whose name contains this")
+    parser.add_argument("--cases", nargs="+", help="only cases whose name contains one of these")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="begin nothing new after that; run again to go on")
     parser.add_argument("--attached", type=int, default=100, help="adapters that are attached in a row")
@@ -48,7 +48,8 @@ def _peers(arguments: argparse.Namespace) -> list[Peer]:
 def _cases(arguments: argparse.Namespace) -> list[Case]:
     cases = FULL if arguments.full else DEFAULT
     fleets = arguments.fleets or {case.fleet for case in cases}
-    return [case for case in cases if case.fleet in fleets and (arguments.cases or "") in case.name]
+    parts = arguments.cases or [""]
+    return [case for case in cases if case.fleet in fleets and any(part in case.name for part in parts)]
 
 
 async def main(arguments: argparse.Namespace) -> None:
