@@ -16,6 +16,7 @@ OURS = "loradock"
 
 def write_report(records: Records, folder: Path) -> None:
     """`peers.md` and the plots beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
     draw(records, folder)
     parts = [
         _head(records),
