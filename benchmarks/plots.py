@@ -7,7 +7,15 @@ from benchmarks.peers import PEERS
 from benchmarks.records import Records
 from benchmarks.targets import BASE_32, EIGHT_32, MANY_32, ONE_1
 
-_SHOWN = ("loradock", "engine", "vllm", "llamacpp-q4_1", "llamacpp-q8_0", "llamacpp-bf16", "peft")
+_COLORS = {
+    "loradock": "#c8102e",
+    "engine": "#f2a0aa",
+    "vllm": "#e9a03b",
+    "llamacpp-q4_1": "#1f4e79",
+    "llamacpp-q8_0": "#4f86b8",
+    "llamacpp-bf16": "#9cc3e4",
+    "peft": "#8a8a8a",
+}
 _CASES = {
     "base model\n32 clients": BASE_32,
     "8 adapters\n32 clients": EIGHT_32,
@@ -25,7 +33,7 @@ def draw(records: Records, folder: Path) -> None:
         return
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "loradock"
-    peers = [peer for peer in PEERS if peer.name in _SHOWN and records.where(kind="load", peer=peer.name)]
+    peers = [peer for peer in PEERS if peer.name in _COLORS and records.where(kind="load", peer=peer.name)]
     if peers:
         _throughput(records, peers, folder / "peers.svg")
         _kept(records, peers, folder / "kept.svg")
@@ -44,7 +52,7 @@ def _throughput(records: Records, peers, file: Path) -> None:
     for number, peer in enumerate(peers):
         rates = [_rate(records, peer.name, case) for case in _CASES.values()]
         places = [place + (number - (len(peers) - 1) / 2) * width for place in range(len(_CASES))]
-        bars = axes.bar(places, rates, width, label=peer.title, color=_color(number, peer.name))
+        bars = axes.bar(places, rates, width, label=peer.title, color=_color(peer.name))
         axes.bar_label(bars, [f"{rate:.0f}" if rate else "" for rate in rates], fontsize=7)
     axes.set_xticks(range(len(_CASES)), _CASES.keys())
     axes.set_ylabel("tokens per second")
@@ -56,23 +64,23 @@ def _kept(records: Records, peers, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4))
-    for number, peer in enumerate(peers):
+    for peer in peers:
         base = _rate(records, peer.name, BASE_32)
         rates = [_rate(records, peer.name, case) for case in (BASE_32, EIGHT_32, MANY_32)]
         points = [(place, 100 * rate / base) for place, rate in enumerate(rates) if rate and base]
-        axes.plot(*zip(*points, strict=True), marker="o", label=peer.title, color=_color(number, peer.name))
+        axes.plot(*zip(*points, strict=True), marker="o", label=peer.title, color=_color(peer.name))
     axes.set_xticks(range(3), ("base model", "8 adapters", "32 adapters"))
     axes.set_ylabel("% of its own base throughput, 32 clients")
     axes.set_ylim(0, 110)
     _finish(figure, axes, file)
 
 
-def _color(number: int, name: str) -> str:
-    return {"loradock": "#d1495b", "engine": "#f0a6ae"}.get(name, f"C{number + 1}")
+def _color(name: str) -> str:
+    return _COLORS[name]
 
 
 def _finish(figure, axes, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
