@@ -33,7 +33,7 @@ def draw(records: Records, folder: Path) -> None:
         return
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "loradock"
-    peers = [peer for peer in PEERS if peer.name in _COLORS and records.where(kind="load", peer=peer.name)]
+    peers = [peer for peer in PEERS if peer.name in _COLORS and _rate(records, peer.name, EIGHT_32)]
     if peers:
         _throughput(records, peers, folder / "peers.svg")
         _kept(records, peers, folder / "kept.svg")
