@@ -286,8 +286,7 @@ def add_lora(like, x_at, out_at, owners_at, table_at, scratch_at, rows, into, ou
     each other.
 
     `owners` `[rows]` is the row's line in `table` `[adapters, entry]`, -1 for the base model. A line is as in
-    `LoadedAdapter.lines`. `scratch`: float32 `[LORA_SCRATCH, into +
-    out_width]`; memory of a kernel's own would be given back, and faulted in again, at every call.
+    `LoadedAdapter.lines`. `scratch`: float32 `[LORA_SCRATCH, into + out_width]`.
     """
     x = carray(pointer(x_at, like), (rows, into))
     out = carray(pointer(out_at, like), (rows, out_width))
