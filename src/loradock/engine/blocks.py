@@ -39,3 +39,10 @@ class Blocks:
         shape = (x.shape[0], self._in, self._out, self._threads)
         multiply(like(x.dtype), x.data_ptr(), *self._addresses, out.data_ptr(), *shape)
         return out
+
+
+def set_threads(threads: int) -> None:
+    """How many threads the calling thread's products use."""
+    import numba
+
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from loradock.checkpoints.architecture import Architecture, read_architecture
 from loradock.engine.attention import AttentionBatch
-from loradock.engine.blocks import BLOCK, Blocks
+from loradock.engine.blocks import BLOCK, Blocks, set_threads
 from loradock.engine.elementwise import Elementwise, KernelElementwise, TorchElementwise
 from loradock.engine.linear import Linear
 from loradock.engine.mixing import AppliedLora
@@ -50,6 +50,7 @@ class Decoder:
         threads: int = 1,
     ) -> None:
         self.architecture, self.dtype, self.device, self.kernels = architecture, dtype, device, kernels
+        self._bits = bits
         self._elementwise: Elementwise = KernelElementwise(dtype) if kernels else TorchElementwise()
 
         def linear(weight: torch.Tensor, bias: torch.Tensor | None = None, bits: int | None = bits) -> Linear:
@@ -86,6 +87,11 @@ class Decoder:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[rows, vocab]`, in the model's type."""
         return self.head(hidden)
+
+    def use_threads(self, threads: int) -> None:
+        """On how many threads the calling thread multiplies by weights in few bits."""
+        if self._bits is not None:
+            set_threads(threads)
 
     def _attend(
         self, index: int, layer: Layer, h: torch.Tensor, attention: AttentionBatch, lora: AppliedLora | None

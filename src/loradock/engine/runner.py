@@ -1,6 +1,7 @@
 """One step: the packed tokens of all rows through the model, mixed adapters and all."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -10,6 +11,7 @@ from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
 from loradock.engine.mixing import KernelTables, LoraStacks, Mixing
 from loradock.engine.model import Decoder
+from loradock.engine.threads import ThreadCount
 
 LANE_TOKENS = 8
 """A lane with fewer tokens would read all weights for little work."""
@@ -29,6 +31,7 @@ class Runner:
         self.threads = threads or os.cpu_count() or 1
         self._lanes = self.threads if model.kernels else 1
         self._pool = ThreadPoolExecutor(max(1, self._lanes - 1), thread_name_prefix="lane")
+        self._small: dict[int, ThreadCount] = {}
         self.mixing: Mixing
         if model.kernels:
             self.mixing = KernelTables(model.dtype)
@@ -43,12 +46,24 @@ class Runner:
         """
         parts = self._parts(rows)
         lanes = [_Lane(self, part) for part in parts]
-        threads = max(1, self.threads // len(lanes))
-        others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
-        logits = [lanes[0].run(threads), *(other.result() for other in others)]
+        if len(lanes) == 1:
+            logits = self._run_alone(lanes[0], sum(row.count for row in rows))
+        else:
+            threads = max(1, self.threads // len(lanes))
+            others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
+            logits = torch.cat([lanes[0].run(threads), *(other.result() for other in others)])
         for row in rows:
             row.sequence.computed += row.count
-        return logits[0] if len(logits) == 1 else torch.cat(logits)
+        return logits
+
+    def _run_alone(self, lane: "_Lane", tokens: int) -> torch.Tensor:
+        if not self.model.kernels or tokens >= 2 * LANE_TOKENS:
+            return lane.run(self.threads)
+        count = self._small.setdefault(tokens, ThreadCount(self.threads))
+        begun = time.perf_counter()
+        logits = lane.run(count.choose())
+        count.record(time.perf_counter() - begun)
+        return logits
 
     def warm_up(self) -> None:
         """Compute something, so that the first request does not wait for kernels to be read or compiled."""
@@ -87,6 +102,7 @@ class _Lane:
     def run(self, threads: int) -> torch.Tensor:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        self._model.use_threads(threads)
         hidden = self._model.forward(self._tokens, self._attention, self._lora)
         decoding = all(row.count == row.logits == 1 for row in self._rows)
         return self._model.logits(hidden if decoding else hidden[_wanted(self._rows)])
