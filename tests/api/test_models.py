@@ -45,7 +45,13 @@ def test_an_upload_answers_with_its_job_and_attaches_when_asked(http, endpoint):
     conforms(http.get("/v1/jobs").json(), "JobsInfoSuccessResponse")
     body = {"model_id": f"{endpoint['name']}:tester/to-attach"}
     path = f"/v1/endpoints/{endpoint['id']}/adapters"
-    attached = {**body, "adapter_name": "tester/to-attach", "endpoint_name": endpoint["name"], "replicas": {}}
+    attached = {
+        **body,
+        "adapter_name": "tester/to-attach",
+        "endpoint_name": endpoint["name"],
+        "replicas": {},
+        "message": None,
+    }
     assert http.get(path).json()["data"] == [attached]
     refused(http.delete("/v1/models/to-attach"), 400, endpoint["name"], "remove it there first")
     assert http.request("DELETE", path, json=body).status_code == 200

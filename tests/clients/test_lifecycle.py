@@ -59,7 +59,7 @@ def test_several_adapters_on_one_endpoint(version, attached, env):
         "data"
     ]
     assert {row["model_id"] for row in rows} == {f"{attached['name']}:tester/{name}" for name in NAMES}
-    fields = frozenset({"model_id", "adapter_name", "endpoint_name", "replicas"})
+    fields = frozenset({"model_id", "adapter_name", "endpoint_name", "replicas", "message"})
     assert {frozenset(row) for row in rows} == {fields}
     assert {tier for row in rows for tier in row["replicas"].values()} <= {"active", "ram"}
     assert all(len(row["replicas"]) == 1 for row in rows)
