@@ -61,8 +61,8 @@ class Run:
         """How many repetitions are still to be made."""
         if not takes_part(peer, case, everything=self._everything) or peer.name in self._records.missing:
             return 0
-        done = self._records.values("seconds", kind="load", peer=peer.name, case=case.name)
-        slow = done and done[0] > _SLOW
+        done = self._records.where(kind="load", peer=peer.name, case=case.name)
+        slow = done and done[0]["seconds"] > _SLOW
         return (max(1, self._repetitions - 1) if slow else self._repetitions) - len(done)
 
     @contextlib.asynccontextmanager

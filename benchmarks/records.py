@@ -14,6 +14,8 @@ import psutil
 
 from benchmarks.places import ROOT
 
+_UNDISTURBED = 0.8
+
 
 @dataclass
 class Records:
@@ -39,7 +41,13 @@ class Records:
         return [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
 
     def values(self, column: str, **wanted: object) -> list[float]:
-        return [row[column] for row in self.where(**wanted) if column in row]
+        return [row[column] for row in self.undisturbed(**wanted) if column in row]
+
+    def undisturbed(self, **wanted: object) -> list[dict[str, Any]]:
+        """Without those in which something else on the machine took the cores: the server got clearly less CPU time
+        per second than at its best."""
+        most = max((row.get("cpu_share", 0.0) for row in self.where(peer=wanted.get("peer"))), default=0.0)
+        return [row for row in self.where(**wanted) if row.get("cpu_share", most) >= _UNDISTURBED * most]
 
     def save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)

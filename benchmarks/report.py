@@ -37,8 +37,9 @@ def _head(records: Records) -> str:
         "# Beside others\n\n"
         f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']},"
         f" Loradock {facts['loradock']}. SmolLM2-135M-Instruct, everything over HTTP on one machine; the client's own"
-        " work is in all figures. Medians of the repetitions, which take turns between the peers; in brackets the"
-        " lowest and the highest. Made by `make bench` from `peers.json`.\n\n"
+        " work is in all figures. Medians of the repetitions, which take turns between the peers, without those in"
+        " which something else took the cores (the server got less than 80 % of the CPU time that it has at its best);"
+        " in brackets the lowest and the highest. Made by `make bench` from `peers.json`.\n\n"
         "![tokens per second by peer](peers.svg)\n"
     )
 
@@ -99,7 +100,7 @@ def _cases(records: Records) -> str:
     for case in _case_names(records):
         rows = []
         for peer in _present(records, "load"):
-            found = records.where(kind="load", peer=peer, case=case)
+            found = records.undisturbed(kind="load", peer=peer, case=case)
             if found:
                 cells = [spread([row[key] for row in found], form, key) for key, _, form in _COLUMNS]
                 rows.append([_title(peer), *cells, str(len(found))])

@@ -71,6 +71,8 @@ def _goals(found: Found) -> Iterator[Goal]:
     yield _most("engine start to first token, s", start, 5)
     memory = found.middle("rss_mib", kind="start", peer="engine", fleet="8xr8")
     yield _most("engine's resident memory with 8 adapters, MiB", memory, 1200, ".0f")
+    memory = found.middle("rss_mib", kind="load", peer="engine", case=EIGHT_32)
+    yield _most("the same after 32 concurrent requests, MiB", memory, 1200, ".0f")
     yield from _gateway(found)
 
 

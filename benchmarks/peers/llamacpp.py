@@ -47,8 +47,8 @@ class LlamaCpp(Peer):
         self.name = f"llamacpp-{weights.lower()}"
         self.title = f"llama.cpp {weights}"
         self.settings = (
-            f"`llama-server` built from source for this machine's instructions (the wheel is slower), {weights}"
-            f" weights, {_SLOTS} slots, one key-value buffer (faster here than one per slot), continuous batching, all"
+            f"`llama-server` built from source for this machine's instructions (its wheel knows AVX2 only), {weights}"
+            f" weights, {_SLOTS} slots, one key-value buffer (faster than one per slot), continuous batching, all"
             " cores; adapters (float16) loaded at its start and chosen per request"
         )
         self.variant = weights != "Q8_0"
