@@ -1,4 +1,4 @@
-"""All measurements, one after the other; goes on where an interrupted run stopped.
+"""All measurements, one after the other; goes on where an interrupted run of the same day and commit stopped.
 
 make bench                                    # about twenty minutes on two cores
 python -m benchmarks engines --full           # every combination, hours
@@ -53,7 +53,8 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    records = Records.open(arguments.results / "peers.json", fresh=arguments.fresh)
+    file = arguments.results / "peers.json"
+    records = Records.read(file) if arguments.parts == ["report"] else Records.open(file, fresh=arguments.fresh)
     budget = Budget(arguments.minutes)
     if "gateways" in arguments.parts and budget.allows():
         await add_gateways(records)

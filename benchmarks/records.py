@@ -27,11 +27,17 @@ class Records:
     missing: dict[str, str] = field(default_factory=dict)
 
     @classmethod
+    def read(cls, file: Path) -> "Records":
+        found = json.loads(file.read_text())
+        return cls(file, found["facts"], found["rows"], found["missing"])
+
+    @classmethod
     def open(cls, file: Path, *, fresh: bool) -> "Records":
-        if file.exists() and not fresh:
-            found = json.loads(file.read_text())
-            return cls(file, found["facts"], found["rows"], found["missing"])
-        return cls(file, machine())
+        """What is there already, unless it is of another machine, day or Loradock than this."""
+        here = machine()
+        if file.exists() and not fresh and (found := cls.read(file)).facts == here:
+            return found
+        return cls(file, here)
 
     def add(self, **row: Any) -> None:
         self.rows.append({key: _rounded(value) for key, value in row.items()})

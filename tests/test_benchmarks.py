@@ -96,10 +96,28 @@ def test_goals_are_judged_by_medians(tmp_path):
     ):
         for rate in rates:
             records.add(kind="load", peer=peer, case=case, tokens_per_s=rate)
-    lines = targets(Records.open(records.file, fresh=False)).splitlines()
+    lines = targets(Records.read(records.file)).splitlines()
     assert next(line for line in lines if "vLLM" in line).endswith("| 8.8 | not reached |")
     assert next(line for line in lines if "share of base" in line).endswith("| 0.88 | reached |")
     assert len(lines) == 4  # nothing is said about what was not measured
+
+
+def test_a_run_goes_on_only_where_it_began(tmp_path):
+    file = tmp_path / "peers.json"
+    Records.open(file, fresh=False).add(kind="load", peer="loradock")
+    assert len(Records.open(file, fresh=False).rows) == 1
+    assert Records.open(file, fresh=True).rows == []
+    elsewhere = Records.read(file)
+    elsewhere.facts["cpu"] = "another"
+    elsewhere.save()
+    assert Records.open(file, fresh=False).rows == []
+
+
+def test_measurements_in_which_others_took_the_cores_do_not_count(tmp_path):
+    records = Records(tmp_path / "peers.json")
+    for share, rate in ((1.9, 100.0), (1.0, 10.0)):
+        records.add(kind="load", peer="vllm", case=EIGHT_32, cpu_share=share, tokens_per_s=rate)
+    assert records.values("tokens_per_s", kind="load", peer="vllm", case=EIGHT_32) == [100.0]
 
 
 def test_quantiles():
