@@ -21,13 +21,17 @@ class Source:
         return Parts(dict(self.html), pause=0.01)
 
 
+async def always() -> bool:
+    return True
+
+
 async def _events(stream) -> str:
     return (await anext(stream)).decode()
 
 
 async def test_first_everything_then_only_what_changed():
     live, source = Live(), Source()
-    stream = live.follow("key", source.read)
+    stream = live.follow("key", source.read, always)
     assert (await _events(stream)).startswith("retry: ")
     assert await _events(stream) == (
         "event: head\ndata: <h1>one</h1>\ndata: <p>x</p>\n\n" + "event: rows\ndata: none\n\n"
@@ -39,7 +43,7 @@ async def test_first_everything_then_only_what_changed():
 
 async def test_all_viewers_share_a_ticker_that_ends_with_the_last():
     live, source = Live(), Source()
-    first, second = live.follow("key", source.read), live.follow("key", Source().read)
+    first, second = live.follow("key", source.read, always), live.follow("key", Source().read, always)
     for stream in (first, second):
         await _events(stream)
         assert "<h1>one</h1>" in await _events(stream)
@@ -56,10 +60,27 @@ async def test_all_viewers_share_a_ticker_that_ends_with_the_last():
 async def test_streams_end_when_the_thing_is_gone_and_when_the_server_stops():
     for end in ("gone", "stop"):
         live, source = Live(), Source()
-        stream = live.follow("key", source.read)
+        stream = live.follow("key", source.read, always)
         await _events(stream)
         await _events(stream)
         source.gone = end == "gone"
         if end == "stop":
             live.close()
         assert [event async for event in stream] == []
+
+
+async def test_whoever_may_no_longer_look_is_told_nothing_more_and_the_others_are():
+    live, source, allowed = Live(trust_s=0), Source(), True
+
+    async def still() -> bool:
+        return allowed
+
+    leaving, staying = live.follow("key", source.read, still), live.follow("key", source.read, always)
+    for stream in (leaving, staying):
+        await _events(stream)
+        assert "<h1>one</h1>" in await _events(stream)
+    allowed = False
+    source.html["head"] = "secret"
+    assert [event async for event in leaving] == []
+    assert "secret" in await _events(staying)
+    await staying.aclose()

@@ -74,7 +74,7 @@ class Attach:
         await self._tell(begun, AttachStep.STAGE, begun.engine_name)
         holders = await self._load_and_probe(begun, fleet)
         self._step = AttachStep.ROUTE
-        where = f"{begun.engine_name} on {holders} replica(s)" if holders else "once the endpoint runs"
+        where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
         untold = [step for step in _VISIBLE if step not in self._told]
         await self._around.transact(lambda session: _complete(session, begun, untold, where))
 
@@ -95,7 +95,7 @@ class Attach:
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
             if fresh:
-                where = f"{begun.engine_name} on {len(fresh)} replica(s)"
+                where = f"{begun.engine_name} on {_replicas(len(fresh))}"
                 await self._tell(begun, AttachStep.LOAD, where)
                 self._step = AttachStep.PROBE
                 fresh, lost_too = await _everywhere(fresh, lambda r: r.probe(begun.engine_name))
@@ -177,3 +177,7 @@ def _revert(session: Session, begun: Claim, message: str) -> None:
     else:
         session.execute(delete(Attachment).where(row))
     record(session, begun.account_id, begun.model_id, "attach.undone", message)
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"

@@ -82,7 +82,7 @@ def _check_memory(size: int, replicas: int) -> None:
     if size * replicas > free:
         each, whole, there = (f"{number / _GIB:.1f}" for number in (size, size * replicas, free))
         raise BadRequest(
-            f"this adapter needs {each} GiB of memory in each of {replicas} replica(s) and {there} GiB are free:"
+            f"this adapter needs {each} GiB of memory in each replica and {there} GiB are free:"
             f" {replicas} * {each} = {whole} > {there}. Stop an endpoint, lower its min_replicas, or train the adapter"
             " with a smaller rank",
             param="model_id",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -27,7 +28,7 @@ from loradock.dashboard.pages import (
     uploads,
     usage,
 )
-from loradock.dashboard.security import SecurityHeaders
+from loradock.dashboard.security import SecurityHeaders, who
 from loradock.types.errors import LoradockError
 
 _ROUTES: list[Route | Mount] = [
@@ -52,7 +53,7 @@ def dashboard(services: Services) -> Starlette:
     app = Starlette(
         routes=_ROUTES,
         middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
-        exception_handlers={404: _missing, LoradockError: errors.page, Exception: errors.unexpected},
+        exception_handlers={404: _missing, 405: _missing, LoradockError: errors.page, Exception: errors.unexpected},
     )
     app.router.redirect_slashes = False
     app.state.services = services
@@ -65,5 +66,6 @@ def belongs(path: str) -> bool:
     return path == "/" or path.startswith("/ui")
 
 
-def _missing(request: Request, _: Exception) -> Response:
+async def _missing(request: Request, _: Exception) -> Response:
+    request.state.me = await run_in_threadpool(who, request, request.app.state.services)
     return errors.nothing_here(request)

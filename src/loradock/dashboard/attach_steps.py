@@ -21,6 +21,8 @@ _MEANING = {
     AttachStep.ROUTE: "requests by its name reach it",
 }
 _UNDONE = "attach.undone"
+BETWEEN = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
+"""Events that a short list leaves out: there an attach is told by its last step."""
 
 
 class Progress(StrEnum):

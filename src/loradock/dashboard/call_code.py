@@ -1,9 +1,11 @@
-"""How to make a request of the playground from one's own code: curl, Python, TypeScript."""
+"""How to make a request from one's own code: curl, Python, TypeScript."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.requests import Request
 
 KEY = "<your API key>"
 
@@ -23,6 +25,11 @@ class Snippet:
     id: str
     label: str
     text: str
+
+
+def api_url(request: Request) -> str:
+    """The API's base address as the browser reaches it."""
+    return f"{request.url.scheme}://{request.url.netloc}/v1"
 
 
 def snippets(call: Call) -> list[Snippet]:

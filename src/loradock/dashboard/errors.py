@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from loradock.dashboard.render import page as render
+from loradock.dashboard.security import HEADERS
 from loradock.types.errors import Internal, LoradockError, NotFound
 
 _log = logging.getLogger(__name__)
@@ -24,4 +25,6 @@ def nothing_here(request: Request) -> Response:
 
 def unexpected(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return page(request, Internal())
+    response = page(request, Internal())
+    response.headers.update({**HEADERS, "cache-control": "no-store"})  # it is made outside of what adds them
+    return response

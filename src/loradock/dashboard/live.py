@@ -27,23 +27,35 @@ class Parts:
 
 
 Read = Callable[[], Awaitable[Parts]]
+Allowed = Callable[[], Awaitable[bool]]
 
 
 class Live:
-    """`read` must give the same for everybody who follows the same key."""
+    """`read` must give the same for everybody who follows the same key.
 
-    def __init__(self) -> None:
+    For `trust_s` seconds a viewer who was allowed to see something is not asked about again.
+    """
+
+    def __init__(self, trust_s: float = 5.0) -> None:
+        self._trust_s = trust_s
         self._tickers: dict[Hashable, _Ticker] = {}
 
-    async def follow(self, key: Hashable, read: Read) -> AsyncIterator[bytes]:
-        """Server-sent events, named like the parts; ends when the thing is gone, and after some minutes."""
+    async def follow(self, key: Hashable, read: Read, allowed: Allowed) -> AsyncIterator[bytes]:
+        """Server-sent events, named like the parts; ends when the thing is gone, when this viewer is no longer
+        `allowed` to see it, and after some minutes."""
         ticker = self._tickers.get(key)
         if ticker is None:
             ticker = self._tickers[key] = _Ticker(read)
         ticker.viewers += 1
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
         try:
             yield f"retry: {_RETRY_MS}\n\n".encode()
-            async for changed in ticker.changes(asyncio.get_running_loop().time() + _LONGEST_S):
+            async for changed in ticker.changes(clock() + _LONGEST_S):
+                if clock() > asked_at + self._trust_s:
+                    if not await allowed():
+                        return
+                    asked_at = clock()
                 yield changed
         finally:
             ticker.viewers -= 1

@@ -32,7 +32,7 @@ _POLICY = {
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
-_HEADERS = {
+HEADERS = {
     "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -55,7 +55,7 @@ class SecurityHeaders:
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
-                headers.update(_HEADERS)
+                headers.update(HEADERS)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
@@ -104,7 +104,7 @@ def signed_in(handler: Handler) -> Handler:
         me = await run_in_threadpool(who, request, services)
         if me is None:
             return _to_sign_in(request)
-        if request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             sent = request.headers.get(CSRF_HEADER) or (await request.form()).get(CSRF_FIELD)
             check_csrf(request, me, sent if isinstance(sent, str) else None)
         request.state.me = me
@@ -122,8 +122,17 @@ async def _call(handler: Handler, request: Request, me: SignedIn) -> Response:
 
 
 def _to_sign_in(request: Request) -> Response:
-    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    wanted = _page_of(request)
     target = "/ui/sign-in" if wanted == "/" else f"/ui/sign-in?next={quote(wanted, safe='')}"
     if "hx-request" in request.headers:  # htmx follows redirects by itself and would put the page into a fragment
         return Response(status_code=204, headers={"hx-redirect": target})
     return RedirectResponse(target, 303)
+
+
+def _page_of(request: Request) -> str:
+    """The address of the page that the request is for: of a form or a fragment, the one that it stands on."""
+    address = str(request.url)
+    if request.method != "GET" or "hx-request" in request.headers:
+        address = request.headers.get("hx-current-url") or request.headers.get("referer") or "/"
+    parts = urlsplit(address)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -14,7 +14,7 @@ from loradock.dashboard.charts import CHARTS, SPANS, chart_data, span_of
 from loradock.dashboard.endpoint_view import SHOWN, EndpointReader, EndpointView
 from loradock.dashboard.live import Live, Parts
 from loradock.dashboard.render import dialog, fragment, go_to, page
-from loradock.dashboard.security import signed_in
+from loradock.dashboard.security import signed_in, who
 from loradock.endpoints.attachments import same_base
 from loradock.endpoints.rules import find_endpoint
 from loradock.store.sessions import SignedIn
@@ -41,8 +41,13 @@ async def live(request: Request, me: SignedIn) -> Response:
     endpoint_id = request.path_params["id"]
     reader = EndpointReader(services, me.account_id, endpoint_id)
     await reader.read()  # the answer to a missing one is no stream
-    events = streams.follow((me.account_id, endpoint_id), partial(_parts, reader))
+    allowed = partial(_still_signed_in, request, services)
+    events = streams.follow((me.account_id, endpoint_id), partial(_parts, reader), allowed)
     return StreamingResponse(events, media_type="text/event-stream")
+
+
+async def _still_signed_in(request: Request, services: Services) -> bool:
+    return await asyncio.to_thread(who, request, services) is not None
 
 
 async def _parts(reader: EndpointReader) -> Parts:

@@ -2,11 +2,11 @@
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.render import dialog, page
+from loradock.dashboard.render import dialog, go_to, page
 from loradock.dashboard.security import signed_in
 from loradock.store.accounts import create_key, find_key, list_keys, revoke_key
 from loradock.store.sessions import SignedIn
@@ -46,9 +46,7 @@ async def revoke(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     await run_in_threadpool(_revoke, services, me, request.path_params["id"])
     services.keys.forget()
-    if "hx-request" in request.headers:
-        return Response(status_code=204, headers={"hx-redirect": "/ui/keys"})
-    return RedirectResponse("/ui/keys", 303)
+    return go_to(request, "/ui/keys")
 
 
 def _list(

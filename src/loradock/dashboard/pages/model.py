@@ -7,6 +7,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
+from loradock.dashboard.attach_steps import BETWEEN
+from loradock.dashboard.call_code import Call, api_url, snippets
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.traffic import of_model
@@ -19,7 +21,8 @@ from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from loradock.types.errors import AdapterRefused, ModelMissing
 
-_EVENTS = 12
+_EVENTS = 8
+_HELLO = [{"role": "user", "content": "Hello!"}]
 
 
 @signed_in
@@ -74,6 +77,7 @@ def _adapter(request: Request, services: Services, session: Session, model: Mode
         attachment=attachment_of(session, model),
         traffic=of_model(session, model.account_id, model.name),
         events=_events(session, model.id),
+        snippets=snippets(Call(api_url(request), model.name, _HELLO, {"max_tokens": 128})),
     )
 
 
@@ -104,7 +108,12 @@ def _base(
 
 
 def _events(session: Session, model_id: str) -> list[Event]:
-    query = select(Event).where(Event.subject_id == model_id).order_by(Event.id.desc()).limit(_EVENTS)
+    query = (
+        select(Event)
+        .where(Event.subject_id == model_id, Event.kind.not_in(BETWEEN))
+        .order_by(Event.id.desc())
+        .limit(_EVENTS)
+    )
     return list(session.scalars(query))
 
 

@@ -7,17 +7,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
+from loradock.dashboard.attach_steps import BETWEEN
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.traffic import of_account
 from loradock.endpoints.rules import list_endpoints
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Event, Model
-from loradock.types.enums import AttachmentState, AttachStep, EndpointState, ModelKind, ModelState
+from loradock.types.enums import AttachmentState, EndpointState, ModelKind, ModelState
 
 _EVENTS = 8
-_BETWEEN = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
-"""An attach is told by its last step here; the adapter's page and the endpoint's show all of them."""
 
 
 @signed_in
@@ -50,7 +49,7 @@ def _attached(session: Session, account_id: str) -> int:
 
 
 def _newest(session: Session, account_id: str) -> list[Event]:
-    query = select(Event).where(Event.account_id == account_id, Event.kind.not_in(_BETWEEN))
+    query = select(Event).where(Event.account_id == account_id, Event.kind.not_in(BETWEEN))
     return list(session.scalars(query.order_by(Event.id.desc()).limit(_EVENTS)))
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.call_code import Call, snippets
+from loradock.dashboard.call_code import Call, api_url, snippets
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.rules import attached_names, list_endpoints
@@ -102,7 +102,7 @@ def _call(request: Request, choice: Choice) -> Call:
     options = {name: number for name, text in choice.options.items() if (number := _number(name, text)) is not None}
     # An adapter is what people come for: the base only when nothing else is chosen.
     model = next(iter(choice.models[1:] or choice.models), "<model>")
-    return Call(f"{request.url.scheme}://{request.url.netloc}/v1", model, messages, options)
+    return Call(api_url(request), model, messages, options)
 
 
 def _number(name: str, text: str) -> float | int | None:

@@ -2,12 +2,12 @@
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
 from loradock.dashboard.pages.model import name_of, own_adapter
-from loradock.dashboard.render import dialog
+from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import binding
 from loradock.endpoints.rules import find_endpoint
@@ -31,7 +31,7 @@ async def remove(request: Request, me: SignedIn) -> Response:
         await services.controller.detach(me.account_id, str(sent), model_id)
     except LoradockError as error:
         return await run_in_threadpool(_ask_remove, request, me, error.message)
-    return _leave(request, f"/ui/models/{name_of(request)}")
+    return go_to(request, f"/ui/models/{name_of(request)}")
 
 
 @signed_in
@@ -48,7 +48,7 @@ def delete(request: Request, me: SignedIn) -> Response:
         raise
     except LoradockError as error:
         return _ask_delete(request, me, error.message)
-    return _leave(request, "/ui/models")
+    return go_to(request, "/ui/models")
 
 
 def _combined(services: Services, me: SignedIn, name: str, endpoint_id: str) -> str:
@@ -76,13 +76,6 @@ def _ask_delete(request: Request, me: SignedIn, error: str | None = None) -> Res
         bound = binding(session, model)
         status = 422 if error else 200
         return dialog(request, "delete_model.html", status=status, model=model, bound=bound, error=error)
-
-
-def _leave(request: Request, target: str) -> Response:
-    """To another page, also out of a dialog."""
-    if "hx-request" in request.headers:
-        return Response(status_code=204, headers={"hx-redirect": target})
-    return RedirectResponse(target, 303)
 
 
 routes = [

@@ -87,7 +87,8 @@ def _sum(found: Iterable[Total]) -> Sum:
 
 def _csv(groups: Sequence[By], rows: Iterable[Total]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")  # RFC 4180
+    # RFC 4180; all text is quoted: some spreadsheets split cells elsewhere than at commas.
+    writer = csv.writer(out, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([*(column for group in groups for column in _COLUMNS[group]), *_COUNTS])
     for row in rows:
         values = [value for group in groups for value in _values(group, row)]
@@ -113,7 +114,7 @@ def _values(group: By, row: Total) -> tuple[str, ...]:
 
 def _harmless(text: str) -> str:
     """Spreadsheets take a cell that begins like this for a formula, and names are free text."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _services(request: Request) -> Services:

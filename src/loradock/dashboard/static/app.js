@@ -23,7 +23,13 @@ function toast(text, tone = "good") {
   const note = document.createElement("div");
   note.className = `toast ${tone}`;
   note.textContent = text;
-  document.getElementById("toasts").append(note);
+  const toasts = document.getElementById("toasts");
+  toasts.append(note);
+  // Above an open dialog, which everything else lies beneath.
+  if (toasts.showPopover) {
+    if (toasts.matches(":popover-open")) toasts.hidePopover();
+    toasts.showPopover();
+  }
   setTimeout(() => note.remove(), tone === "bad" ? 9000 : 4000);
 }
 
@@ -35,6 +41,7 @@ async function openDialog(url) {
   body.innerHTML = '<p class="loading">Loading…</p>';
   if (!dialog.open) dialog.showModal();
   await htmx.ajax("GET", url, { target: body, swap: "innerHTML" });
+  if (body.querySelector(".loading")) dialog.close(); // it is gone or the server is: a toast says so
 }
 
 document.addEventListener("click", async (event) => {
@@ -44,7 +51,9 @@ document.addEventListener("click", async (event) => {
   if (!target) return;
   if (target.dataset.dialog !== undefined) {
     event.preventDefault();
-    target.closest("details.menu")?.removeAttribute("open");
+    const menu = target.closest("details.menu");
+    menu?.removeAttribute("open");
+    menu?.querySelector("summary").focus(); // where the focus returns to when the dialog closes
     await openDialog(target.dataset.dialog || target.href);
   } else if (target.dataset.closeDialog !== undefined) {
     const dialog = target.closest("dialog");
@@ -68,7 +77,11 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((m) => m.removeAttribute("open"));
+  if (event.key === "Escape")
+    document.querySelectorAll("details.menu[open]").forEach((menu) => {
+      menu.removeAttribute("open");
+      menu.querySelector("summary").focus();
+    });
   if (event.key === "/" && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) {
     const search = document.querySelector('input[type="search"]');
     if (search) {
