@@ -106,3 +106,18 @@ def test_what_lies_elsewhere_is_fetched_and_attached_also_without_scripts(browse
         expect(page.locator("h1 + .badge")).to_have_text("ready")
     body = {"model_id": f"{dock['name']}:tester/fetched"}
     assert http.request("DELETE", f"/v1/endpoints/{dock['id']}/adapters", json=body).status_code == 200
+
+
+def test_a_folder_is_dropped(page, gone, server):
+    page.goto("/ui/upload?name=dragged")
+    box = page.locator("#dropzone").bounding_box()
+    data = {"items": [], "files": [str(EXAMPLES / "pirate")], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        place = {"x": box["x"] + 20, "y": box["y"] + 20}
+        devtools.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+    expect(page.locator("#chosen")).to_contain_text("adapter_model.safetensors")
+    gone.append("dragged")
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/ui/jobs/*")
+    expect(page.locator("h1 + .badge")).to_have_text("ready")

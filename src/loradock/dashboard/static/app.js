@@ -96,6 +96,7 @@ const theDialog = document.getElementById("dialog");
 theDialog.addEventListener("click", (event) => {
   if (event.target === theDialog) theDialog.close();
 });
+theDialog.addEventListener("close", () => document.getElementById("dialog-body").replaceChildren()); // what asks again and again ends
 document.addEventListener("changed", () => theDialog.addEventListener("close", () => location.reload(), { once: true }));
 
 // A list that is filtered in place keeps its filter in the address, for reloading and sharing.
