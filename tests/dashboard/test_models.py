@@ -81,6 +81,18 @@ def test_five_hundred_adapters_are_searched_filtered_sorted_and_paged(browser, c
         expect(rows).to_have_count(50)
 
 
+def test_one_of_five_hundred_is_found_in_the_dialog_for_docking(browser, crowded):
+    with visitor(browser, crowded.url) as page:
+        page.goto("/ui/endpoints/endpoint-1")
+        page.get_by_role("link", name="Dock adapter").first.click()
+        choices = page.get_by_role("dialog").get_by_role("radio")
+        expect(choices).to_have_count(200)  # for its base, and attached nowhere
+        page.get_by_role("dialog").get_by_label("Filter adapters").fill("ADAPTER-048")
+        expect(choices.and_(page.get_by_label("adapter-048"))).to_have_count(1)
+        expect(choices).to_have_count(2)  # the other is the one that is chosen
+        check_light_and_dark(page)
+
+
 def test_a_page_of_the_list_costs_two_queries_however_many_there_are(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
     migrate(database.engine)

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
@@ -53,4 +53,8 @@ def _newest(session: Session, account_id: str) -> list[Event]:
     return list(session.scalars(query.order_by(Event.id.desc()).limit(_EVENTS)))
 
 
-routes = [Route("/", overview)]
+def front(_: Request) -> Response:
+    return RedirectResponse("/", 308)
+
+
+routes = [Route("/", overview), Route("/ui", front), Route("/ui/", front)]

@@ -33,6 +33,14 @@ function toast(text, tone = "good") {
   setTimeout(() => note.remove(), tone === "bad" ? 9000 : 4000);
 }
 
+// A long list of choices: those whose text has what was typed, and those that are chosen, stay.
+document.addEventListener("input", ({ target }) => {
+  if (!target.dataset.filter) return;
+  const wanted = target.value.toLowerCase();
+  for (const choice of document.querySelectorAll(target.dataset.filter))
+    choice.hidden = !choice.querySelector("input").checked && !choice.textContent.toLowerCase().includes(wanted);
+});
+
 // Dialogs: a link or button with data-dialog="URL" loads its content into the one <dialog>; without scripts the link
 // leads to the same content as a page.
 async function openDialog(url) {
@@ -77,6 +85,7 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.dataset?.filter) event.preventDefault(); // it sends no form
   if (event.key === "Escape")
     document.querySelectorAll("details.menu[open]").forEach((menu) => {
       menu.removeAttribute("open");

@@ -159,9 +159,4 @@ if (form) {
       ask();
     }
   });
-  document.getElementById("filter")?.addEventListener("input", (event) => {
-    const wanted = event.target.value.toLowerCase();
-    for (const box of form.querySelectorAll('input[name="model"]'))
-      box.closest("label").hidden = !box.checked && !box.dataset.label.toLowerCase().includes(wanted);
-  });
 }
