@@ -53,8 +53,14 @@ def test_what_changes_something_needs_the_secret_of_the_session(signed_in):
 
 
 def test_another_site_cannot_sign_anybody_in(server):
-    foreign = {"origin": "http://elsewhere.example"}
-    assert httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=foreign).status_code == 403
+    neighbour = {"origin": "http://127.0.0.1:1", "sec-fetch-site": "same-site"}
+    for foreign in ({"origin": "http://elsewhere.example"}, {"origin": "null"}, neighbour):
+        assert httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=foreign).status_code == 403
+
+
+def test_a_proxy_may_call_the_server_by_another_name(server):
+    proxied = {"origin": "https://loradock.example", "sec-fetch-site": "same-origin"}
+    assert httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=proxied).status_code == 303
 
 
 def test_the_api_of_the_pages_is_the_api(signed_in):

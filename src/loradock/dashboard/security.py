@@ -78,7 +78,13 @@ def set_cookie(response: Response, token: str, *, secure: bool) -> None:
 
 
 def foreign(request: HTTPConnection) -> bool:
-    """Whether a browser says that another site's page sent this."""
+    """Whether a browser says that another site's page sent this.
+
+    Over https and from this machine it says so itself, whatever name a proxy in between gives the server; else the
+    origin that it tells has to be the host that was asked.
+    """
+    if site := request.headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 

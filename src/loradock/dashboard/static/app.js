@@ -41,6 +41,22 @@ document.addEventListener("input", ({ target }) => {
     choice.hidden = !choice.querySelector("input").checked && !choice.textContent.toLowerCase().includes(wanted);
 });
 
+// Over plain http from another machine, which is usual at home, browsers have the old way only.
+async function copied(button) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    return true;
+  }
+  const text = document.createElement("textarea");
+  text.value = button.dataset.copy;
+  button.after(text); // in the open dialog, if there is one: nothing outside takes the focus
+  text.select();
+  const done = document.execCommand("copy");
+  text.remove();
+  button.focus();
+  return done;
+}
+
 // Dialogs: a link or button with data-dialog="URL" loads its content into the one <dialog>; without scripts the link
 // leads to the same content as a page.
 async function openDialog(url) {
@@ -70,8 +86,7 @@ document.addEventListener("click", async (event) => {
       dialog.close();
     }
   } else if (target.dataset.copy !== undefined) {
-    await navigator.clipboard.writeText(target.dataset.copy);
-    toast("Copied");
+    (await copied(target)) ? toast("Copied") : toast("Your browser does not let this page copy: select it by hand", "bad");
   } else if (target.dataset.toggle) {
     const shown = document.querySelector(target.dataset.toggle).classList.toggle("open");
     target.setAttribute("aria-expanded", String(shown));
