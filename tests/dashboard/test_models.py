@@ -130,6 +130,34 @@ def test_an_adapters_page_tells_what_was_inspected(page, dock):
     check_light_and_dark(page)
 
 
+def test_an_adapters_page_shows_how_to_call_it_and_an_attach_once(page, http, dock):
+    bound = {"model_id": f"{dock['name']}:tester/shout"}
+    assert http.post(f"/v1/endpoints/{dock['id']}/adapters", json=bound).status_code == 200
+    page.goto("/ui/models/tester/shout")
+    for language, line in (("curl", "curl -N"), ("TypeScript", "new Together"), ("openai", "from openai import")):
+        page.get_by_role("radio", name=language).check()
+        expect(page.locator("pre:visible")).to_have_count(1)
+        expect(page.locator("pre:visible")).to_contain_text(line)
+        expect(page.locator("pre:visible")).to_contain_text("tester/shout")
+    events = page.locator("table.events")
+    expect(events.get_by_text("attach.route")).to_be_visible()
+    expect(events.get_by_text("attach.probe")).to_have_count(0)
+    check_light_and_dark(page)
+    page.get_by_role("link", name="All its events").click()
+    expect(page.get_by_text("attach.probe")).to_be_visible()
+    http.request("DELETE", f"/v1/endpoints/{dock['id']}/adapters", json=bound)
+
+
+def test_a_text_is_copied_where_browsers_keep_their_clipboard_for_https(page, dock):
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.goto("/ui/models/tester/pirate")
+    page.get_by_role("button", name="Copy digest").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    page.goto("/ui/models")
+    page.get_by_label("Search adapters").press("Control+V")
+    expect(page.get_by_label("Search adapters")).to_have_value(re.compile("^[0-9a-f]{64}$"))
+
+
 def test_a_base_models_page_leads_to_an_endpoint_for_it(page, dock):
     page.goto("/ui/models")
     page.get_by_role("link", name="Base models").click()
