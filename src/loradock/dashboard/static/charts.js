@@ -60,6 +60,9 @@ function draw(figure, data) {
   };
   canvas.replaceChildren();
   const plot = new uPlot(options, columns, canvas);
+  const latest = () => plot.setLegend({ idx: data.at.length - 1 }); // while nothing is pointed at
+  plot.over.addEventListener("mouseleave", latest);
+  latest();
   if (values.length === 0) {
     const note = document.createElement("div");
     note.className = "chart-none";
