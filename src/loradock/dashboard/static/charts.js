@@ -62,7 +62,7 @@ function draw(figure, data) {
   const plot = new uPlot(options, columns, canvas);
   const latest = () => plot.setLegend({ idx: data.at.length - 1 }); // while nothing is pointed at
   plot.over.addEventListener("mouseleave", latest);
-  latest();
+  setTimeout(latest); // its first drawing, soon, would take them away again
   if (values.length === 0) {
     const note = document.createElement("div");
     note.className = "chart-none";
