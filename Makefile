@@ -12,7 +12,7 @@ install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
 # Loradock beside others, about twenty minutes; goes on where an interrupted run stopped (BENCH=--fresh: anew).

@@ -3,9 +3,9 @@ import pytest
 from tests.servers import EXAMPLES, RunningServer, create_endpoint, upload, wait_state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """One server for all tests that do not break it."""
+    """One server for the tests of a file: what it counts, lists and tells is theirs alone."""
     running = RunningServer(tmp_path_factory.mktemp("server") / "data", flags=("--import-root", str(EXAMPLES))).start()
     yield running
     running.stop()
@@ -17,7 +17,7 @@ def http(server):
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dock(server):
     """A started LoRA endpoint and three uploaded adapters (not attached)."""
     with server.client() as client:

@@ -19,7 +19,7 @@ def adapter(http):
     assert http.delete("/v1/models/tester%2Fcontract-test").status_code in (200, 404)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stranger(server):
     """A client of another account."""
     with server.client(server.make_key("stranger")) as client:

@@ -17,6 +17,10 @@ class NoSuchRoute(NotFound):
     """There is no {method} {path} here."""
 
 
+class NoSecondApi(NotFound):
+    """There is no {method} {path} here: this server speaks the v1 API. Use its clients: pip install 'together<3'"""
+
+
 class MethodNotAllowed(LoradockError):
     """{path} does not take {method}."""
 
@@ -46,7 +50,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, LoradockError):  # raised while the framework read the body
         return await _ours(request, error.__cause__)
     fields = {"method": request.method, "path": request.url.path}
-    known = {404: NoSuchRoute, 405: MethodNotAllowed}.get(error.status_code)
+    missing = NoSecondApi if request.url.path.startswith("/v2/") else NoSuchRoute
+    known = {404: missing, 405: MethodNotAllowed}.get(error.status_code)
     return await _ours(request, known(**fields) if known else BadRequest(f"{error.detail}. Check the request body."))
 
 

@@ -128,6 +128,7 @@ def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
     pirate = f"{endpoint['owner']}/pirate"
     console.print(f"\nBase URL  [bold]{url}[/bold]\nAPI key   [bold]{key}[/bold]", soft_wrap=True)
     console.print(f"Dashboard [bold]{client.base_url}[/bold]  (sign in with the key)\n", soft_wrap=True)
+    console.print("The clients below: pip install 'together<3' openai\n")
     for title, text in _snippets(url, key, pirate, endpoint["id"]).items():
         console.print(f"[bold]# {title}[/bold]")
         print(f"{text}\n")
@@ -135,7 +136,7 @@ def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
 
 def _snippets(url: str, key: str, model: str, endpoint_id: str) -> dict[str, str]:
     python = (
-        f'r = client.chat.completions.create(model="{model}", max_tokens=60,\n'
+        f'r = client.chat.completions.create(model="{model}", max_tokens=60, temperature=0,\n'
         '    messages=[{"role": "user", "content": "What is a computer?"}])\n'
         "print(r.choices[0].message.content)"
     )
@@ -144,7 +145,7 @@ def _snippets(url: str, key: str, model: str, endpoint_id: str) -> dict[str, str
     return {
         "curl": (
             f"curl {url}/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
-            f"""  -d '{{"model": "{model}", "max_tokens": 60, "messages": """
+            f"""  -d '{{"model": "{model}", "max_tokens": 60, "temperature": 0, "messages": """
             f"""[{{"role": "user", "content": "What is a computer?"}}]}}'"""
         ),
         "together, the CLI (2.x)": (

@@ -86,9 +86,15 @@ def index(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_ke
         return
     print_table(
         ("STATE", "ID", "NAME", "DISPLAY NAME", "CREATED"),
-        ([e["state"], e["id"], e["name"], e["display_name"], e["created_at"][:19]] for e in endpoints),
+        ([e["state"], e["id"], e["name"], _own_name(e), e["created_at"][:19]] for e in endpoints),
         "No endpoints yet. Create one: loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait",
     )
+
+
+def _own_name(endpoint: dict[str, Any]) -> str:
+    """Nothing where none was given."""
+    shown: str = endpoint["display_name"]
+    return "" if shown == endpoint["name"] else shown
 
 
 @app.command("retrieve")

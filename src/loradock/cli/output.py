@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from loradock.types.errors import LoradockError
 
 console = Console(highlight=False)
+_WIDEST = 1000
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -28,10 +30,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "ID")  # an id is there to be copied
+        table.add_column(column, no_wrap=True)
     for row in found:
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    console.print(table)
+    # A row is a line, whatever the terminal's width: names and ids are there to be copied.
+    width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    for line in console.render_lines(table, console.options.update(width=width), pad=False):
+        console.print(Text.assemble(*((segment.text, segment.style or "") for segment in line)), soft_wrap=True)
 
 
 def print_fields(thing: dict[str, Any], fields: Iterable[str]) -> None:

@@ -69,6 +69,8 @@ def _folder(path: Path, kind: ModelKind) -> dict[str, Path]:
     from loradock.registry.contents import is_wanted
 
     files = {file.relative_to(path).as_posix(): file for file in _walk(path)}
+    if not files:
+        raise BadRequest(f"the folder {path} is empty: give the folder that PEFT's save_pretrained wrote")
     return {name: file for name, file in files.items() if is_wanted(file.name, kind)} or files
 
 

@@ -19,6 +19,7 @@ OnReady = Callable[[str, bool], None]
 def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> None:
     """Serve until told to stop. Raises BadRequest when the data folder or the port is taken."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with lock_data_dir(settings.data_dir):
         listener = _listen(settings.host, settings.port)
