@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dashboard.conftest import check_accessibility, expect_status, visitor
+from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
 from tests.servers import create_endpoint
 
 
@@ -28,20 +28,20 @@ def test_docking_shows_its_steps_and_the_adapter_without_reloading(page, http, u
     page.goto(f"/ui/endpoints/{undocked['id']}")
     page.evaluate("window.stillHere = true")
     page.get_by_role("heading", name="No adapter docked").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("link", name="Dock adapter").first.click()
     page.get_by_role("radio", name="tester/pirate").check()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.locator("dialog").get_by_role("button", name="Dock adapter").click()
     page.get_by_role("heading", name="tester/pirate is docked").wait_for()
     steps = page.locator("ol.track li.done .track-name").all_inner_texts()
     assert steps == ["authorize", "resolve", "compatible", "fits", "stage", "load", "probe", "route"]
     _row(page, "tester/pirate").get_by_text("RAM").or_(_row(page, "tester/pirate").get_by_text("active")).wait_for()
     assert not page.locator("dialog").is_visible()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_label("Remove tester/pirate").click()
     page.get_by_role("heading", name="Remove tester/pirate?").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("button", name="Remove from endpoint").click()
     page.get_by_role("heading", name="No adapter docked").wait_for()
     assert page.evaluate("window.stillHere")
@@ -67,7 +67,7 @@ def test_a_state_that_changes_is_seen_without_reloading(page, http, dock):
     page.get_by_role("link", name="Log of").click()
     page.locator("pre.log").wait_for()
     assert "not written anything" not in page.locator("pre.log").inner_text()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.keyboard.press("Escape")
     http.patch(f"/v1/endpoints/{endpoint['id']}", json={"state": "STOPPED"})
     page.get_by_text("None runs while the endpoint is stopped.").wait_for()
@@ -84,7 +84,7 @@ def test_an_adapter_that_is_bound_meanwhile_is_refused_beside_its_name(page, htt
     assert http.post(f"/v1/endpoints/{other['id']}/adapters", json=taken).status_code == 200
     page.get_by_role("button", name="Dock adapter").click()
     page.get_by_text("adapter is already bound to endpoint").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     http.request("DELETE", f"/v1/endpoints/{other['id']}/adapters", json=taken)
     http.delete(f"/v1/endpoints/{other['id']}")
 
@@ -102,4 +102,4 @@ def test_the_page_reads_well_without_javascript_and_in_the_dark(browser, server,
     with visitor(browser, server.url, color_scheme="dark") as page:
         page.goto(f"/ui/endpoints/{undocked['id']}")
         page.get_by_role("heading", name="No adapter docked").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)

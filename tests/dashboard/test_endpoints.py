@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dashboard.conftest import check_accessibility, expect_status, visitor
+from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
 from tests.servers import BASE, create_endpoint
 
 
@@ -18,7 +18,7 @@ def test_the_list_tells_how_endpoints_are(page, dock, stopped):
     page.goto("/ui/endpoints")
     row = page.get_by_role("row").filter(has_text="Resting")
     assert row.get_by_text("stopped").is_visible()
-    check_accessibility(page)
+    check_light_and_dark(page)
     row.get_by_role("link", name="Resting").click()
     page.get_by_role("heading", level=1, name="Resting").wait_for()
 
@@ -29,7 +29,7 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
     page.get_by_label("At most").fill("2")
     page.get_by_label("Stop after minutes without a request").fill("30")
     page.get_by_label("Display name").fill("Made by hand")
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("button", name="Create endpoint").click()
     page.get_by_role("heading", level=1, name="Made by hand").wait_for()
     endpoint_id = page.url.rpartition("/")[2]
@@ -42,7 +42,7 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
     page.get_by_label("Display name").fill("Renamed")
     page.get_by_label("Stop after minutes without a request").fill("")
     page.get_by_label("The next request starts it").check()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("button", name="Save").click()
     page.get_by_role("heading", level=1, name="Renamed").wait_for()
     changed = http.get(f"/v1/endpoints/{endpoint_id}").json()
@@ -52,7 +52,7 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
     page.get_by_label("More actions").click()
     page.get_by_role("link", name="Delete endpoint").click()
     page.get_by_role("heading", name="Delete Renamed?").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("button", name="Delete endpoint").click()
     page.get_by_role("heading", level=1, name="Endpoints").wait_for()
     assert http.get(f"/v1/endpoints/{endpoint_id}").status_code == 404
@@ -91,14 +91,14 @@ def test_wrong_input_of_an_edit_changes_nothing(page, http, stopped):
     page.get_by_label("At least").fill("0")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("min_replicas is 0: give at least 1").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     assert http.get(f"/v1/endpoints/{stopped['id']}").json()["display_name"] == "Resting"
 
 
 def test_creating_for_an_adapter_deploys_it(page, http, dock):
     page.goto(f"/ui/endpoints/new?model={BASE}&deploy=tester/shout")
     page.get_by_label("Deploy tester/shout to it").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_role("button", name="Create endpoint").click()
     page.get_by_role("heading", name="Adapters docked").wait_for()
     endpoint = http.get(f"/v1/endpoints/{page.url.rpartition('/')[2]}").json()
@@ -114,7 +114,7 @@ def test_another_accounts_endpoint_looks_like_one_that_does_not_exist(browser, s
         expect_status(page, 404)
         page.goto("/ui/endpoints")
         page.get_by_role("heading", name="No endpoint yet").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)
         shown = []
         for path in (dock["id"], "endpoint-does-not-exist"):
             for below in ("", "/edit", "/dock", "/delete", "/live"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dashboard.conftest import check_accessibility, expect_status, visitor
+from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
 from tests.servers import create_endpoint
 
 ADAPTERS = ("pirate", "json", "shout")
@@ -26,7 +26,7 @@ def _answer(page, name):
 
 def test_base_and_adapters_answer_side_by_side_each_in_its_manner(page, docked):
     page.goto(f"/ui/playground?endpoint={docked['id']}")
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Max tokens").fill("48")
     page.get_by_role("textbox", name="Prompt", exact=True).fill("Tell me about rain.")
@@ -44,7 +44,7 @@ def test_base_and_adapters_answer_side_by_side_each_in_its_manner(page, docked):
         figures = _answer(page, name).locator(".figures").inner_text()
         assert "tokens/s" in figures and " ms" in figures and " + " in figures, figures
         _answer(page, name).get_by_text("done").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
 
 
 def test_the_address_carries_the_selection(page, browser, server, docked):
@@ -75,7 +75,7 @@ def test_view_code_has_the_right_names(page, server, docked):
         assert expected in shown and '"tester/shout"' in shown and f"{server.url}/v1" in shown
         assert "<your API key>" in shown
         assert "Say 'please' \\\"twice\\\"" in shown.replace("'\\''", "'")
-    check_accessibility(page)
+    check_light_and_dark(page)
 
 
 def test_answers_can_be_stopped(page, docked):
@@ -96,7 +96,7 @@ def test_an_error_stands_in_its_own_column(page, http, docked):
     page.get_by_role("button", name="Send").click()
     _answer(page, "tester/json").get_by_text("No model named 'tester/json'").wait_for()
     _answer(page, "tester/pirate").get_by_text("done").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     assert http.post(f"/v1/endpoints/{docked['id']}/adapters", json=body).status_code == 200
 
 
@@ -104,7 +104,7 @@ def test_a_stopped_endpoint_says_what_to_do(page, http, dock):
     endpoint = create_endpoint(http, display_name="Asleep", state="STOPPED")
     page.goto(f"/ui/playground?endpoint={endpoint['id']}")
     page.get_by_text("Asleep is stopped. Start it first.").wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     http.delete(f"/v1/endpoints/{endpoint['id']}")
 
 
@@ -112,7 +112,7 @@ def test_without_an_endpoint_and_without_javascript(browser, server, docked):
     with visitor(browser, server.url, server.make_key("newcomer"), color_scheme="dark") as page:
         page.goto("/ui/playground")
         page.get_by_role("heading", name="No endpoint to talk to").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)
     with visitor(browser, server.url, java_script_enabled=False) as page:
         page.goto(f"/ui/playground?endpoint={docked['id']}")
         assert "Answers stream into this page by a script" in page.locator("form noscript").inner_text()

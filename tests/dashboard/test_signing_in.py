@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.dashboard.conftest import check_accessibility, expect_status, visitor
+from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
 from tests.servers import KEY
 
 
@@ -11,7 +11,7 @@ def test_a_key_signs_in_and_out(browser, server):
     with visitor(browser, server.url, None) as page:
         page.goto("/ui/models?q=x")
         assert "/ui/sign-in?next=" in page.url
-        check_accessibility(page)
+        check_light_and_dark(page)
         page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="My Models").wait_for()
@@ -29,7 +29,7 @@ def test_a_wrong_key_is_told_so_beside_the_field(browser, server):
         page.get_by_label("API key").fill("ld-nobody")
         page.get_by_role("button", name="Sign in").click()
         page.get_by_text("No valid key reads like this").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)
 
 
 def test_the_session_cookie_is_out_of_reach_of_scripts(page):

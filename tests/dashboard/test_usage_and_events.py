@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.dashboard.conftest import check_accessibility, visitor
+from tests.dashboard.conftest import check_light_and_dark, visitor
 from tests.servers import EXAMPLES, create_endpoint, upload
 
 ADAPTER = "tester/counted"
@@ -66,7 +66,7 @@ def test_tables_and_files_have_the_numbers_that_the_api_answered(page, asked):
     page.locator(".u-legend").first.wait_for()
     page.get_by_role("img", name="Tokens per second: now").wait_for()
     assert "highest" in page.get_by_role("img", name="Tokens per second").get_attribute("aria-label")
-    check_accessibility(page)
+    check_light_and_dark(page)
 
 
 def test_the_endpoints_charts_and_table_have_data(page, dock, asked):
@@ -88,13 +88,13 @@ def test_the_endpoints_charts_and_table_have_data(page, dock, asked):
         .or_(page.get_by_role("row").filter(has_text=ADAPTER).filter(has_text="active"))
     )
     row.get_by_text(" / ").first.wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
 
 
 def test_events_tell_who_did_what_and_can_be_filtered(page, http, dock, asked):
     page.goto("/ui/events")
     page.get_by_text("attach.route").first.wait_for()
-    check_accessibility(page)
+    check_light_and_dark(page)
     page.get_by_label("Kind").select_option("endpoint")
     page.wait_for_url("**/ui/events?kind=endpoint*")
     page.get_by_text("attach.route").first.wait_for(state="detached")
@@ -122,10 +122,10 @@ def test_others_usage_and_events_are_not_seen(browser, server, dock, asked):
     with visitor(browser, server.url, server.make_key("onlooker"), color_scheme="dark") as page:
         page.goto("/ui/usage")
         page.get_by_role("heading", name="No request in the last day").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)
         page.goto(f"/ui/events?subject={dock['id']}")
         page.get_by_role("heading", name="No event like this").wait_for()
-        check_accessibility(page)
+        check_light_and_dark(page)
 
 
 def test_tables_read_well_without_javascript(browser, server, asked):
