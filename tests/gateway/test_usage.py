@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loradock.gateway.usage import StreamTap, asking_for_usage, can_ask, usage_of, wants_usage
 from loradock.telemetry.usage import Tokens
-from loradock.types.enums import Dialect
+from loradock.types.enums import Dialect, Outcome
 
 COMPACT, SPACED = (",", ":"), (", ", ": ")
 TEXTS = st.lists(
@@ -38,7 +38,7 @@ def test_the_client_sees_what_it_would_have_seen(texts, separators, data):
     tap = StreamTap(asked=True, dialect=Dialect.OPENAI)
     assert b"".join(tap.feed(chunk) for chunk in chunks) == b"".join(stream_of(texts, separators, asked=False))
     assert tap.counted == Tokens(11, len(texts))
-    assert not tap.failed
+    assert tap.done and tap.outcome is Outcome.OK
 
 
 @given(TEXTS, st.sampled_from([COMPACT, SPACED]))
@@ -65,10 +65,10 @@ def test_a_cut_stream_counts_its_events_and_an_error_is_seen():
     for chunk in stream_of(["a", "b"], COMPACT, asked=True)[:2]:
         tap.feed(chunk)
     assert tap.counted == Tokens(0, 2)
-    assert not tap.failed
+    assert not tap.done
     tap.feed(event({"error": {"message": "x"}}, COMPACT))
     tap.feed(b"data: [DONE]\n\n")
-    assert tap.failed
+    assert tap.outcome is Outcome.SERVER_ERROR
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text()), st.sampled_from(["", " ", "\n\t "]))

@@ -197,9 +197,11 @@ async def _stream(exchange: _Exchange, response: aiohttp.ClientResponse, measure
             if whole := tap.feed(events.feed(chunk)):
                 if measured.first is None:
                     measured.first = time.perf_counter()
+                if tap.done:
+                    measured.outcome = tap.outcome
                 await _send_chunk(exchange, response, whole)
         await _send_chunk(exchange, response, events.flush(), last=True)
-        measured.outcome = Outcome.SERVER_ERROR if tap.failed else Outcome.OK
+        measured.outcome = tap.outcome
     except _LOST:
         if not exchange.started:
             raise

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from loradock.telemetry.usage import NO_TOKENS, Tokens
-from loradock.types.enums import Dialect
+from loradock.types.enums import Dialect, Outcome
 
 _ASK = b',"stream_options":{"include_usage":true}}'
 _END = b"\n\n"
+_DONE = b"data: [DONE]\n\n"
 _KEY = b'"usage"'
 # In JSON a quote inside a string is escaped, so that neither can be matched by what a model says.
 _RECORD = re.compile(rb'"usage"\s*:\s*\{')
@@ -76,14 +77,20 @@ class StreamTap:
         return self._tokens or Tokens(0, self._events)
 
     @property
-    def failed(self) -> bool:
-        """The engine ended the stream with an error event."""
-        return self._tokens is None and any(b'"error"' in chunk for chunk in self._tail)
+    def outcome(self) -> Outcome:
+        """Of a stream that has ended: an engine may have ended it with an error event."""
+        failed = self._tokens is None and any(b'"error"' in chunk for chunk in self._tail)
+        return Outcome.SERVER_ERROR if failed else Outcome.OK
+
+    @property
+    def done(self) -> bool:
+        """The answer's end has passed: who leaves now, as some clients do at once, has all of it."""
+        return self._tail[1].endswith(_DONE)
 
     def feed(self, chunk: bytes) -> bytes:
         """What the client is to see of these whole events."""
         self._events += chunk.count(_END)
-        self._tail = (self._tail[1], chunk)
+        self._tail = (self._tail[1], chunk) if chunk else self._tail
         return self._read(chunk) if _KEY in chunk else chunk
 
     def _read(self, chunk: bytes) -> bytes:
