@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.gateway.routes import EndpointFacts
-from loradock.store.tables import Attachment, Deployment, Endpoint, Replica, Revision
+from loradock.store.tables import Attachment, Deployment, Endpoint, Revision
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, EngineKind, Visibility
 
 
@@ -87,10 +87,6 @@ def read_attachments(
 
 def deployment_ids(session: Session) -> list[str]:
     return list(session.scalars(select(Deployment.id)))
-
-
-def replica_ids(session: Session) -> set[str]:
-    return set(session.scalars(select(Replica.id)))
 
 
 def _facts(endpoint: Endpoint, deployment: Deployment) -> EndpointFacts:
