@@ -18,27 +18,22 @@ class ClientGone(Exception):
     """The client closed its connection before it had sent its request."""
 
 
-def header(scope: Scope, name: bytes, default: str = "") -> str:
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value.decode("latin-1"))
-    return default
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Raises TooLarge, as early as the Content-Length allows, and ClientGone."""
-    if int(header(scope, b"content-length", "0")) > limit:
+async def read_body(receive: Receive, length: bytes, limit: int) -> bytes:
+    """`length` is the Content-Length. Raises TooLarge, as early as that allows, and ClientGone."""
+    if int(length) > limit:
         raise _too_large(limit)
-    body = b""
+    parts, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        body += bytes(message.get("body", b""))
-        if len(body) > limit:
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
             raise _too_large(limit)
         if not message.get("more_body"):
-            return body
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int) -> TooLarge:

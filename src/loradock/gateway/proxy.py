@@ -4,12 +4,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import aiohttp
-
-from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, header, read_body
+from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, read_body
+from loradock.gateway.connections import Connection, Connections, Lost
 from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.request import Head, head_of, with_model
 from loradock.gateway.routes import EndpointFacts, Route, RouteTable
@@ -25,9 +24,13 @@ from loradock.types.protocol import DIALECT_HEADER
 
 _log = logging.getLogger(__name__)
 _ROUTES = ("/chat/completions", "/completions")
-PROXY_PATHS = {prefix + route: f"/v1{route}" for route in _ROUTES for prefix in ("/v1", "", "/v1/v1")}
+PROXY_PATHS = {prefix + route: f"/v1{route}".encode() for route in _ROUTES for prefix in ("/v1", "", "/v1/v1")}
 """Path as clients spell it (a base URL with, without and with twice `/v1`) → path at the replica."""
 
+_REQUEST = (
+    b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\nauthorization: %b\r\nx-request-id: %b\r\n"
+    b"%b: %b\r\ncontent-length: %d\r\n\r\n%b"
+)
 # Ours to set, or meant for one connection only (RFC 9110, 7.6.1).
 _NOT_FORWARDED = {
     b"connection",
@@ -42,17 +45,16 @@ _NOT_FORWARDED = {
     b"upgrade",
     b"x-request-id",
 }
-_LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 @dataclass(slots=True)
 class _Exchange:
     """One client request on its way. `started`: the client has had its first byte, nothing can be retried."""
 
-    path: str
+    path: bytes
     body: bytes
     dialect: Dialect
-    request_id: str
+    request_id: bytes
     send: Send
     started: bool = False
     asked: bool = False
@@ -60,7 +62,7 @@ class _Exchange:
 
     @property
     def headers(self) -> Headers:
-        return [(b"x-request-id", self.request_id.encode("latin-1"))]
+        return [(b"x-request-id", self.request_id)]
 
     def ask_for_usage(self, head: Head) -> None:
         if head.stream is True and not wants_usage(head.stream_options) and can_ask(head.stream_options):
@@ -86,16 +88,16 @@ class Gateway:
         self._report = report
         self._meter = meter or Meter()
         self._body_limit = body_limit
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", _dialect(scope), _request_id(scope), send)
+        headers = dict(scope["headers"])
+        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", _dialect(headers), _request_id(headers), send)
         try:
-            await self._serve(exchange, scope, receive)
+            await self._serve(exchange, scope.get(CALLER), headers, receive)
         except ClientGone:
             return
         except LoradockError as error:
@@ -103,12 +105,15 @@ class Gateway:
         except Exception:
             if exchange.started:  # the server closes the connection: the only way left to say so
                 raise
-            _log.exception("request %s failed", exchange.request_id)
+            _log.exception("request %s failed", exchange.request_id.decode("latin-1"))
             await answer_error(send, Internal(), exchange.headers)
 
-    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
-        caller = scope.get(CALLER) or await self._keys.caller(header(scope, b"authorization"))
-        exchange.body = await read_body(scope, receive, self._body_limit)
+    async def _serve(
+        self, exchange: _Exchange, caller: Caller | None, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> None:
+        if caller is None:
+            caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
+        exchange.body = await read_body(receive, headers.get(b"content-length", b"0"), self._body_limit)
         head = head_of(exchange.body)
         task = asyncio.current_task()
         watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
@@ -143,8 +148,9 @@ class Gateway:
             with upstream.lease(route.engine_name):
                 async with upstream.turn(route.adapter):
                     await self._ask(exchange, upstream, body, measured)
-        except _LOST as error:
-            _log.warning("replica %s failed request %s: %r", upstream.replica_id, exchange.request_id, error)
+        except Lost as error:
+            request_id = exchange.request_id.decode("latin-1")
+            _log.warning("replica %s failed request %s: %r", upstream.replica_id, request_id, error)
             self._report(upstream)
             if exchange.started:
                 raise
@@ -152,30 +158,20 @@ class Gateway:
         return None
 
     async def _ask(self, exchange: _Exchange, upstream: Upstream, body: bytes, measured: Request) -> None:
-        async with self._client().post(
-            upstream.address + exchange.path, data=body, headers=_request_headers(exchange, upstream)
-        ) as response:
-            if response.content_type == "text/event-stream":
-                await _stream(exchange, response, measured)
+        reply = await self._connections.ask(upstream.address, _request(exchange, upstream, body))
+        try:
+            if reply.header(b"content-type").startswith(b"text/event-stream"):
+                await _stream(exchange, reply, measured)
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
-                content = await response.read()
+                content = await reply.rest()
                 exchange.started = True
-                await answer(exchange.send, response.status, _response_headers(exchange, response), content)
-                if response.status == 200:
+                await answer(exchange.send, reply.status, _response_headers(exchange, reply), content)
+                if reply.status == 200:
                     measured.tokens = usage_of(content)
-                measured.outcome = outcome_of(response.status)
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            )
-        return self._session
+                measured.outcome = outcome_of(reply.status)
+        finally:
+            reply.leave()
 
 
 def _key(caller: Caller, route: Route) -> Key:
@@ -189,61 +185,63 @@ async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-async def _stream(exchange: _Exchange, response: aiohttp.ClientResponse, measured: Request) -> None:
+async def _stream(exchange: _Exchange, reply: Connection, measured: Request) -> None:
     events, tap = WholeEvents(), StreamTap(asked=exchange.asked, dialect=exchange.dialect)
     measured.streamed = True
     try:
-        async for chunk in response.content.iter_any():
+        while chunk := await reply.read():
             if whole := tap.feed(events.feed(chunk)):
                 if measured.first is None:
                     measured.first = time.perf_counter()
                 if tap.done:
                     measured.outcome = tap.outcome
-                await _send_chunk(exchange, response, whole)
-        await _send_chunk(exchange, response, events.flush(), last=True)
+                await _send_chunk(exchange, reply, whole)
+        await _send_chunk(exchange, reply, events.flush(), last=True)
         measured.outcome = tap.outcome
-    except _LOST:
+    except Lost:
         if not exchange.started:
             raise
         lost = ReplicaLost("The replica serving this request stopped in the middle of the answer; send it again")
-        await _send_chunk(exchange, response, error_event(lost), last=True)
+        await _send_chunk(exchange, reply, error_event(lost), last=True)
         measured.outcome = Outcome.SERVER_ERROR
     finally:
         measured.tokens = tap.counted
 
 
-async def _send_chunk(
-    exchange: _Exchange, response: aiohttp.ClientResponse, chunk: bytes, *, last: bool = False
-) -> None:
+async def _send_chunk(exchange: _Exchange, reply: Connection, chunk: bytes, *, last: bool = False) -> None:
     """The first chunk takes the head of the response along: until then a lost replica can be replaced."""
     if not exchange.started:
         exchange.started = True
-        headers = _response_headers(exchange, response)
-        await exchange.send({"type": "http.response.start", "status": response.status, "headers": headers})
+        headers = _response_headers(exchange, reply)
+        await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await exchange.send({"type": "http.response.body", "body": chunk, "more_body": not last})
 
 
-def _request_headers(exchange: _Exchange, upstream: Upstream) -> dict[str, str]:
-    """Only these: the client's own key is none of the replica's business."""
-    return {
-        "content-type": "application/json",
-        "authorization": upstream.authorization,
-        "x-request-id": exchange.request_id,
-        DIALECT_HEADER: exchange.dialect,
-    }
+def _request(exchange: _Exchange, upstream: Upstream, body: bytes) -> bytes:
+    """No header of the client's but the request id: its own key is none of the replica's business."""
+    return _REQUEST % (
+        exchange.path,
+        upstream.host,
+        upstream.authorization,
+        exchange.request_id,
+        DIALECT_HEADER.encode(),
+        exchange.dialect.encode(),
+        len(body),
+        body,
+    )
 
 
-def _response_headers(exchange: _Exchange, response: aiohttp.ClientResponse) -> Headers:
-    headers = [(key.lower(), value) for key, value in response.raw_headers if key.lower() not in _NOT_FORWARDED]
-    if response.status == 500:  # what the engine cannot compute, it cannot compute three times
+def _response_headers(exchange: _Exchange, reply: Connection) -> Headers:
+    headers = [field for field in reply.headers if field[0] not in _NOT_FORWARDED]
+    if reply.status == 500:  # what the engine cannot compute, it cannot compute three times
         headers.append((b"x-should-retry", b"false"))
     return headers + exchange.headers
 
 
-def _dialect(scope: Scope) -> Dialect:
-    return Dialect.TOGETHER if "Together" in header(scope, b"user-agent") else Dialect.OPENAI
+def _dialect(headers: Mapping[bytes, bytes]) -> Dialect:
+    return Dialect.TOGETHER if b"Together" in headers.get(b"user-agent", b"") else Dialect.OPENAI
 
 
-def _request_id(scope: Scope) -> str:
-    given = header(scope, b"x-request-id")
-    return given if 0 < len(given) <= 128 and given.isprintable() else secrets.token_hex(12)
+def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id", b"")
+    return given if 0 < len(given) <= 128 and given.decode("latin-1").isprintable() else secrets.token_hex(12).encode()

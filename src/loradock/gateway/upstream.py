@@ -9,13 +9,14 @@ from loradock.gateway.slots import Slots
 
 
 class Upstream:
-    """`address` is the replica's base URL. In-flight requests are counted per engine-side model name; `accepted`
-    counts all that ever came."""
+    """`address` is the replica's base URL, `http://host:port`. In-flight requests are counted per engine-side model
+    name; `accepted` counts all that ever came."""
 
     def __init__(self, replica_id: str, address: str, secret: str) -> None:
         self.replica_id = replica_id
         self.address = address
-        self.authorization = f"Bearer {secret}"
+        self.host = address.removeprefix("http://").encode()
+        self.authorization = f"Bearer {secret}".encode()
         self.in_flight = 0
         self.accepted = 0
         self._by_name: Counter[str] = Counter()
