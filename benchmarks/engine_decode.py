@@ -26,7 +26,7 @@ from loradock.engine.assembly import build_loop
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation import Generation, TokenSampled
 from loradock.engine.loop import EngineLoop
-from loradock.engine.lora import LoadedAdapter, load_adapter
+from loradock.engine.lora import AdapterReader, LoadedAdapter
 from loradock.engine.options import read_options
 from loradock.registry.builtin import builtin_file
 
@@ -120,14 +120,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
     loop = decoding.loop = build_loop(options, decoding.deliver, print)
     print(f"loaded in {time.perf_counter() - begun:.2f} s, {loop.runner.threads} threads", flush=True)
     model = loop.runner.model
+    reader = AdapterReader(model.architecture, model.dtype, model.device)
     adapters = [
-        load_adapter(
-            f"a{n}",
-            save_adapter(folder / f"a{n}", model.architecture, n, arguments.rank),
-            model.architecture,
-            model.dtype,
-            model.device,
-        )
+        reader.read(f"a{n}", save_adapter(folder / f"a{n}", model.architecture, n, arguments.rank))
         for n in range(max(arguments.adapters))
     ]
     loop.start()

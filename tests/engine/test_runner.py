@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.engine.core import BLOCK_SIZE, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.lora import load_adapter
+from loradock.engine.lora import AdapterReader
 from loradock.engine.mixing import LoraStacks
 from loradock.engine.model import load_model
 from loradock.engine.runner import Runner
@@ -67,11 +67,8 @@ def plain_model(reference):
 
 
 def load_all(folder, model):
-    loaded = {
-        name: load_adapter(name, folder / name, model.architecture, torch.float32, kernels=model.kernels)
-        for name in ADAPTERS
-    }
-    return loaded | {"base": None}
+    reader = AdapterReader(model.architecture, torch.float32, kernels=model.kernels)
+    return {name: reader.read(name, folder / name) for name in ADAPTERS} | {"base": None}
 
 
 @pytest.fixture(scope="module")

@@ -50,13 +50,23 @@ def _by_pattern(patterns: dict[str, Any], module_path: str, default: float) -> f
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
     """Raises AdapterRefused naming the unsupported kind and the reason."""
+    return parse_adapter_config(read_config_file(folder))
+
+
+def read_config_file(folder: Path) -> bytes:
+    """Raises AdapterRefused when it is missing or far too large."""
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise AdapterRefused(f"{CONFIG_FILE} is missing: upload the folder that PEFT's save_pretrained wrote")
     if file.stat().st_size > _MAX_CONFIG_BYTES:
         raise AdapterRefused(f"{CONFIG_FILE} is larger than 1 MiB: this is not what PEFT's save_pretrained writes")
+    return file.read_bytes()
+
+
+def parse_adapter_config(text: bytes) -> AdapterConfig:
+    """Raises AdapterRefused naming the unsupported kind and the reason."""
     try:
-        raw = json.loads(file.read_bytes())
+        raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise AdapterRefused(f"{CONFIG_FILE} is not JSON: {error}") from error
     if not isinstance(raw, dict):

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, read_adapter_config
+from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, parse_adapter_config, read_config_file
 from loradock.checkpoints.adapter_targets import SERVED_MODULES
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.safetensors_header import TensorInfo, read_header
+from loradock.checkpoints.safetensors_header import RawHeader, TensorInfo, parse_header, read_header, read_raw_header
 from loradock.types.errors import AdapterRefused
 
 _TENSOR = re.compile(
@@ -57,22 +57,41 @@ class AdapterReport:
         return max(pair.rank for pair in self.pairs)
 
 
+class AdapterFiles(NamedTuple):
+    """All of an adapter's folder but the numbers, not looked at yet: adapters of the same training have the same."""
+
+    config: bytes
+    header: RawHeader
+
+
 def inspect_adapter(folder: Path, architecture: Architecture | None) -> AdapterReport:
     """Everything that can be checked before loading; shapes against the base when its architecture is known.
 
     Raises AdapterRefused naming what is wrong and what to do.
     """
-    config = read_adapter_config(folder)
+    files = read_files(folder)
+    report = understand(files, architecture)
+    _check_finite(folder / WEIGHTS_FILE, parse_header(files.header))
+    return report
+
+
+def read_files(folder: Path) -> AdapterFiles:
+    """Raises AdapterRefused when one is missing or is no such file."""
+    config = read_config_file(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise AdapterRefused(_missing_weights(folder))
-    tensors = read_header(weights)
+    return AdapterFiles(config, read_raw_header(weights))
+
+
+def understand(files: AdapterFiles, architecture: Architecture | None) -> AdapterReport:
+    """All of `inspect_adapter` but whether the numbers are finite."""
+    config, tensors = parse_adapter_config(files.config), parse_header(files.header)
     pairs = _pairs(tensors, config)
     if architecture is not None:
         _check_shapes(pairs, tensors, architecture)
         _check_complete(pairs, config, architecture)
-    _check_finite(weights, tensors)
-    return AdapterReport(config, pairs, sorted({pair.module for pair in pairs}), weights.stat().st_size)
+    return AdapterReport(config, pairs, sorted({pair.module for pair in pairs}), files.header.size)
 
 
 def check_fits(report: AdapterReport, folder: Path, architecture: Architecture) -> None:
@@ -161,4 +180,8 @@ def _check_finite(weights: Path, tensors: dict[str, TensorInfo]) -> None:
         values: Any = data[info.start : info.end].view(_DTYPES[info.dtype])
         finite = (values & 0x7F80) != 0x7F80 if info.dtype == "BF16" else np.isfinite(values)
         if not finite.all():
-            raise AdapterRefused(f"{name} holds values that are not finite (NaN or infinity): the training diverged")
+            raise not_finite(name)
+
+
+def not_finite(tensor: str) -> AdapterRefused:
+    return AdapterRefused(f"{tensor} holds values that are not finite (NaN or infinity): the training diverged")

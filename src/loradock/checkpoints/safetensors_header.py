@@ -8,7 +8,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loradock.types.errors import DamagedWeights
 
@@ -29,21 +29,39 @@ class TensorInfo:
     end: int
 
 
+class RawHeader(NamedTuple):
+    """The JSON of a file's header, not looked at yet; `size` is the whole file's, in bytes."""
+
+    name: str
+    text: bytes
+    size: int
+
+
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Tensor name → TensorInfo. Raises DamagedWeights when the file is malformed."""
+    return parse_header(read_raw_header(path))
+
+
+def read_raw_header(path: Path) -> RawHeader:
+    """Raises DamagedWeights when there is none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
             raise DamagedWeights(f"{path.name} is not a safetensors file: its header length does not fit the file")
-        raw = file.read(length)
+        return RawHeader(path.name, file.read(length), size)
+
+
+def parse_header(raw: RawHeader) -> dict[str, TensorInfo]:
+    """Tensor name → TensorInfo. Raises DamagedWeights when the file is malformed."""
+    base = 8 + len(raw.text)
     try:
-        entries = json.loads(raw, object_pairs_hook=_without_repeats)
-        tensors = {name: _info(entry, 8 + length) for name, entry in entries.items() if name != "__metadata__"}
+        entries = json.loads(raw.text, object_pairs_hook=_without_repeats)
+        tensors = {name: _info(entry, base) for name, entry in entries.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedWeights(f"{path.name} is not a safetensors file: its header cannot be read ({error!r})") from error
-    _check_layout(path.name, tensors, 8 + length, size)
+        raise DamagedWeights(f"{raw.name} is not a safetensors file: its header cannot be read ({error!r})") from error
+    _check_layout(raw.name, tensors, base, raw.size)
     return tensors
 
 

@@ -15,9 +15,10 @@ from loradock.control.fleet import Fleet
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.residency import Residency
+from loradock.control.steps import Done, StepNotes
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import record
-from loradock.store.tables import Attachment
+from loradock.store.tables import Attachment, now
 from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
 
@@ -40,10 +41,11 @@ class Attach:
         if begun.settled:
             await _retry_refused(loop, begun)
             return
+        notes = StepNotes(self._around.transact, lambda session, done: _record(session, begun, done))
         try:
-            await self._bring(begun, loop.fleet)
+            await self._bring(begun, loop.fleet, notes)
         except BaseException as error:
-            await self._undo(begun, loop, error)
+            await self._undo(begun, loop, notes, error)
             if not isinstance(error, LoradockError):
                 raise
             raise type(error)(
@@ -51,7 +53,7 @@ class Attach:
                 param="model_id",
             ) from error
         await loop.publish()
-        loop.fleet.wake()
+        loop.fleet.wake_without(begun.engine_name, begun.path)
 
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
         most, blobs = self._around.options.max_attachments, self._blobs
@@ -66,25 +68,26 @@ class Attach:
             )
             raise AlreadyBound(param="model_id") from None
 
-    async def _bring(self, begun: Claim, fleet: Fleet) -> None:
+    async def _bring(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> None:
         self._step = AttachStep.STAGE
         missing = [file for file in _FILES if not (begun.path / file).is_file()]
         if missing:
             raise Internal(f"{', '.join(missing)} is missing in {begun.path}: upload the adapter again")
-        await self._tell(begun, AttachStep.STAGE, begun.engine_name)
-        holders = await self._load_and_probe(begun, fleet)
+        self._tell(notes, AttachStep.STAGE, begun.engine_name)
+        holders = await self._load_and_probe(begun, fleet, notes)
         self._step = AttachStep.ROUTE
         where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
-        untold = [step for step in _VISIBLE if step not in self._told]
-        await self._around.transact(lambda session: _complete(session, begun, untold, where))
+        ended = [Done(step, where, now()) for step in _VISIBLE if step not in self._told]
+        rest = await notes.rest()
+        await self._around.transact(lambda session: _complete(session, begun, [*rest, *ended]))
 
-    async def _tell(self, begun: Claim, step: AttachStep, message: str) -> None:
-        """An event as soon as the step is done for the first time: people watch."""
+    def _tell(self, notes: StepNotes, step: AttachStep, message: str) -> None:
+        """When the step is done for the first time."""
         if step not in self._told:
             self._told.add(step)
-            await self._around.transact(lambda session: _record(session, begun, step, message))
+            notes.note(step, message)
 
-    async def _load_and_probe(self, begun: Claim, fleet: Fleet) -> int:
+    async def _load_and_probe(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> int:
         """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
 
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
@@ -96,24 +99,25 @@ class Attach:
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
             if fresh:
                 where = f"{begun.engine_name} on {_replicas(len(fresh))}"
-                await self._tell(begun, AttachStep.LOAD, where)
+                self._tell(notes, AttachStep.LOAD, where)
                 self._step = AttachStep.PROBE
                 fresh, lost_too = await _everywhere(fresh, lambda r: r.probe(begun.engine_name))
                 lost = lost or lost_too
             if fresh:
-                await self._tell(begun, AttachStep.PROBE, where)
+                self._tell(notes, AttachStep.PROBE, where)
             holders, loss = holders + len(fresh), loss or lost
         if loss is not None and not holders:
             raise loss
         return holders
 
-    async def _undo(self, begun: Claim, loop: DeploymentLoop, error: BaseException) -> None:
+    async def _undo(self, begun: Claim, loop: DeploymentLoop, notes: StepNotes, error: BaseException) -> None:
         if not begun.revived:
             for keeper in self._tried:
                 with suppress(LoradockError):  # the replica's keeper unloads what has no row
                     await _residency(keeper).unload(begun.engine_name)
         reason = error.message if isinstance(error, LoradockError) else repr(error)
-        await self._around.transact(lambda session: _revert(session, begun, f"{self._step} failed: {reason}"))
+        done = await notes.rest()
+        await self._around.transact(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
         loop.wake()
 
 
@@ -154,7 +158,7 @@ async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     await loop.publish()
 
 
-def _complete(session: Session, begun: Claim, untold: list[AttachStep], where: str) -> None:
+def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
     change = (
         update(Attachment)
         .where(Attachment.id == begun.attachment_id, Attachment.state == AttachmentState.ATTACHING)
@@ -162,15 +166,16 @@ def _complete(session: Session, begun: Claim, untold: list[AttachStep], where: s
     )
     if cast("CursorResult[Any]", session.execute(change)).rowcount != 1:
         raise NotBound("the endpoint was deleted meanwhile")
-    for step in untold:
-        _record(session, begun, step, where)
+    _record(session, begun, done)
 
 
-def _record(session: Session, begun: Claim, step: AttachStep, message: str) -> None:
-    record(session, begun.account_id, begun.model_id, f"attach.{step}", message)
+def _record(session: Session, begun: Claim, done: list[Done]) -> None:
+    for note in done:
+        record(session, begun.account_id, begun.model_id, f"attach.{note.step}", note.message, note.at)
 
 
-def _revert(session: Session, begun: Claim, message: str) -> None:
+def _revert(session: Session, begun: Claim, done: list[Done], message: str) -> None:
+    _record(session, begun, done)
     row = Attachment.id == begun.attachment_id
     if begun.revived:
         session.execute(update(Attachment).where(row).values(state=AttachmentState.DETACHING))

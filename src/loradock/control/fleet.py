@@ -129,6 +129,12 @@ class Fleet:
         for keeper in self.keepers.values():
             keeper.wake()
 
+    def wake_without(self, engine_name: str, path: Path) -> None:
+        """Those that do not hold this adapter."""
+        for keeper in self.keepers.values():
+            if not keeper.holds(engine_name, path):
+                keeper.wake()
+
     async def shut_down(self, *, keep_replicas: bool) -> None:
         keepers = list(self.keepers.values())
         if not keep_replicas:

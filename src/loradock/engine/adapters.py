@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
-from loradock.checkpoints.safetensors_header import read_header
 from loradock.engine.errors import AdapterUnreadable, UnknownModel
 from loradock.engine.lora import LoadedAdapter
 from loradock.engine.residency import AdapterMemory, Registered
 from loradock.types.enums import AdapterTier
-from loradock.types.errors import AdapterRefused, BadRequest
+from loradock.types.errors import BadRequest
 
 Active = Callable[[], frozenset[int]]
 
@@ -148,17 +146,3 @@ class Adapters:
             await self.memory.bring(entry)
         finally:
             self.memory.release(entry)
-
-
-def check_folder(path: Path, max_rank: int) -> None:
-    """Without reading tensors; a file that was cut short is seen. Raises AdapterRefused."""
-    if not path.is_dir():
-        raise AdapterRefused(f"there is no folder {path}", param="lora_path")
-    rank = read_adapter_config(path).max_rank
-    if rank > max_rank:
-        raise AdapterRefused(
-            f"the adapter has rank {rank}; this engine takes up to {max_rank} (start it with a larger --max-lora-rank)"
-        )
-    if not (path / WEIGHTS_FILE).is_file():
-        raise AdapterRefused(f"there is no {WEIGHTS_FILE} in {path}", param="lora_path")
-    read_header(path / WEIGHTS_FILE)

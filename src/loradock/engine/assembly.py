@@ -5,18 +5,17 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.adapters import Adapters, check_folder
+from loradock.engine.adapters import Adapters
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import KVCache
 from loradock.engine.loop import Deliver, EngineLoop
-from loradock.engine.lora import LoadedAdapter, load_adapter
+from loradock.engine.lora import AdapterReader, LoadedAdapter
 from loradock.engine.model import Decoder, load_model
 from loradock.engine.options import EngineOptions
 from loradock.engine.residency import AdapterMemory
@@ -71,12 +70,9 @@ def _send(events: list[tuple[Generation, Event]]) -> None:
 
 
 def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapters:
-    def check(path: Path) -> None:
-        check_folder(path, options.max_lora_rank)
-
-    def read(name: str, path: Path) -> LoadedAdapter:
-        torch.set_num_threads(1)
-        return load_adapter(name, path, model.architecture, model.dtype, model.device, kernels=model.kernels)
+    kernels, rank = model.kernels, options.max_lora_rank
+    reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
+    reader.warm_up()
 
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:
@@ -87,7 +83,7 @@ def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapt
 
     free = psutil.virtual_memory().available // 4
     max_bytes = free if options.lora_ram_gib is None else int(options.lora_ram_gib * 2**30)
-    memory = AdapterMemory(check, read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
+    memory = AdapterMemory(reader.check, reader.read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
     names = options.served_model_name or [options.model.stem]
     return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 

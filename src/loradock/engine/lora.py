@@ -7,29 +7,27 @@ and its B matrices lie block-diagonally (`groups`). The scaling is folded into B
 
 import itertools
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 
-from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig
+from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, parse_adapter_config
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.inspection import LoraPair, inspect_adapter
+from loradock.checkpoints.inspection import AdapterFiles, LoraPair, inspect_adapter, read_files
+from loradock.checkpoints.safetensors_header import parse_header
+from loradock.engine import packing
+from loradock.engine.packing import GROUPS
+from loradock.types.errors import AdapterRefused
 
-GROUPS = {
-    "qkv": ("q_proj", "k_proj", "v_proj"),
-    "o": ("o_proj",),
-    "gate_up": ("gate_proj", "up_proj"),
-    "down": ("down_proj",),
-}
 Pair = tuple[torch.Tensor, torch.Tensor]
 Layers = list[dict[str, tuple[LoraPair, torch.Tensor, torch.Tensor]]]
 """Per layer: module → (what it is, A `[rank, in]`, B^T `[rank, out]` scaled), float32."""
-PLACE = 4
-LINE = PLACE * max(len(modules) for modules in GROUPS.values())
-NUMBER = {group: number for number, group in enumerate(GROUPS)}
+
+_KEPT = 16
+_LONG = 1 << 18
 _load_ids = itertools.count(1)
 
 
@@ -56,52 +54,76 @@ class LoadedAdapter:
         return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def load_adapter(
-    name: str,
-    path: Path,
-    architecture: Architecture,
-    dtype: torch.dtype,
-    device: torch.device | str = "cpu",
-    *,
-    kernels: bool = True,
-) -> LoadedAdapter:
-    """Read and check an adapter, for the kernels or for torch; never called on the compute thread. Raises
-    AdapterRefused.
+class AdapterReader:
+    """Reads and checks the adapters of one model, for the kernels or for torch; never on the compute thread.
+
+    For the kernels nearly all of the time goes by without the interpreter's lock, which the compute thread needs some
+    hundred times a step: what adapters of the same training have in common is worked out once.
     """
-    report = inspect_adapter(path, architecture)
-    layers: Layers = [{} for _ in range(architecture.layers)]
-    with safe_open(path / WEIGHTS_FILE, framework="pt") as file:
-        for pair in report.pairs:
-            up = file.get_tensor(pair.b).float().T * report.config.scaling(pair.module_path)
-            layers[pair.layer][pair.module] = (pair, file.get_tensor(pair.a).float(), up)
-    if kernels:
-        packed, lines = _pack(layers, architecture, dtype)
-        return LoadedAdapter(name, path, report.config, [], packed, lines)
-    groups = [_fuse(layer, architecture, dtype, device) for layer in layers]
-    return LoadedAdapter(name, path, report.config, groups, torch.empty(0), torch.empty(0))
 
+    def __init__(
+        self,
+        architecture: Architecture,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        *,
+        kernels: bool = True,
+        max_rank: int | None = None,
+    ) -> None:
+        self._architecture, self._dtype, self._device, self._kernels = architecture, dtype, device, kernels
+        self._max_rank = max_rank
+        self._layouts = lru_cache(_KEPT)(self._lay_out)
 
-def _pack(layers: Layers, architecture: Architecture, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    linears = architecture.linears()
-    size = sum(a.numel() + b.numel() for layer in layers for _, a, b in layer.values())
-    # NumPy asks for large pages where there is much: fewer addresses to translate in every step.
-    packed = torch.from_numpy(np.empty(size * dtype.itemsize, np.uint8)).view(dtype)
-    lines = np.zeros((len(layers), len(GROUPS), LINE), np.int64)
-    at = 0
-    for index, layer in enumerate(layers):
-        for group, modules in GROUPS.items():
-            column = 0
-            for place, module in enumerate(modules):
-                end = column + linears[module][0]
-                if module in layer:
-                    pair, a, b = layer[module]
-                    part = packed[at : at + a.numel() + b.numel()].view(pair.rank, -1)
-                    part[:, : a.shape[1]], part[:, a.shape[1] :] = a, b
-                    line = (part.data_ptr(), pair.rank, column, end)
-                    lines[index, NUMBER[group], place * PLACE : (place + 1) * PLACE] = line
-                    at += part.numel()
-                column = end
-    return packed, torch.from_numpy(lines)
+    def warm_up(self) -> None:
+        """Do what the first adapter would have to wait for."""
+        if self._kernels:
+            packing.warm_up(self._dtype)
+
+    def check(self, path: Path) -> None:
+        """Without reading tensors; a file that was cut short is seen. Raises AdapterRefused."""
+        files = self._files(path)
+        self._check_rank(parse_adapter_config(files.config))
+        parse_header(files.header)
+
+    def read(self, name: str, path: Path) -> LoadedAdapter:
+        """Raises AdapterRefused."""
+        files = self._files(path)
+        if not self._kernels:
+            return self._for_torch(name, path)
+        # A very long one is not worth the room.
+        layout = self._layouts(files) if len(files.header.text) < _LONG else self._lay_out(files)
+        packed, lines = layout.pack(path, self._dtype)
+        return LoadedAdapter(name, path, layout.config, [], packed, lines)
+
+    @staticmethod
+    def _files(path: Path) -> AdapterFiles:
+        if not path.is_dir():
+            raise AdapterRefused(f"there is no folder {path}", param="lora_path")
+        return read_files(path)
+
+    def _check_rank(self, config: AdapterConfig) -> None:
+        rank, most = config.max_rank, self._max_rank
+        if most is not None and rank > most:
+            raise AdapterRefused(
+                f"the adapter has rank {rank}; this engine takes up to {most} (start it with a larger --max-lora-rank)"
+            )
+
+    def _lay_out(self, files: AdapterFiles) -> packing.Layout:
+        layout = packing.lay_out(files, self._architecture)
+        self._check_rank(layout.config)
+        return layout
+
+    def _for_torch(self, name: str, path: Path) -> LoadedAdapter:
+        torch.set_num_threads(1)
+        architecture, report = self._architecture, inspect_adapter(path, self._architecture)
+        self._check_rank(report.config)
+        layers: Layers = [{} for _ in range(architecture.layers)]
+        with safe_open(path / WEIGHTS_FILE, framework="pt") as file:
+            for pair in report.pairs:
+                up = file.get_tensor(pair.b).float().T * report.config.scaling(pair.module_path)
+                layers[pair.layer][pair.module] = (pair, file.get_tensor(pair.a).float(), up)
+        groups = [_fuse(layer, architecture, self._dtype, self._device) for layer in layers]
+        return LoadedAdapter(name, path, report.config, groups, torch.empty(0), torch.empty(0))
 
 
 def _fuse(

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import torch
 
-from loradock.engine.lora import GROUPS, LINE, NUMBER, LoadedAdapter
+from loradock.engine.lora import LoadedAdapter
+from loradock.engine.packing import GROUPS, LINE, NUMBER
 
 
 class KernelLoraBatch:

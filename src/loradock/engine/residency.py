@@ -1,8 +1,12 @@
 """The adapters held in memory: read from disk at the first request, dropped again when others need the room."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +17,7 @@ Read = Callable[[str, Path], LoadedAdapter]
 Forget = Callable[[LoadedAdapter], Awaitable[None]]
 # More at a time would take the processor from the compute thread; fewer would let one slow read hold up all.
 CONCURRENT_READS = 2
+_NICE = 10
 
 
 @dataclass(eq=False)
@@ -45,7 +50,7 @@ class AdapterMemory:
         self.check, self._read, self._forget = check, read, forget
         self._max_adapters, self._max_bytes = max_adapters, max_bytes
         self._unused: OrderedDict[Registered, None] = OrderedDict()
-        self._readers = asyncio.Semaphore(CONCURRENT_READS)
+        self._readers = ThreadPoolExecutor(CONCURRENT_READS, "read", initializer=_yield_to_others)
         self._forgetting: set[asyncio.Task[None]] = set()
         self._count = self._bytes = 0
         self.reads = self.awaiting = 0
@@ -86,8 +91,7 @@ class AdapterMemory:
         self._count += 1
         self._shrink()
         try:
-            async with self._readers:
-                adapter = await asyncio.to_thread(self._checked, entry)
+            adapter = await asyncio.wrap_future(self._readers.submit(self._read, entry.name, entry.path))
         except BaseException:
             self._count -= 1
             raise
@@ -98,10 +102,6 @@ class AdapterMemory:
         self.reads += 1
         self._settle(entry)
         return adapter
-
-    def _checked(self, entry: Registered) -> LoadedAdapter:
-        self.check(entry.path)
-        return self._read(entry.name, entry.path)
 
     def _settle(self, entry: Registered) -> None:
         if entry.adapter is not None and entry.users == 0:
@@ -123,6 +123,12 @@ class AdapterMemory:
         task = asyncio.ensure_future(self._forget(adapter))
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
+
+
+def _yield_to_others() -> None:
+    """A reading thread leaves the processors to the compute thread: nobody waits for it as all wait for that."""
+    if sys.platform == "linux":  # elsewhere niceness is a process's, not a thread's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _retrieve(task: "asyncio.Task[LoadedAdapter]") -> None:

@@ -1,14 +1,20 @@
 """Who did what when."""
 
+from datetime import datetime
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.store.tables import Event
 
 
-def record(session: Session, account_id: str, subject_id: str, kind: str, message: str) -> None:
-    """`kind` is dotted, e.g. `attach.load`. Who did it is known from where this runs (store.actor)."""
-    session.add(Event(account_id=account_id, subject_id=subject_id, kind=kind, message=message))
+def record(
+    session: Session, account_id: str, subject_id: str, kind: str, message: str, at: datetime | None = None
+) -> None:
+    """`kind` is dotted, e.g. `attach.load`; `at` is when it happened, if not now. Who did it is known from where this
+    runs (store.actor)."""
+    when = {} if at is None else {"created_at": at}
+    session.add(Event(account_id=account_id, subject_id=subject_id, kind=kind, message=message, **when))
 
 
 def list_events(
