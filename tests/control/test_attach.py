@@ -59,6 +59,22 @@ async def test_attach_and_detach(rig):
     assert await loaded(rig) == set()
 
 
+def steps(rig):
+    return [event.kind.removeprefix("attach.") for event in rig.events("attach.")]
+
+
+async def test_steps_of_a_slow_attach_are_told_while_it_goes_on(rig):
+    rig.faults(adapter_delay=1.0)
+    attaching = asyncio.create_task(rig.attach(rig.alice, rig.dock, rig.pirate))
+    await eventually(lambda: steps(rig)[-1:] == ["stage"])
+    assert not attaching.done()
+    await attaching
+    assert steps(rig)[4:] == ["stage", "load", "probe", "route"]
+    times = [event.created_at for event in rig.events("attach.")]
+    assert times == sorted(times)
+    assert (times[5] - times[4]).total_seconds() >= 0.9  # when it was loaded, not when that was written
+
+
 async def test_attaching_again_is_a_success_and_changes_nothing(rig):
     await rig.attach(rig.alice, rig.dock, rig.pirate)
     (before,) = rig.attachments()
@@ -84,6 +100,7 @@ async def test_a_failing_step_undoes_those_before_it(rig, faults, step, error, r
     assert rig.attachments() == []
     assert routed(rig, "alice/pirate") is None
     assert f"{step} failed: " in rig.events("attach.undone")[0].message
+    assert steps(rig)[4:] == ["stage", *(["load"] if step == "probe" else []), "undone"]
     rig.faults()
     if "die" in faults:
         await eventually(lambda: [up.replica_id for up in routed(rig, rig.dock.id)] not in ([], [replica]))

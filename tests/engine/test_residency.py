@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,20 @@ async def test_the_least_recently_used_leaves_memory(disk):
     assert tiers(adapters) == {"a": "ram", "b": "ram", "c": "disk"}
     await asyncio.sleep(0)
     assert disk.forgotten == ["a", "c"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is a process's")
+async def test_who_reads_yields_to_who_computes():
+    """The other way round, each token of all streams would wait for the reading of a new adapter."""
+    found = []
+
+    def read(name, path):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return SimpleNamespace(name=name, path=path, bytes=10, load_id=1)
+
+    memory = AdapterMemory(lambda _: None, read, Disk().forget, max_adapters=2, max_bytes=1000)
+    await Adapters(["base"], memory, frozenset, enabled=True).load("a", Path("a"))
+    assert found[0] > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 async def test_bytes_are_bounded_too(disk):

@@ -75,45 +75,53 @@ def pack(like, moves, scales, file_at, out_at):
         a_at, a_kind, b_at, b_kind, rank, into, width, start = moves[n]
         both = carray(pointer(out_at + start * itemsize(like), like), (rank, into + width))
         a_at, b_at = file_at + a_at, file_at + b_at
-        down, up, scale = both[:, :into], both[:, into:], scales[n]
+        scale = scales[n]
         if a_kind == 0:
-            sound = _copy(carray(pointer(a_at, HALF), (rank, into)), down, HALF, like)
+            sound = _copy(carray(pointer(a_at, HALF), (rank, into)), both, HALF, like)
         elif a_kind == 1:
-            sound = _copy(carray(pointer(a_at, BFLOAT16), (rank, into)), down, BFLOAT16, like)
+            sound = _copy(carray(pointer(a_at, BFLOAT16), (rank, into)), both, BFLOAT16, like)
         else:
-            sound = _copy(carray(pointer(a_at, FLOAT32), (rank, into)), down, FLOAT32, like)
+            sound = _copy(carray(pointer(a_at, FLOAT32), (rank, into)), both, FLOAT32, like)
         if not sound:
             return 2 * n
         if b_kind == 0:
-            sound = _turn(carray(pointer(b_at, HALF), (width, rank)), up, scale, HALF, like)
+            sound = _turn(carray(pointer(b_at, HALF), (width, rank)), both, into, scale, HALF, like)
         elif b_kind == 1:
-            sound = _turn(carray(pointer(b_at, BFLOAT16), (width, rank)), up, scale, BFLOAT16, like)
+            sound = _turn(carray(pointer(b_at, BFLOAT16), (width, rank)), both, into, scale, BFLOAT16, like)
         else:
-            sound = _turn(carray(pointer(b_at, FLOAT32), (width, rank)), up, scale, FLOAT32, like)
+            sound = _turn(carray(pointer(b_at, FLOAT32), (width, rank)), both, into, scale, FLOAT32, like)
         if not sound:
             return 2 * n + 1
     return -1
 
 
 @_part
-def _copy(source, out, source_like, like):
-    """Whether all was finite."""
+def _copy(source, rows, source_like, like):
+    """Into the first columns; whether all was finite."""
     most = np.int32(0)
     for i in range(source.shape[0]):
-        for j in range(source.shape[1]):
-            most = max(most, exponent(source[i, j]))
-            out[i, j] = narrow(number(source[i, j]), like)
+        line, to = source[i], rows[i, : source.shape[1]]
+        for j in range(line.size):
+            most = max(most, exponent(line[j]))
+            to[j] = narrow(number(line[j]), like)
     return most < highest(source_like)
 
 
 @_part
-def _turn(source, out, scale, source_like, like):
-    """The transpose, scaled, in blocks that stay in the nearest cache; whether all was finite."""
-    most = np.int32(0)
+def _turn(source, rows, into, scale, source_like, like):
+    """The transpose, scaled, into the columns from `into` on, in blocks that stay in the nearest cache; whether all was
+    finite."""
+    most, rank = np.int32(0), source.shape[1]
+    wide = np.empty(_BLOCK * rank, np.float32)
+    columns = wide.reshape(_BLOCK, rank)
     for start in range(0, source.shape[0], _BLOCK):
-        block, to = source[start : start + _BLOCK], out[:, start : start + _BLOCK]
-        for i in range(to.shape[0]):
-            for j in range(to.shape[1]):
-                most = max(most, exponent(block[j, i]))
-                to[i, j] = narrow(number(block[j, i]) * scale, like)
+        block = source[start : start + _BLOCK].reshape(-1)
+        for j in range(block.size):
+            most = max(most, exponent(block[j]))
+            wide[j] = number(block[j]) * scale
+        for i in range(rank):
+            column = columns[:, i]
+            to = rows[i, into + start : into + start + block.size // rank]
+            for j in range(to.size):
+                to[j] = narrow(column[j], like)
     return most < highest(source_like)
