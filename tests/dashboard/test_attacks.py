@@ -105,6 +105,12 @@ def test_every_answer_is_protected_and_kept_by_nobody(owner):
         assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
 
 
+@pytest.mark.parametrize(("headers", "secure"), [({}, False), ({"x-forwarded-proto": "https"}, True)])
+def test_the_cookie_stays_on_https_where_a_proxy_on_this_machine_says_so(server, headers, secure):
+    answer = httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=headers)
+    assert ("secure" in answer.headers["set-cookie"].lower()) is secure
+
+
 def test_texts_that_are_markup_stay_texts(server, browser, dock):
     with server.client() as http, visitor(browser, server.url) as page:
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))

@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, idle: "list[Connection]") -> None:
         self._idle = idle
         self._transport: asyncio.Transport
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._wake: asyncio.Future[None] | None = None
         self._lost: Lost | None = None
@@ -95,7 +96,7 @@ class Connection(asyncio.Protocol):
     async def _more(self) -> None:
         if self._lost is not None:
             raise self._lost
-        self._wake = asyncio.get_running_loop().create_future()
+        self._wake = self._loop.create_future()
         try:
             await self._wake
         finally:

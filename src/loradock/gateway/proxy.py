@@ -187,34 +187,35 @@ async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
 
 async def _stream(exchange: _Exchange, reply: Connection, measured: Request) -> None:
     events, tap = WholeEvents(), StreamTap(asked=exchange.asked, dialect=exchange.dialect)
-    measured.streamed = True
+    measured.streamed, ended = True, False
     try:
-        while chunk := await reply.read():
-            if whole := tap.feed(events.feed(chunk)):
-                if measured.first is None:
-                    measured.first = time.perf_counter()
-                if tap.done:
-                    measured.outcome = tap.outcome
-                await _send_chunk(exchange, reply, whole)
-        await _send_chunk(exchange, reply, events.flush(), last=True)
-        measured.outcome = tap.outcome
+        while not ended:
+            chunk = await reply.read()
+            ended = reply.ended
+            whole = tap.feed(events.feed(chunk)) + (events.flush() if ended else b"")
+            if not (whole or ended):
+                continue
+            if measured.first is None:
+                measured.first = time.perf_counter() if whole else None
+                await _start(exchange, reply)
+            if tap.done or ended:
+                measured.outcome = tap.outcome
+            await exchange.send({"type": "http.response.body", "body": whole, "more_body": not ended})
     except Lost:
         if not exchange.started:
             raise
         lost = ReplicaLost("The replica serving this request stopped in the middle of the answer; send it again")
-        await _send_chunk(exchange, reply, error_event(lost), last=True)
+        await exchange.send({"type": "http.response.body", "body": error_event(lost), "more_body": False})
         measured.outcome = Outcome.SERVER_ERROR
     finally:
         measured.tokens = tap.counted
 
 
-async def _send_chunk(exchange: _Exchange, reply: Connection, chunk: bytes, *, last: bool = False) -> None:
-    """The first chunk takes the head of the response along: until then a lost replica can be replaced."""
-    if not exchange.started:
-        exchange.started = True
-        headers = _response_headers(exchange, reply)
-        await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await exchange.send({"type": "http.response.body", "body": chunk, "more_body": not last})
+async def _start(exchange: _Exchange, reply: Connection) -> None:
+    """The head of the response goes out with the first chunk: until then a lost replica can be replaced."""
+    exchange.started = True
+    headers = _response_headers(exchange, reply)
+    await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
 
 
 def _request(exchange: _Exchange, upstream: Upstream, body: bytes) -> bytes:

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -13,6 +12,21 @@ class _Waiter:
     name: str
     since: float
     admitted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Turn:
+    """The time of one request at a slot."""
+
+    __slots__ = ("_name", "_slots")
+
+    def __init__(self, slots: "Slots", name: str) -> None:
+        self._slots, self._name = slots, name
+
+    async def __aenter__(self) -> None:
+        await self._slots.enter(self._name)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.leave(self._name)
 
 
 class Slots:
@@ -29,17 +43,21 @@ class Slots:
         self._at_work: Counter[str] = Counter()
         self._line: deque[_Waiter] = deque()
 
-    @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[None]:
+    def hold(self, name: str) -> "Turn":
         """Runs the block when it is the turn of the adapter `name`."""
+        return Turn(self, name)
+
+    async def enter(self, name: str) -> None:
         if self._may_pass(name):
             self._at_work[name] += 1
         else:
             await self._queue(name)
-        try:
-            yield
-        finally:
-            self._leave(name)
+
+    def leave(self, name: str) -> None:
+        self._at_work[name] -= 1
+        if not self._at_work[name]:
+            del self._at_work[name]
+        self._admit()
 
     def _may_pass(self, name: str) -> bool:
         pressing = bool(self._line) and self._clock() - self._line[0].since >= self._patience
@@ -55,17 +73,11 @@ class Slots:
             await waiter.admitted.wait()
         except asyncio.CancelledError:
             if waiter.admitted.is_set():
-                self._leave(name)
+                self.leave(name)
             else:
                 self._line.remove(waiter)
                 self._admit()
             raise
-
-    def _leave(self, name: str) -> None:
-        self._at_work[name] -= 1
-        if not self._at_work[name]:
-            del self._at_work[name]
-        self._admit()
 
     def _admit(self) -> None:
         while self._line and self._has_room(self._line[0].name):

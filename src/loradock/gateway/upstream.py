@@ -2,10 +2,24 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from loradock.gateway.slots import Slots
+
+
+class Lease:
+    """One request in flight. (A generator would cost a request as much as its metering.)"""
+
+    __slots__ = ("_name", "_upstream")
+
+    def __init__(self, upstream: "Upstream", name: str) -> None:
+        self._upstream, self._name = upstream, name
+
+    def __enter__(self) -> None:
+        self._upstream.begin(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._upstream.end(self._name)
 
 
 class Upstream:
@@ -31,18 +45,19 @@ class Upstream:
         """Waits for the adapter's turn, where they take turns; the base model (None) needs no slot."""
         return nullcontext() if self._slots is None or adapter is None else self._slots.hold(adapter)
 
-    @contextmanager
-    def lease(self, name: str) -> Iterator[None]:
+    def lease(self, name: str) -> "Lease":
         """Count one request to `name` while the block runs."""
+        return Lease(self, name)
+
+    def begin(self, name: str) -> None:
         self.in_flight += 1
         self.accepted += 1
         self._by_name[name] += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._by_name[name] -= 1
-            self._released.set()
+
+    def end(self, name: str) -> None:
+        self.in_flight -= 1
+        self._by_name[name] -= 1
+        self._released.set()
 
     def busy(self, name: str | None = None) -> int:
         """Requests in flight, of one name or of all."""

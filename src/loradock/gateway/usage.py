@@ -69,6 +69,8 @@ class StreamTap:
         self._nulls = asked and dialect is Dialect.OPENAI  # the other dialect has them unasked
         self._events = 0
         self._tail = (b"", b"")
+        self.done = False
+        """The answer's end has passed: who leaves now, as some clients do at once, has all of it."""
 
     @property
     def counted(self) -> Tokens:
@@ -82,15 +84,12 @@ class StreamTap:
         failed = self._tokens is None and any(b'"error"' in chunk for chunk in self._tail)
         return Outcome.SERVER_ERROR if failed else Outcome.OK
 
-    @property
-    def done(self) -> bool:
-        """The answer's end has passed: who leaves now, as some clients do at once, has all of it."""
-        return self._tail[1].endswith(_DONE)
-
     def feed(self, chunk: bytes) -> bytes:
         """What the client is to see of these whole events."""
-        self._events += chunk.count(_END)
-        self._tail = (self._tail[1], chunk) if chunk else self._tail
+        if chunk:
+            self._events += chunk.count(_END)
+            self._tail = (self._tail[1], chunk)
+            self.done = chunk.endswith(_DONE)
         return self._read(chunk) if _KEY in chunk else chunk
 
     def _read(self, chunk: bytes) -> bytes:

@@ -1,12 +1,14 @@
 """The whole server as one ASGI application: the gateway's bare routes in front, FastAPI behind."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from loradock import __version__
 from loradock.api import account_routes, adapter_routes, endpoint_routes, errors, model_routes, watching_routes
@@ -55,11 +57,17 @@ class Server:
         self._api = _api(self.services, self._gateway)
         self._dashboard = dashboard(self.services)
         self._bridge = Bridge(self.services, self)
+        # As uvicorn would do before everything: the dashboard asks whether it is reached by https.
+        self._rest = ProxyHeadersMiddleware(self._others, os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
+            await self._gateway(scope, receive, send)
+        else:
+            await self._rest(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    async def _others(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
-                return await self._gateway(scope, receive, send)
             if scope["path"].startswith(f"{PREFIX}/") and CALLER not in scope:
                 return await self._bridge(scope, receive, send)
             request_id = uuid.uuid4().hex

@@ -57,6 +57,7 @@ def _config(app: Server) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # Server reads them where they matter
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )
