@@ -244,3 +244,26 @@ async def test_leaving_in_the_middle_tells_the_replica(client, begun):
             with contextlib.suppress(asyncio.CancelledError):
                 await asking
         await asyncio.wait_for(seen.left.wait(), 10)
+
+
+async def test_leaving_a_large_answer_that_nobody_read_spoils_nothing(client):
+    """Where the end comes in the very read that fills the room, too."""
+    body = b"x" * (300 << 10)
+    async with replica(saying(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)) as (address, _):
+        for _ in range(20):
+            connection = await client.ask(address, REQUEST)
+            await asyncio.sleep(0.01)
+            connection.leave()
+        assert (await answer_of(client, address))[2] == body
+
+
+async def test_what_came_before_the_end_is_read_also_when_reading_was_paused(client):
+    body = b"x" * (8 << 20)
+    async with replica(saying(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)) as (address, seen):
+        connection = await client.ask(address, REQUEST)
+        await asyncio.sleep(0.2)
+        connection.close()
+        await asyncio.wait_for(seen.left.wait(), 10)
+        assert set(await connection.read()) == set(b"x")
+        with pytest.raises(Lost):
+            await connection.read()

@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
             self._lose(f"what came is not HTTP: {error!r}")
         if not self._headed and self._head_size > _MAX_HEAD:
             self._lose(f"the head of the answer has more than {_MAX_HEAD >> 10} KiB")
-        if self._waiting > _MAX_WAITING and not self._paused:
+        if self._waiting > _MAX_WAITING and not (self._paused or self._complete):
             self._paused = True
             self._transport.pause_reading()
         self._changed()
