@@ -13,7 +13,7 @@ import torch
 
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.model import load_model
+from loradock.engine.loading import load_model
 from loradock.engine.runner import Runner
 from loradock.engine.tokenizer import load_tokenizer
 from loradock.registry.builtin import builtin_file
@@ -31,7 +31,7 @@ MODES = {
 def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Tensor:
     """float32 log probabilities `[positions, vocab]`."""
     dtype, bits = MODES[mode]
-    decoder = load_model(model, dtype, bits=bits, threads=threads)
+    decoder = load_model(model, dtype, bits=bits)
     cache = KVCache(decoder.architecture, len(tokens) // 16 + 2, dtype)
     runner = Runner(decoder, cache, threads)
     sequence = Sequence(1, tokens, SamplingParams())

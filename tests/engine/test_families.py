@@ -17,7 +17,7 @@ from transformers import (
 
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.model import load_model
+from loradock.engine.loading import load_model
 from loradock.engine.runner import Runner
 from tests.gguf_files import write_gguf
 

@@ -11,9 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.engine.core import BLOCK_SIZE, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
+from loradock.engine.loading import load_model
 from loradock.engine.lora import AdapterReader
 from loradock.engine.mixing import LoraStacks
-from loradock.engine.model import load_model
 from loradock.engine.runner import Runner
 
 VOCABULARY, TOKENS = 97, 12

@@ -59,11 +59,24 @@ def save_base(folder: Path) -> Path:
     return folder
 
 
-def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4, bad: float | None = None) -> Path:
+def save_adapter(
+    folder: Path,
+    base: Path,
+    seed: int,
+    rank: int = 4,
+    bad: float | None = None,
+    targets: tuple[str, ...] = ("q_proj", "v_proj", "down_proj"),
+    scale: float = 4,
+) -> Path:
     a: Architecture = read_architecture(base)
     folder.mkdir(parents=True)
-    targets = ["q_proj", "v_proj", "down_proj"]
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 4 * rank, "target_modules": targets, "bias": "none"}
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": scale * rank,
+        "target_modules": list(targets),
+        "bias": "none",
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     random = np.random.default_rng(seed)
     tensors = {}

@@ -14,9 +14,9 @@ from loradock.engine.adapters import Adapters
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import KVCache
+from loradock.engine.loading import AnyDecoder, load_model
 from loradock.engine.loop import Deliver, EngineLoop
 from loradock.engine.lora import AdapterReader, LoadedAdapter
-from loradock.engine.model import Decoder, load_model
 from loradock.engine.options import EngineOptions
 from loradock.engine.residency import AdapterMemory
 from loradock.engine.runner import Runner
@@ -58,7 +58,7 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     threads = options.threads or os.cpu_count() or 1
     bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
-    model = load_model(options.model, dtype, options.device, bits=bits, threads=threads)
+    model = load_model(options.model, dtype, options.device, bits=bits)
     cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
     return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
@@ -69,7 +69,7 @@ def _send(events: list[tuple[Generation, Event]]) -> None:
         generation.send(event)
 
 
-def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop) -> Adapters:
+def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Adapters:
     kernels, rank = model.kernels, options.max_lora_rank
     reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
     reader.warm_up()
@@ -94,7 +94,7 @@ def _context(wanted: int | None, architecture: Architecture) -> int:
     return wanted or min(architecture.max_positions, _DEFAULT_CONTEXT)
 
 
-def _cache(gib: float | None, model: Decoder, context: int) -> KVCache:
+def _cache(gib: float | None, model: AnyDecoder, context: int) -> KVCache:
     a = model.architecture
     block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
     needed = -(-context // BLOCK_SIZE) + 1

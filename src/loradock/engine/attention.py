@@ -11,7 +11,7 @@ from loradock.engine.kv import KVCache
 
 
 @dataclass
-class _Prefill:
+class Prefill:
     """One sequence's chunk: rows `start:stop` of the step, its blocks, and which keys each row may see."""
 
     start: int
@@ -34,10 +34,10 @@ class AttentionBatch:
         self._architecture, self._cache, self._window = architecture, cache, architecture.sliding_window
         self._device = cache.keys.device
         self._cos, self._sin = cos, sin
-        self._slots = torch.tensor(_slots(rows), device=self._device)
+        self._slots = torch.tensor(slots_of(rows), device=self._device)
         self._decode = sum(row.count == 1 for row in rows)
         self._plan_decode([row for row in rows if row.count == 1])
-        self._prefills = self._plan_prefill([row for row in rows if row.count > 1])
+        self._prefills = plan_prefill(rows, self._window, self._device)
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """qkv `[tokens, (heads + 2 * kv_heads) * dim]`, contiguous, may be changed → `[tokens, heads * dim]`."""
@@ -48,7 +48,7 @@ class AttentionBatch:
         if self._decode:
             self._attend_decode(keys, values, q[: self._decode], out[: self._decode])
         for part in self._prefills:
-            out[part.start : part.stop] = _attend_prefill(part, keys, values, q[part.start : part.stop])
+            out[part.start : part.stop] = attend_prefill(part, keys, values, q[part.start : part.stop])
         return out.view(len(qkv), -1)
 
     def _store(self, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ class AttentionBatch:
     def _plan_decode(self, rows: list[Row]) -> None:
         if not rows:
             return
-        lengths = [row.sequence.computed + 1 for row in rows]
+        lengths = [row.start + 1 for row in rows]
         self._width = -(-max(lengths) // BLOCK_SIZE)
         tables = [row.sequence.blocks[: self._width] for row in rows]
         self._tables = torch.tensor([t + [0] * (self._width - len(t)) for t in tables], device=self._device)
@@ -81,24 +81,6 @@ class AttentionBatch:
         # The query heads of a kv head are taken as its queries: nothing is repeated for grouped attention.
         grouped = q.reshape(rows, k.shape[1], heads // k.shape[1], dim)
         out[:] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=visible[:, None, None, :]).view_as(out)
-
-    def _plan_prefill(self, rows: list[Row]) -> list[_Prefill]:
-        parts, start = [], self._decode
-        for row in rows:
-            sequence = row.sequence
-            keys = sequence.computed + row.count
-            blocks = torch.tensor(sequence.blocks[: -(-keys // BLOCK_SIZE)], device=self._device)
-            parts.append(_Prefill(start, start + row.count, blocks, keys, self._prefill_mask(row, keys)))
-            start += row.count
-        return parts
-
-    def _prefill_mask(self, row: Row, keys: int) -> torch.Tensor | None:
-        if row.sequence.computed == 0 and (self._window is None or keys <= self._window):
-            return None
-        query = torch.arange(row.sequence.computed, keys, device=self._device).unsqueeze(1)
-        key = torch.arange(keys, device=self._device)
-        mask = key <= query
-        return mask if self._window is None else mask & (key > query - self._window)
 
 
 class KernelAttentionBatch(AttentionBatch):
@@ -125,7 +107,28 @@ class KernelAttentionBatch(AttentionBatch):
         kernels.attend_decode(like(q.dtype), *addresses, *shape)
 
 
-def _attend_prefill(part: _Prefill, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+def plan_prefill(rows: list[Row], window: int | None, device: torch.device) -> list[Prefill]:
+    """The chunks of more than one token among a step's rows."""
+    parts, end = [], 0
+    for row in rows:
+        end += row.count
+        if row.count > 1:
+            keys = row.start + row.count
+            blocks = torch.tensor(row.sequence.blocks[: -(-keys // BLOCK_SIZE)], device=device)
+            parts.append(Prefill(end - row.count, end, blocks, keys, _mask(row.start, keys, window, device)))
+    return parts
+
+
+def _mask(start: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    if start == 0 and (window is None or keys <= window):
+        return None
+    query = torch.arange(start, keys, device=device).unsqueeze(1)
+    key = torch.arange(keys, device=device)
+    mask = key <= query
+    return mask if window is None else mask & (key > query - window)
+
+
+def attend_prefill(part: Prefill, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     k, v = (_gathered(t, part.blocks, 1)[:, :, : part.keys] for t in _by_position(keys, values))
     out = F.scaled_dot_product_attention(
         q.transpose(0, 1).unsqueeze(0),
@@ -154,9 +157,9 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def _slots(rows: list[Row]) -> list[int]:
+def slots_of(rows: list[Row]) -> list[int]:
     return [
         row.sequence.blocks[position // BLOCK_SIZE] * BLOCK_SIZE + position % BLOCK_SIZE
         for row in rows
-        for position in range(row.sequence.computed, row.sequence.computed + row.count)
+        for position in range(row.start, row.start + row.count)
     ]

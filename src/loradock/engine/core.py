@@ -74,9 +74,22 @@ class Row:
     """A sequence's share of one step: its next `count` uncomputed tokens (1 when decoding, a chunk in prefill).
 
     `logits`: how many trailing positions of the chunk need logits (0 for an inner prefill chunk, 1 to sample,
-    `count` for prompt logprobs).
+    `count` for prompt logprobs). `skipped`: how many of the step's tokens of this sequence are in another row before.
     """
 
     sequence: Sequence
     count: int
     logits: int
+    skipped: int = 0
+
+    @property
+    def start(self) -> int:
+        """The position of its first token."""
+        return self.sequence.computed + self.skipped
+
+    @property
+    def tokens(self) -> list[int]:
+        sequence, start = self.sequence, self.start
+        if self.count == 1 and start >= len(sequence.prompt):
+            return [sequence.output[start - len(sequence.prompt)]]
+        return sequence.tokens[start : start + self.count]

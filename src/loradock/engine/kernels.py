@@ -2,8 +2,7 @@
 
 Tensors come as addresses (`Tensor.data_ptr()`), so that a call costs a microsecond; `like` gives their type:
 `BFLOAT16` (their bits as integers) or `FLOAT32`. All arithmetic is in float32. Every kernel runs on the calling
-thread and without the interpreter's lock. The machine code is kept on disk, and made again when this file changes:
-that is why what the kernels are made of stands in it too.
+thread and without the interpreter's lock. The machine code is kept on disk (`kernel_cache`).
 """
 
 import numpy as np
@@ -12,8 +11,10 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from loradock.engine import kernel_cache
 from loradock.engine.core import BLOCK_SIZE
 
+kernel_cache.use()
 BFLOAT16, FLOAT32 = np.uint16(0), np.float32(0)
 # Sums may be reordered (that is what makes them vectors), but infinities and NaN keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}

@@ -3,26 +3,18 @@
 import torch
 import torch.nn.functional as F
 
-from loradock.engine.blocks import Blocks
-
-FEW_ROWS = 2
-"""Up to here a product takes as long as reading its weights, and fewer bits make it faster."""
-
 
 class Linear:
     """x `[rows, in]` → `[rows, out]`. On a CPU the weight is kept only in oneDNN's own order: products of few rows
-    are then up to twice as fast as on a plain matrix. With `blocks` those of very few rows use them instead.
+    are then up to twice as fast as on a plain matrix.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, blocks: Blocks | None = None) -> None:
-        self._out, self._bias, self._blocks = weight.shape[0], bias, blocks
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._out, self._bias = weight.shape[0], bias
         self._packed = _packable(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 32) if self._packed else weight
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if self._blocks is not None and x.shape[0] <= FEW_ROWS:
-            few = self._blocks.multiply(x)
-            return few if self._bias is None else few + self._bias
         if not self._packed:
             return F.linear(x, self._weight, self._bias)
         if not x.shape[0]:

@@ -17,12 +17,12 @@ from loradock.engine.packing import GROUPS, LINE, NUMBER
 class KernelLoraBatch:
     """The adapters of one step on a CPU, whatever the mix. `apply` adds their share to an output, in place."""
 
-    def __init__(self, table: torch.Tensor, rows: list[int], dtype: torch.dtype) -> None:
+    def __init__(self, table: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> None:
         from loradock.engine import kernels
         from loradock.engine.elementwise import like
 
         self._kernels, self._like = kernels, like(dtype)
-        self._rows, self._table = torch.tensor(rows), table
+        self._rows, self._table = rows, table
         self._adapters, self._at, self._rows_at = table.shape[2], table.data_ptr(), self._rows.data_ptr()
         self._layer, self._group = (table.stride(n) * table.itemsize for n in (0, 1))
         self._scratch = torch.empty(0)
@@ -111,13 +111,20 @@ class KernelTables:
         self._tables: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
     def batch(self, owners: list[LoadedAdapter | None]) -> AppliedLora | None:
+        rows, table = self.lines(owners)
+        return KernelLoraBatch(table, rows, self._dtype) if table.numel() else None
+
+    def lines(self, owners: list[LoadedAdapter | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each token's line, `[tokens]`, -1 for the base model, and the table `[layers, groups, adapters, LINE]`, which
+        is empty when the step is all base.
+        """
         active = {adapter.load_id: adapter for adapter in owners if adapter}
         if not active:
-            return None
+            return torch.empty(0, dtype=torch.long), torch.empty(0, 0, 0, 0, dtype=torch.long)
         key = tuple(sorted(active))
         number = {load_id: index for index, load_id in enumerate(key)}
         rows = [number[owner.load_id] if owner else -1 for owner in owners]
-        return KernelLoraBatch(self._table(key, active), rows, self._dtype)
+        return torch.tensor(rows), self._table(key, active)
 
     def forget(self, load_id: int) -> None:
         for key in [key for key in self._tables if load_id in key]:
@@ -125,7 +132,7 @@ class KernelTables:
 
     def warm_up(self) -> None:
         empty = torch.zeros(1, 1, dtype=self._dtype)
-        KernelLoraBatch(torch.zeros(1, len(GROUPS), 1, LINE, dtype=torch.long), [-1], self._dtype).apply(
+        KernelLoraBatch(torch.zeros(1, len(GROUPS), 1, LINE, dtype=torch.long), torch.tensor([-1]), self._dtype).apply(
             0, "qkv", empty, empty
         )
 

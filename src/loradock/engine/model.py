@@ -3,20 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.checkpoints.architecture import Architecture
 from loradock.engine.attention import AttentionBatch
-from loradock.engine.blocks import BLOCK, Blocks, set_threads
 from loradock.engine.elementwise import Elementwise, KernelElementwise, TorchElementwise
 from loradock.engine.linear import Linear
 from loradock.engine.mixing import AppliedLora
-from loradock.engine.weights import TensorReader, tensor_reader
-from loradock.types.errors import BadRequest
+from loradock.engine.weights import TensorReader
 
 
 @dataclass
@@ -34,9 +31,7 @@ class Layer:
 
 
 class Decoder:
-    """A base model in memory. `kernels`: whether the compiled kernels are used; they are for CPUs. `bits` 4 or 8: keep
-    the weights in so many bits too, for steps of few rows, which then go through them on `threads` threads.
-    """
+    """A base model in memory. `kernels`: whether the compiled kernels are used; they are for CPUs."""
 
     def __init__(
         self,
@@ -46,18 +41,13 @@ class Decoder:
         device: str = "cpu",
         *,
         kernels: bool = False,
-        bits: int | None = None,
-        threads: int = 1,
     ) -> None:
         self.architecture, self.dtype, self.device, self.kernels = architecture, dtype, device, kernels
-        self._bits = bits
         self._elementwise: Elementwise = KernelElementwise(dtype) if kernels else TorchElementwise()
 
-        def linear(weight: torch.Tensor, bias: torch.Tensor | None = None, bits: int | None = bits) -> Linear:
-            fits = weight.shape[1] % BLOCK == 0
-            blocks = Blocks(weight, bits, threads) if bits is not None and fits else None
+        def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
             bias = None if bias is None else bias.to(device, dtype)
-            return Linear(weight.to(device, dtype).contiguous(), bias, blocks)
+            return Linear(weight.to(device, dtype).contiguous(), bias)
 
         def vector(name: str) -> torch.Tensor:
             return read(name).to(device, dtype).contiguous()
@@ -65,9 +55,7 @@ class Decoder:
         embedding = read("model.embed_tokens.weight")
         self.embedding = embedding.to(device, dtype).contiguous()
         self.norm = vector("model.norm.weight")
-        # In 4 bits the head alone would cost most of the accuracy.
-        head_bits = None if bits is None else 8
-        self.head = linear(embedding if architecture.tie_embeddings else read("lm_head.weight"), bits=head_bits)
+        self.head = linear(embedding if architecture.tie_embeddings else read("lm_head.weight"))
         del embedding
         self.layers = [_layer(architecture, read, vector, linear, n) for n in range(architecture.layers)]
         self.cos, self.sin = (table.to(device) for table in rotary_tables(architecture))
@@ -88,11 +76,6 @@ class Decoder:
         """`[rows, vocab]`, in the model's type."""
         return self.head(hidden)
 
-    def use_threads(self, threads: int) -> None:
-        """On how many threads the calling thread multiplies by weights in few bits."""
-        if self._bits is not None:
-            set_threads(threads)
-
     def _attend(
         self, index: int, layer: Layer, h: torch.Tensor, attention: AttentionBatch, lora: AppliedLora | None
     ) -> torch.Tensor:
@@ -107,25 +90,6 @@ class Decoder:
     def _mlp(self, index: int, layer: Layer, h: torch.Tensor, lora: AppliedLora | None) -> torch.Tensor:
         gate_up = _apply(h, layer.gate_up, lora, index, "gate_up")
         return _apply(self._elementwise.silu_multiply(gate_up), layer.down, lora, index, "down")
-
-
-def load_model(
-    path: Path,
-    dtype: torch.dtype,
-    device: str = "cpu",
-    *,
-    kernels: bool | None = None,
-    bits: int | None = None,
-    threads: int = 1,
-) -> Decoder:
-    """`kernels` None: on a CPU. Raises BadRequest when the checkpoint is incomplete or of an unsupported kind."""
-    architecture = read_architecture(path)
-    if kernels is None:
-        kernels = torch.device(device).type == "cpu" and architecture.head_dim % 16 == 0
-    if bits is not None and not kernels:
-        raise BadRequest("--quantization is for CPUs, and for models whose heads are a multiple of 16 wide")
-    read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
-    return Decoder(architecture, read, dtype, device, kernels=kernels, bits=bits, threads=threads)
 
 
 def _apply(x: torch.Tensor, linear: Linear, lora: AppliedLora | None, layer: int, group: str) -> torch.Tensor:

@@ -1,0 +1,120 @@
+"""The decoder on a CPU: weights packed for the tiles, and steps that run compiled from the embedding to the logits."""
+
+import numpy as np
+import torch
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.compiled import layers, packing, products
+from loradock.engine.compiled.machine import DOTS_BFLOAT16, LANES
+from loradock.engine.compiled.tiles import GROUP
+from loradock.engine.model import rotary_tables
+from loradock.engine.weights import TensorReader
+
+HEAD_BITS = 8
+"""In 4 bits the head alone would cost most of the accuracy."""
+
+
+class CompiledDecoder:
+    """A base model in memory. `bits` 16: bfloat16; 8 and 4: that is all that is kept of the weights."""
+
+    kernels, device, dtype = True, "cpu", torch.bfloat16
+
+    def __init__(self, architecture: Architecture, read: TensorReader, bits: int = 16) -> None:
+        self.architecture, self._read = architecture, read
+        self._arena = packing.Arena(_bytes(architecture, bits))
+        a, head_bits = architecture, 16 if bits == 16 else HEAD_BITS
+        self._kept: list[np.ndarray] = []
+        embedding = read("model.embed_tokens.weight")
+        head = embedding if a.tie_embeddings else read("lm_head.weight")
+        lines = np.array([[packing.pack(self._arena, *part) for part in self._layer(n, bits)] for n in range(a.layers)])
+        self.cos, self.sin = rotary_tables(a)
+        self.kinds = products.KINDS[bits], products.KINDS[head_bits]
+        self.plan = layers.Model(
+            products=lines,
+            head=np.array(packing.pack(self._arena, head, head_bits)),
+            norms=np.array([self._norms(n) for n in range(a.layers)]),
+            last_norm=self._vector("model.norm.weight"),
+            shape=np.zeros(5, np.int64),
+            embedding=0 if a.tie_embeddings else self._arena.keep(embedding.bfloat16()),
+            eps=a.norm_eps,
+        )
+        shape = (a.heads, a.kv_heads, a.head_dim, a.sliding_window or 0)
+        self.plan.shape[: len(shape)] = shape
+
+    def scratch(self) -> layers.Scratch:
+        """Room for one lane."""
+        a, rows = self.architecture, layers.CHUNK
+        deep = max(a.hidden_size, a.heads * a.head_dim, a.intermediate_size)
+        wide = max(2 * a.intermediate_size, (a.heads + 2 * a.kv_heads) * a.head_dim)
+        strides = (2 * deep, deep, 2 * (deep // GROUP) * 4)
+        places = [np.zeros(rows * stride + 64, np.uint8) for stride in strides]
+        self._kept += places
+        inputs = np.array([n for place, stride in zip(places, strides, strict=True) for n in (_line(place), stride)])
+        return layers.Scratch(
+            inputs, np.empty((rows, wide), np.float32), np.empty(deep, np.float32), np.empty(0, np.float32)
+        )
+
+    def _layer(self, index: int, bits: int) -> list[tuple[torch.Tensor, int, int]]:
+        """(weight, bits, address of the bias) of a layer's products, those that share an input fused."""
+        a, prefix = self.architecture, f"model.layers.{index}."
+
+        def attention(names: str, kind: str = "weight") -> torch.Tensor:
+            return torch.cat([self._read(f"{prefix}self_attn.{name}_proj.{kind}") for name in names])
+
+        def mlp(*names: str) -> torch.Tensor:
+            return torch.cat([self._read(f"{prefix}mlp.{name}_proj.weight") for name in names])
+
+        def bias(names: str, present: bool) -> int:
+            return self._arena.keep(attention(names, "bias").float()) if present else 0
+
+        return [
+            (attention("qkv"), bits, bias("qkv", a.qkv_bias)),
+            (attention("o"), bits, bias("o", a.output_bias)),
+            (mlp("gate", "up"), bits, 0),
+            (mlp("down"), bits, 0),
+        ]
+
+    def _norms(self, index: int) -> list[int]:
+        prefix = f"model.layers.{index}."
+        names = ["input_layernorm", "post_attention_layernorm"]
+        if self.architecture.qk_norm:
+            names += ["self_attn.q_norm", "self_attn.k_norm"]
+        found = [self._vector(f"{prefix}{name}.weight").ctypes.data for name in names]
+        return found + [0] * (4 - len(found))
+
+    def _vector(self, name: str) -> np.ndarray:
+        vector: np.ndarray = self._read(name).float().contiguous().numpy()
+        self._kept.append(vector)
+        return vector
+
+
+def runs_compiled(architecture: Architecture, bits: int) -> bool:
+    """Whether the tiles fit the model, and are worth it on this processor."""
+    a = architecture
+    inputs = (a.hidden_size, a.intermediate_size, a.heads * a.head_dim)
+    outputs = (a.hidden_size, a.intermediate_size, a.heads * a.head_dim, a.kv_heads * a.head_dim, a.vocab_size)
+    fits = all(n % GROUP == 0 for n in inputs) and all(n % LANES == 0 for n in outputs) and a.head_dim % LANES == 0
+    return fits and (bits < 16 or DOTS_BFLOAT16)
+
+
+def _bytes(a: Architecture, bits: int) -> int:
+    """Of all packed weights, with room to begin each on a line."""
+    width = (a.heads + 2 * a.kv_heads) * a.head_dim
+    shapes = [
+        (width, a.hidden_size),
+        (a.hidden_size, a.heads * a.head_dim),
+        (2 * a.intermediate_size, a.hidden_size),
+        (a.hidden_size, a.intermediate_size),
+    ]
+    total = a.layers * sum(packing.packed_bytes(*shape, bits) + 8 * shape[0] for shape in shapes)
+    total += packing.packed_bytes(a.vocab_size, a.hidden_size, 16 if bits == 16 else HEAD_BITS)
+    return (
+        total
+        + (0 if a.tie_embeddings else 2 * a.vocab_size * a.hidden_size)
+        + (16 * a.layers + 16) * products.PANEL * 8
+    )
+
+
+def _line(place: np.ndarray) -> int:
+    """The first address in it that begins a line."""
+    return int(place.ctypes.data + -place.ctypes.data % 64)

@@ -1,0 +1,86 @@
+"""Weights in the order in which tiles read them, all in one run of memory."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from loradock.engine.compiled import products
+from loradock.engine.compiled.machine import LINE
+from loradock.engine.compiled.tiles import GROUP
+
+PANEL = products.PANEL
+
+
+@dataclass
+class Arena:
+    """Memory for `size` bytes at once. NumPy asks for large pages where there is much: reading ahead then goes on where
+    small pages would end it.
+    """
+
+    size: int
+    _used: int = 0
+    _bytes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bytes = np.empty(self.size + LINE, np.uint8)
+        self._used = -self._bytes.ctypes.data % LINE
+
+    def keep(self, values: torch.Tensor) -> int:
+        """The address of a copy that begins a line."""
+        size = values.numel() * values.element_size()
+        room = torch.from_numpy(self._bytes[self._used : self._used + size])
+        room.view(values.dtype).view(values.shape).copy_(values)
+        self._used += -(-size // LINE) * LINE
+        return room.data_ptr()
+
+
+def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
+    """How much of an arena a weight takes."""
+    scales = {16: 0, 8: outputs * (inputs // GROUP) * 2, 4: outputs * (inputs // GROUP) * 4}[bits]
+    return -(-outputs * inputs * bits // 8 // LINE) * LINE + -(-scales // LINE) * LINE
+
+
+def pack(arena: Arena, weight: torch.Tensor, bits: int, bias: int = 0) -> list[int]:
+    """A line of the plan (see `products`) for a weight `[out, in]`; `bias`: address of float32 `[out]`, 0: none."""
+    outputs, inputs = weight.shape
+    if bits == 16:
+        numbers, scales = _interleaved(weight.bfloat16(), 2), 0
+    elif bits == 8:
+        whole, by = _in_bytes(weight.float())
+        numbers, scales = _interleaved(whole, 4), arena.keep(_beside(by))
+    else:
+        whole, by, offsets = _in_nibbles(weight.float())
+        lines = _interleaved(whole, 4)
+        numbers = lines[:, 0::2] | lines[:, 1::2] << 4
+        scales = arena.keep(torch.stack((_beside(by), _beside(offsets)), dim=2))
+    return [arena.keep(numbers), scales, bias, bits, outputs, inputs]
+
+
+def _interleaved(numbers: torch.Tensor, beside: int) -> torch.Tensor:
+    """`[out, in]` → `[panels, in / beside, PANEL, beside]`."""
+    return numbers.view(numbers.shape[0] // PANEL, PANEL, -1, beside).transpose(1, 2)
+
+
+def _beside(groups: torch.Tensor) -> torch.Tensor:
+    """`[out, groups]` → `[panels, groups, PANEL]`."""
+    return groups.view(groups.shape[0] // PANEL, PANEL, -1).transpose(1, 2)
+
+
+def _in_bytes(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers 1 to 255, 128 for zero, and the scales of each output's groups."""
+    groups = weight.view(weight.shape[0], -1, GROUP)
+    scales = (groups.abs().amax(dim=2) / 127).half()
+    numbers = (
+        (groups / scales.float().clamp(min=1e-30).unsqueeze(2)).round().clamp_(-127, 127).add_(128).to(torch.uint8)
+    )
+    return numbers.view(weight.shape), scales
+
+
+def _in_nibbles(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Numbers 0 to 15, with scales and offsets in half precision, as GGUF's Q4_1."""
+    groups = weight.view(weight.shape[0], -1, GROUP)
+    low, high = groups.amin(dim=2), groups.amax(dim=2)
+    scales, offsets = ((high - low) / 15).half(), low.half()
+    steps = (groups - offsets.float().unsqueeze(2)) / scales.float().clamp(min=1e-30).unsqueeze(2)
+    return steps.round().clamp_(0, 15).to(torch.uint8).view(weight.shape), scales, offsets

@@ -1,0 +1,203 @@
+"""Products of many rows with a whole weight, made of tiles; and the rows' activations in the form that tiles read."""
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import overload
+
+from loradock.engine.compiled.tiles import GROUP, tile
+from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, narrow, pointer
+
+PANEL = 16
+DEEPEST_BYTES = 127
+WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS = range(6)
+"""A product's line in the plan: addresses (BIAS 0: none), 16, 8 or 4 bits, and its size."""
+KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
+"""What tells the compiled code, by its type, in how many bits the weights are."""
+ROWS, ROWS_STRIDE, BYTES, BYTES_STRIDE, FACTORS, FACTORS_STRIDE = range(6)
+"""Where activations lie: bfloat16 rows; the same in bytes; per row the groups' scales and behind them their sums."""
+_part = njit(fastmath=FAST, error_model="numpy")
+_BYTE, _INT = np.int8(0), np.int32(0)
+
+_b83, _b81, _b43, _b41, _b21, _b11 = (tile(16, r, c) for r, c in ((8, 3), (8, 1), (4, 3), (4, 1), (2, 1), (1, 1)))
+_e82, _e81, _e42, _e41, _e21, _e11 = (tile(8, r, c) for r, c in ((8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)))
+_f42, _f41, _f21, _f11 = (tile(4, r, c) for r, c in ((4, 2), (4, 1), (2, 1), (1, 1)))
+
+
+@_part
+def multiply(kind, line, inputs, rows, out, out_stride, add):
+    """The activations of `rows` rows times a weight; float32 at `out`, `out_stride` bytes from row to row."""
+    _product(kind, line, inputs, rows, out, out_stride, add)
+    if line[BIAS] != 0:
+        _add_bias(line, rows, out, out_stride)
+
+
+def _product(kind, line, inputs, rows, out, out_stride, add):
+    """By kind, so that only what a model needs is compiled."""
+
+
+@overload(_product)
+def _product_of(kind, line, inputs, rows, out, out_stride, add):
+    chosen = {16: _multiply_bfloat16, 8: _multiply_8, 4: _multiply_4}[_bits(kind)]
+
+    def product(kind, line, inputs, rows, out, out_stride, add):
+        chosen(line, inputs, rows, out, out_stride, add)
+
+    return product
+
+
+def _bits(kind):
+    return {types.uint16: 16, types.uint8: 8, types.int8: 4}[kind]
+
+
+@_part
+def _add_bias(line, rows, out, out_stride):
+    bias = carray(pointer(line[BIAS], FLOAT32), (line[OUTPUTS],))
+    for i in range(rows):
+        row = carray(pointer(out + i * out_stride, FLOAT32), (line[OUTPUTS],))
+        for j in range(row.size):
+            row[j] += bias[j]
+
+
+@_part
+def _multiply_bfloat16(line, inputs, rows, out, out_stride, add):
+    depth, panels, step = line[INPUTS], line[OUTPUTS] // PANEL, inputs[ROWS_STRIDE]
+    size, p = depth * PANEL * 2, 0
+    while p < panels:
+        many = rows >= 4 and p + 3 <= panels
+        weight, into, i = line[WEIGHT] + p * size, out + p * PANEL * 4, 0
+        while i < rows:
+            x, to, left = inputs[ROWS] + i * step, into + i * out_stride, rows - i
+            if left >= 8:
+                if many:
+                    _b83(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+                else:
+                    _b81(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+                i += 8
+            elif left >= 4:
+                if many:
+                    _b43(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+                else:
+                    _b41(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+                i += 4
+            else:
+                for c in range(3 if many else 1):
+                    at, there = weight + c * size, to + c * PANEL * 4
+                    if left >= 2:
+                        _b21(x, step, 0, 0, at, size, 0, there, out_stride, depth, add)
+                    else:
+                        _b11(x, step, 0, 0, at, size, 0, there, out_stride, depth, add)
+                i += 2 if left >= 2 else 1
+        p += 3 if many else 1
+
+
+@_part
+def _multiply_8(line, inputs, rows, out, out_stride, add):
+    depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
+    step, jump = inputs[BYTES_STRIDE], inputs[FACTORS_STRIDE]
+    size, of_scales, p = depth * PANEL, depth // GROUP * PANEL * 2, 0
+    while p < panels:
+        many = rows >= 4 and p + 2 <= panels
+        weight, scales, into, i = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4, 0
+        while i < rows:
+            x, s, to, left = inputs[BYTES] + i * step, inputs[FACTORS] + i * jump, into + i * out_stride, rows - i
+            if left >= 8:
+                if many:
+                    _e82(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                else:
+                    _e81(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                i += 8
+            elif left >= 4:
+                if many:
+                    _e42(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                else:
+                    _e41(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                i += 4
+            else:
+                for c in range(2 if many else 1):
+                    at, there, by = weight + c * size, to + c * PANEL * 4, scales + c * of_scales
+                    if left >= 2:
+                        _e21(x, step, s, jump, at, size, by, there, out_stride, depth, add)
+                    else:
+                        _e11(x, step, s, jump, at, size, by, there, out_stride, depth, add)
+                i += 2 if left >= 2 else 1
+        p += 2 if many else 1
+
+
+@_part
+def _multiply_4(line, inputs, rows, out, out_stride, add):
+    depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
+    step, jump = inputs[BYTES_STRIDE], inputs[FACTORS_STRIDE]
+    size, of_scales, p = depth * PANEL // 2, depth // GROUP * PANEL * 4, 0
+    while p < panels:
+        many = rows >= 4 and p + 2 <= panels
+        weight, scales, into, i = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4, 0
+        while i < rows:
+            x, s, to, left = inputs[BYTES] + i * step, inputs[FACTORS] + i * jump, into + i * out_stride, rows - i
+            if left >= 4:
+                if many:
+                    _f42(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                else:
+                    _f41(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
+                i += 4
+            else:
+                for c in range(2 if many else 1):
+                    at, there, by = weight + c * size, to + c * PANEL * 4, scales + c * of_scales
+                    if left >= 2:
+                        _f21(x, step, s, jump, at, size, by, there, out_stride, depth, add)
+                    else:
+                        _f11(x, step, s, jump, at, size, by, there, out_stride, depth, add)
+                i += 2 if left >= 2 else 1
+        p += 2 if many else 1
+
+
+@_part
+def prepare(kind, row, inputs, i):
+    """Put a float32 row where tiles of this kind read row `i`, and as bfloat16 for the adapters."""
+    rounded = carray(pointer(inputs[ROWS] + i * inputs[ROWS_STRIDE], BFLOAT16), (row.size,))
+    for j in range(row.size):
+        rounded[j] = narrow(row[j], BFLOAT16)
+    _in_bytes(kind, row, inputs, i)
+
+
+def _in_bytes(kind, row, inputs, i):
+    """The row in bytes, where the kind wants that."""
+
+
+@overload(_in_bytes)
+def _in_bytes_of(kind, row, inputs, i):
+    bits = _bits(kind)
+    if bits == 16:
+        return lambda kind, row, inputs, i: None
+
+    def in_bytes(kind, row, inputs, i):
+        groups = row.size // GROUP
+        numbers = carray(pointer(inputs[BYTES] + i * inputs[BYTES_STRIDE], _BYTE), (row.size,))
+        factors = inputs[FACTORS] + i * inputs[FACTORS_STRIDE]
+        scales = carray(pointer(factors, FLOAT32), (groups,))
+        whole = carray(pointer(factors + inputs[FACTORS_STRIDE] // 2, _INT), (groups,))
+        sums = carray(pointer(factors + inputs[FACTORS_STRIDE] // 2, FLOAT32), (groups,))
+        for g in range(groups):
+            scale, total = _quantize(row[g * GROUP : (g + 1) * GROUP], numbers[g * GROUP : (g + 1) * GROUP])
+            scales[g] = scale
+            if bits == 8:
+                whole[g] = -128 * total
+            else:
+                sums[g] = scale * np.float32(total)
+
+    return in_bytes
+
+
+@_part
+def _quantize(values, numbers):
+    """Nearest of 255 steps between minus and plus the largest; (scale, sum of the numbers)."""
+    largest = np.float32(0)
+    for j in range(values.size):
+        largest = max(largest, abs(values[j]))
+    scale = largest / np.float32(DEEPEST_BYTES)
+    inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+    total = np.int32(0)
+    for j in range(values.size):
+        n = np.int32(np.floor(values[j] * inverse + np.float32(0.5)))
+        numbers[j] = np.int8(n)
+        total += n
+    return scale, total

@@ -1,0 +1,188 @@
+"""Matrix products of a few rows with a few panels of weights, all sums in the processor's registers.
+
+A panel is 16 columns of a weight (16 of its outputs), its numbers in the order in which they are read: for bfloat16
+two inputs of each column beside each other, for bytes four. While a tile is computed, the lines of the panels that come
+next are asked for: at sixteen rows that takes a third off the time, since neither reading nor computing then waits for
+the other.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from loradock.engine.compiled import machine as m
+
+GROUP = 32
+"""How many inputs share a scale, in weights and in activations."""
+_ARGUMENTS = 10
+
+
+def tile(kind, rows, panels):
+    """An intrinsic `(x, x_stride, scales, scales_stride, weights, panel_bytes, weight_scales, out, out_stride, depth,
+    add)`: the product of `rows` rows and `panels` panels, stored or (`add`) added to float32 at `out`.
+
+    Strides in bytes. `kind` 16: x are bfloat16 rows. 8 and 4: bytes; `scales` of a row holds one float32 per group,
+    and behind all of them (`scales_stride` / 2) what its sum contributes.
+    """
+    body = {16: _bfloat16, 8: _bytes, 4: _nibbles}[kind]
+
+    @intrinsic
+    def product(
+        typingctx, x, x_stride, scales, scales_stride, weights, panel, weight_scales, out, out_stride, depth, add
+    ):
+        def generate(context, builder, signature, arguments):
+            x, x_stride, scales, scales_stride, weights, panel, weight_scales, out, out_stride, depth, add = arguments
+            sums = body(
+                builder,
+                [m.add(builder, x, (x_stride, r)) for r in range(rows)],
+                [m.add(builder, scales, (scales_stride, r)) for r in range(rows)],
+                builder.udiv(scales_stride, m.number(2)),
+                [m.add(builder, weights, (panel, c)) for c in range(panels)],
+                builder.mul(panel, m.number(panels)),
+                weight_scales,
+                depth,
+            )
+            _put(builder, sums, out, out_stride, add)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * (_ARGUMENTS + 1)), generate
+
+    return product
+
+
+@intrinsic
+def half(typingctx, address):
+    """The half-precision number there as float32: Numba has no such type."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fpext(m.load(builder, arguments[0], m.HALF), m.FLOAT)
+
+    return types.float32(types.int64), generate
+
+
+def _bfloat16(builder, x, scales, behind, weights, ahead, weight_scales, depth):
+    """Two steps at a time; a single row adds in several chains, since each addition waits for the one before it."""
+    unrolled = 4 if len(x) * len(weights) < 4 else 2
+    chains = unrolled if unrolled == 4 else 1
+    sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in weights] for _ in x]
+    with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * unrolled))) as loop:
+        for u in range(unrolled):
+            line = m.add(builder, m.number(m.LINE * u), (loop.index, m.LINE * unrolled))
+            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            for r, row in enumerate(x):
+                pair = m.load(builder, m.add(builder, row, 4 * u, (loop.index, 4 * unrolled)), m.INT)
+                pair = m.splat(builder, pair)
+                for c, vector in enumerate(vectors):
+                    total = sums[r][c][u % chains]
+                    builder.store(m.dot_bfloat16(builder, builder.load(total), pair, vector), total)
+    return [[_sum(builder, chain) for chain in row] for row in sums]
+
+
+def _bytes(builder, x, scales, behind, weights, ahead, weight_scales, depth):
+    """Unsigned weights are 128 too large: what that adds to a group's sum is taken off where the sum begins."""
+    steps = GROUP // 4
+    groups = builder.udiv(depth, m.number(GROUP))
+    chains = 2 if len(x) * len(weights) < 4 else 1
+    sums = [[_zero(builder, m.FLOATS) for _ in weights] for _ in x]
+    with cgutils.for_range(builder, groups) as loop:
+        group = builder.mul(loop.index, m.number(4))
+        whole = [
+            [[_whole(builder, chains, row, behind, group, n) for n in range(chains)] for _ in weights] for row in scales
+        ]
+        for step in range(steps):
+            line = m.add(builder, m.number(m.LINE * step), (loop.index, m.LINE * steps))
+            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            for r, row in enumerate(x):
+                four = m.splat(builder, m.load(builder, m.add(builder, row, 4 * step, (loop.index, GROUP)), m.INT))
+                for c, vector in enumerate(vectors):
+                    total = whole[r][c][step % chains]
+                    builder.store(m.dot_bytes(builder, builder.load(total), vector, four), total)
+        for c in range(len(weights)):
+            at = m.add(builder, weight_scales, (groups, m.LINE // 2 * c), (loop.index, m.LINE // 2))
+            scale = builder.fpext(m.load(builder, at, m.HALVES), m.FLOATS)
+            for r, row in enumerate(scales):
+                total = builder.sitofp(_sum(builder, whole[r][c], integers=True), m.FLOATS)
+                both = m.multiply(builder, scale, _number_at(builder, row, group))
+                builder.store(m.multiply_add(builder, total, both, builder.load(sums[r][c])), sums[r][c])
+    return [[builder.load(total) for total in row] for row in sums]
+
+
+def _nibbles(builder, x, scales, behind, weights, ahead, weight_scales, depth):
+    """A line holds two steps, in the low and the high halves of its bytes; a weight is number * scale + offset."""
+    groups = builder.udiv(depth, m.number(GROUP))
+    lines = GROUP // 8
+    sums = [[_zero(builder, m.FLOATS) for _ in weights] for _ in x]
+    low = m.all_lanes(m.INTS, 0x0F0F0F0F)
+    with cgutils.for_range(builder, groups) as loop:
+        group = builder.mul(loop.index, m.number(4))
+        whole = [[_zero(builder, m.INTS) for _ in weights] for _ in x]
+        for step in range(lines):
+            line = m.add(builder, m.number(m.LINE * step), (loop.index, m.LINE * lines))
+            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            shifted = [builder.lshr(vector, m.all_lanes(m.INTS, 4)) for vector in vectors]
+            for second, packed in enumerate((vectors, shifted)):
+                part = [builder.and_(vector, low) for vector in packed]
+                for r, row in enumerate(x):
+                    at = m.add(builder, row, 8 * step + 4 * second, (loop.index, GROUP))
+                    four = m.splat(builder, m.load(builder, at, m.INT))
+                    for c, vector in enumerate(part):
+                        total = whole[r][c]
+                        builder.store(m.dot_bytes(builder, builder.load(total), vector, four), total)
+        for c in range(len(weights)):
+            at = m.add(builder, weight_scales, (groups, m.LINE * c), (loop.index, m.LINE))
+            scale = builder.fpext(m.load(builder, at, m.HALVES), m.FLOATS)
+            offset = builder.fpext(m.load(builder, m.add(builder, at, m.LINE // 2), m.HALVES), m.FLOATS)
+            for r, row in enumerate(scales):
+                both = m.multiply(builder, scale, _number_at(builder, row, group))
+                total = builder.sitofp(builder.load(whole[r][c]), m.FLOATS)
+                total = m.multiply_add(builder, total, both, builder.load(sums[r][c]))
+                of_row = _number_at(builder, m.add(builder, row, behind), group)
+                builder.store(m.multiply_add(builder, offset, of_row, total), sums[r][c])
+    return [[builder.load(total) for total in row] for row in sums]
+
+
+def _zero(builder, kind):
+    place = cgutils.alloca_once(builder, kind)
+    builder.store(ir.Constant(kind, [0] * m.LANES), place)
+    return place
+
+
+def _whole(builder, chains, row, behind, group, number):
+    """Where a group's sum begins: for the first chain what the row contributes, for others 0."""
+    place = cgutils.alloca_once(builder, m.INTS)
+    start = m.load(builder, m.add(builder, row, behind, group), m.INT)
+    builder.store(m.splat(builder, start) if number == 0 else ir.Constant(m.INTS, [0] * m.LANES), place)
+    return place
+
+
+def _lines(builder, weights, line, ahead, rows):
+    """The next line of every panel. With a single row the processor itself sees what comes next."""
+    addresses = [m.add(builder, panel, line) for panel in weights]
+    if rows > 2:
+        for address in addresses:
+            m.prefetch(builder, m.add(builder, address, ahead))
+    return [m.load(builder, address, m.INTS) for address in addresses]
+
+
+def _number_at(builder, row, offset):
+    return m.splat(builder, m.load(builder, m.add(builder, row, offset), m.FLOAT))
+
+
+def _sum(builder, chain, *, integers=False):
+    total, *others = [builder.load(place) for place in chain]
+    for other in others:
+        total = builder.add(total, other) if integers else builder.fadd(total, other)
+    return total
+
+
+def _put(builder, sums, out, out_stride, add):
+    adding = builder.icmp_signed("!=", add, m.number(0))
+    for r, row in enumerate(sums):
+        for c, total in enumerate(row):
+            at = m.add(builder, out, (out_stride, r), m.LINE * c)
+            with builder.if_else(adding) as (yes, no):
+                with yes:
+                    m.store(builder, builder.fadd(m.load(builder, at, m.FLOATS), total), at)
+                with no:
+                    m.store(builder, total, at)

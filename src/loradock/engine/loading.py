@@ -1,0 +1,34 @@
+"""Which decoder serves a base model here."""
+
+from pathlib import Path
+
+import torch
+
+from loradock.checkpoints.architecture import read_architecture
+from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
+from loradock.engine.model import Decoder
+from loradock.engine.weights import tensor_reader
+from loradock.types.errors import BadRequest
+
+AnyDecoder = Decoder | CompiledDecoder
+
+
+def load_model(
+    path: Path, dtype: torch.dtype, device: str = "cpu", *, kernels: bool | None = None, bits: int | None = None
+) -> AnyDecoder:
+    """`bits` 8 or 4: keep the weights in so few. `kernels` None: on a CPU.
+
+    Raises BadRequest when the checkpoint is incomplete or of an unsupported kind, or cannot be kept in so few bits.
+    """
+    architecture = read_architecture(path)
+    if kernels is None:
+        kernels = torch.device(device).type == "cpu" and architecture.head_dim % 16 == 0
+    compiled = kernels and dtype is torch.bfloat16 and runs_compiled(architecture, bits or 16)
+    if bits is not None and not compiled:
+        raise BadRequest(
+            "--quantization is for CPUs, for --dtype bfloat16, and for models whose layers' sizes are multiples of 32"
+        )
+    if compiled:
+        read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
+        return CompiledDecoder(architecture, read, bits or 16)
+    return Decoder(architecture, tensor_reader(path, architecture, dtype), dtype, device, kernels=kernels)

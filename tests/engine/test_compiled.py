@@ -1,0 +1,219 @@
+"""The compiled decoder against PyTorch: its products number by number, its logits against the float32 decoder's."""
+
+import numpy as np
+import pytest
+import torch
+from numba import njit, types
+from numba.extending import intrinsic
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from loradock.engine.compiled import machine, packing, products
+from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
+from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.kv import KVCache
+from loradock.engine.loading import load_model
+from loradock.engine.lora import AdapterReader
+from loradock.engine.runner import Runner
+from loradock.types.errors import BadRequest
+from tests.engine.tiny import save_adapter
+
+SIZES = {
+    "vocab_size": 112,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=False)),
+    "smollm": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "mistral window": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=24)),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES, tie_word_embeddings=True)),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=32)),
+}
+FAR = {None: 0.03, 8: 0.07, 4: 0.6}
+"""How far logits may be from float32, of their spread: bfloat16 has 8 bits, and random weights suit 4 bits badly."""
+
+
+def in_bytes(x):
+    """Numbers and scales as the kernels should find them."""
+    groups = x.view(len(x), -1, 32)
+    scales = groups.abs().amax(dim=2, keepdim=True) / 127
+    return (torch.floor(groups / scales + 0.5) * scales).view(x.shape)
+
+
+def given_back(weight, bits):
+    """The weight that its packed form stands for."""
+    groups = weight.view(len(weight), -1, 32)
+    if bits == 16:
+        return weight.bfloat16().float()
+    if bits == 8:
+        scales = (groups.abs().amax(dim=2, keepdim=True) / 127).half().float()
+        return ((groups / scales).round() * scales).view(weight.shape)
+    low = groups.amin(dim=2, keepdim=True)
+    scales, low = ((groups.amax(dim=2, keepdim=True) - low) / 15).half().float(), low.half().float()
+    return (((groups - low) / scales).round().clamp(0, 15) * scales + low).view(weight.shape)
+
+
+@njit
+def product(kind, line, row, x, inputs, out, add):
+    for i in range(len(x)):
+        row[:] = x[i]
+        products.prepare(kind, row, inputs, i)
+    products.multiply(kind, line, inputs, len(x), out.ctypes.data, out.shape[1] * 4, add)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_products_of_any_number_of_rows_and_panels(bits):
+    torch.manual_seed(0)
+    deep, most = 96, 21
+    rows, bytes_, factors = (np.zeros((most, n), np.uint8) for n in (2 * deep, deep, 2 * 4 * deep // 32))
+    inputs = np.array([n for a in (rows, bytes_, factors) for n in (a.ctypes.data, a.strides[0])])
+    for panels in (1, 2, 3, 7):
+        weight, bias = torch.randn(16 * panels, deep), torch.randn(16 * panels)
+        arena = packing.Arena(packing.packed_bytes(16 * panels, deep, bits) + 4096)
+        line = np.array(packing.pack(arena, weight, bits, bias.data_ptr()))
+        for count in (*range(1, 10), most):
+            x = torch.randn(count, deep)
+            out = torch.randn(count, 16 * panels)
+            seen = x.bfloat16().float() if bits == 16 else in_bytes(x)
+            for add, before in ((0, 0), (1, out.clone())):
+                target = out.clone()
+                row = np.empty(deep, np.float32)
+                product(products.KINDS[bits], line, row, x.numpy(), inputs, target.numpy(), add)
+                wanted = before + seen @ given_back(weight, bits).T + bias
+                torch.testing.assert_close(target, wanted, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["instruction", "spelled out"])
+def test_dot_products_with_and_without_the_processors_instruction(native, monkeypatch):
+    if native and not (machine.DOTS_BFLOAT16 and machine.DOTS_BYTES):
+        pytest.skip("this processor has no such instruction")
+    monkeypatch.setattr(machine, "DOTS_BFLOAT16", native)
+    monkeypatch.setattr(machine, "DOTS_BYTES", native)
+    random = np.random.default_rng(0)
+    pairs = [torch.from_numpy(random.standard_normal((16, 2), np.float32)).bfloat16() for _ in range(2)]
+    out = np.ones(16, np.float32)
+    dot(machine.dot_bfloat16, machine.FLOATS)(out.ctypes.data, *(p.data_ptr() for p in pairs))
+    np.testing.assert_allclose(out, 1 + (pairs[0].float() * pairs[1].float()).sum(1).numpy(), rtol=1e-5)
+    weights, x = random.integers(0, 256, (16, 4), np.uint8), random.integers(-127, 128, (16, 4), np.int8)
+    out = np.full(16, -5, np.int32)
+    dot(machine.dot_bytes, machine.INTS)(out.ctypes.data, weights.ctypes.data, x.ctypes.data)
+    assert out.tolist() == (-5 + (weights.astype(int) * x).sum(1)).tolist()
+
+
+def dot(instruction, kind):
+    @intrinsic
+    def one(typingctx, out, left, right):
+        def generate(context, builder, signature, arguments):
+            out, left, right = arguments
+            total = machine.load(builder, out, kind)
+            vectors = [machine.load(builder, at, machine.INTS) for at in (left, right)]
+            machine.store(builder, instruction(builder, total, *vectors), out)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 3), generate
+
+    @njit
+    def call(out, left, right):
+        one(out, left, right)
+
+    return call
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request, tmp_path_factory):
+    torch.manual_seed(0)
+    kind, config = FAMILIES[request.param]
+    model = kind(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, mean=1.0, std=0.2)
+    folder = tmp_path_factory.mktemp("base")
+    model.save_pretrained(folder / "base")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(base):
+    return load_model(base / "base", torch.float32, kernels=False)
+
+
+def adapters_for(folder, model):
+    """None (the base model) and adapters of ranks that are no multiple of four among others."""
+    found = [None]
+    reader = AdapterReader(model.architecture, model.dtype, kernels=model.kernels)
+    for seed, rank in enumerate((8, 3, 16, 1)):
+        path = folder / f"adapter-{rank}"
+        if not path.exists():
+            targets = tuple(model.architecture.linears())
+            save_adapter(path, folder / "base", seed, rank, targets=targets, scale=0.5 / rank)
+        found.append(reader.read(str(rank), path))
+    return found
+
+
+def mixed_logits(model, folder, threads, chunk, length=90, decoded=3):
+    """Of sequences of the base model and of every adapter, prefilled in chunks and then decoded together."""
+    cache = KVCache(model.architecture, 100, model.dtype)
+    runner = Runner(model, cache, threads)
+    generator = torch.Generator().manual_seed(1)
+    sequences = []
+    for number, adapter in enumerate([*adapters_for(folder, model)] * 2):
+        size = length - 11 * number
+        tokens = torch.randint(0, 112, (max(3, size) + decoded,), generator=generator).tolist()
+        sequences.append((Sequence(number, tokens[:-decoded], SamplingParams(), adapter), tokens[-decoded:]))
+        assert cache.allocate(sequences[-1][0], len(tokens))
+    found = []
+    for sequence, _ in sequences:
+        while sequence.computed < len(sequence):
+            count = min(chunk, len(sequence) - sequence.computed)
+            found.append(runner.step([Row(sequence, count, count)]).float())
+    for turn in range(decoded):
+        for sequence, rest in sequences:
+            sequence.output.append(rest[turn])
+        rows = sorted((Row(s, 1, 1) for s, _ in sequences), key=lambda row: row.sequence.adapter is None)
+        found.append(runner.step(rows).float())
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_logits_of_mixed_adapters_are_near_those_in_float32(base, reference, bits):
+    model = load_model(base / "base", torch.bfloat16, bits=bits)
+    assert isinstance(model, CompiledDecoder)
+    wanted = mixed_logits(reference, base, 1, chunk=1000)
+    for threads, chunk in ((1, 1000), (3, 1000), (2, 17)):
+        found = mixed_logits(model, base, threads, chunk)
+        assert ((found - wanted).std(dim=1) < FAR[bits] * wanted.std()).all()
+
+
+def test_adapters_change_much_more_than_rounding(base, reference):
+    cache = KVCache(reference.architecture, 10, torch.float32)
+    runner = Runner(reference, cache, 1)
+    seen = []
+    for adapter in adapters_for(base, reference):
+        sequence = Sequence(1, [5, 6, 7], SamplingParams(), adapter)
+        assert cache.allocate(sequence, 3)
+        seen.append(runner.step([Row(sequence, 3, 1)]))
+        cache.free(sequence)
+    assert all((other - seen[0]).std() > 0.3 * seen[0].std() for other in seen[1:])
+
+
+def test_what_does_not_fit_the_tiles_is_served_otherwise_and_not_in_few_bits(tmp_path):
+    LlamaForCausalLM(LlamaConfig(**SIZES | {"vocab_size": 97})).save_pretrained(tmp_path)
+    model = load_model(tmp_path, torch.bfloat16)
+    assert not runs_compiled(model.architecture, 8) and not isinstance(model, CompiledDecoder)
+    with pytest.raises(BadRequest, match="multiples of 32"):
+        load_model(tmp_path, torch.bfloat16, bits=8)
