@@ -27,6 +27,7 @@ WRONG = {
     "another protocol": (["endpoints", "list", "--base-url", "ftp://x"], "--base-url"),
     "no data folder": (["keys", "list", "--data-dir", "/dev/null/x"], "/dev/null/x"),
     "no port": (["serve", "--port", "70000"], "--port"),
+    "no such quantization": (["serve", "--quantization", "int2"], "--quantization"),
     "half a flag": (["serve", "--vllm-args", "'a"], "--vllm-args"),
     "a missing folder": (["models", "upload", "a", "./my-adaptr"], "./my-adaptr"),
     "a missing folder by name": (["models", "upload", "a", "my-adaptr"], "my-adaptr"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loradock.control.scaling import ScalingRules
-from loradock.types.enums import DesiredState, EndpointState
+from loradock.types.enums import DesiredState, EndpointState, Quantization
 from loradock.types.errors import BadRequest, ModelNotAvailable
 from tests.rig import OPTIONS, ask, eventually, running, stream, text_of
 
@@ -107,6 +107,19 @@ async def test_new_settings_replace_every_replica_and_fail_no_request(rig):
         await eventually(replaced, 40, "both replaced")
     assert least == 2
     assert rig.deployment(endpoint).state is EndpointState.STARTED
+
+
+async def test_replicas_whose_weights_have_other_bits_are_replaced(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await ready(rig, endpoint, 1)
+    old = {replica.id for replica in rig.replicas()}
+    await rig.stop(keep_replicas=True)
+    rig.options = replace(rig.options, quantization=Quantization.INT8)
+    await rig.start()
+    await eventually(lambda: rig.replicas() and not old & {replica.id for replica in rig.replicas()}, 40, "replaced")
+    await ready(rig, endpoint, 1)
+    (new,) = rig.launcher.running()
+    assert rig.launcher.find(new)._process.cmdline()[-2:] == ["--quantization", "int8"]
 
 
 async def test_settings_that_would_hurt_what_is_attached_are_refused(rig):

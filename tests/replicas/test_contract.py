@@ -6,8 +6,10 @@ import aiohttp
 import pytest
 
 from loradock.replicas.client import ReplicaClient
-from loradock.types.enums import AdapterTier
+from loradock.replicas.process import ProcessLauncher
+from loradock.types.enums import AdapterTier, Quantization
 from loradock.types.errors import AdapterRefused, ReplicaLost
+from tests.replicas.conftest import replica, spec
 
 
 async def post(client, path, **body):
@@ -79,3 +81,13 @@ async def test_a_lazily_loaded_adapter_is_there_and_answers(client, adapter):
     assert set(await client.tiers()) == {"a/one"}
     await client.probe("a/one")
     assert (await client.tiers())["a/one"] in (AdapterTier.RAM, AdapterTier.ACTIVE)
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+async def test_the_embedded_engine_serves_an_adapter_in_few_bits(tmp_path, base, tiny_adapters, quantization):
+    wanted = spec(base, quantization=quantization)
+    async with replica(ProcessLauncher(tmp_path / "replicas"), wanted) as client:
+        await client.load("a/one", tiny_adapters[0])
+        for model in ("base", "a/one"):
+            status, text = await post(client, "/v1/completions", model=model, prompt="x", max_tokens=2)
+            assert status == 200, text

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from loradock.replicas.process import ProcessLauncher
+from loradock.types.enums import Quantization
 from tests.replicas.conftest import SECRET, spec
 from tests.rig import STUB
 
@@ -91,6 +92,13 @@ def test_it_lives_in_a_session_of_its_own_and_its_secret_is_not_on_display(launc
     instance = launcher.launch(spec(model))
     assert os.getsid(instance.pid) == instance.pid
     assert SECRET not in " ".join(psutil.Process(instance.pid).cmdline())
+
+
+@pytest.mark.parametrize(("quantization", "flags"), [(Quantization.INT4, ["--quantization", "int4"]), (None, [])])
+def test_it_is_told_in_how_many_bits_to_keep_weights(launcher, model, quantization, flags):
+    instance = launcher.launch(spec(model, threads=0, quantization=quantization))
+    command = instance._process.cmdline()
+    assert command[command.index("--max-lora-rank") + 2 :] == flags
 
 
 @pytest.mark.parametrize(("shares", "policy"), [(True, "PASSIVE"), (False, None)])

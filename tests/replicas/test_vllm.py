@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from loradock.replicas.process import ENGINE_COMMAND, ProcessLauncher
 from loradock.replicas.vllm import VllmSetup, slots, vllm_command, vllm_environment
-from loradock.types.enums import EngineKind
+from loradock.types.enums import EngineKind, Quantization
 from loradock.types.errors import BadRequest
 from tests.replicas.conftest import EXAMPLES, SECRET, replica, spec, vllm_launcher
 from tests.rig import eventually
@@ -25,6 +26,7 @@ def value(command: list[str], flag: str) -> str:
 def test_the_command(tmp_path):
     setup = VllmSetup(Path("/env/bin/python"), ("--dtype", "float32"))
     wanted = spec(tmp_path, engine=EngineKind.VLLM, max_lora_rank=48, max_cpu_loras=200, gpus=2)
+    wanted = replace(wanted, quantization=Quantization.INT8)
     command = vllm_command(setup, wanted, tmp_path / "announce.json")
     assert command[0] == "/env/bin/python"
     assert value(command, "--announce") == str(tmp_path / "announce.json")
@@ -32,6 +34,7 @@ def test_the_command(tmp_path):
     assert value(command, "--max-cpu-loras") == "200"
     assert value(command, "--tensor-parallel-size") == "2"
     assert command[-2:] == ["--dtype", "float32"]
+    assert "--quantization" not in command
     assert SECRET not in " ".join(command)
     assert vllm_environment(wanted)["VLLM_API_KEY"] == SECRET
 

@@ -8,6 +8,7 @@ import typer
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.cli.output import console
+from loradock.types.enums import Quantization
 from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def serve(
     engine_threads: Annotated[
         int, typer.Option(envvar="LORADOCK_ENGINE_THREADS", min=0, help="CPU threads per replica; 0: one per core.")
     ] = 0,
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(
+            envvar="LORADOCK_QUANTIZATION", help="Keep weights in 8 or 4 bits: faster, less memory. Not with vLLM."
+        ),
+    ] = None,
     vllm_python: Annotated[
         Path | None,
         typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
@@ -68,6 +75,7 @@ def serve(
         scale_up_after=scale_up_after,
         scale_down_after=scale_down_after,
         engine_threads=engine_threads,
+        quantization=quantization,
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
         vllm_args=_split(vllm_args),

@@ -174,6 +174,7 @@ class Fleet:
             max_loras=self._around.options.max_loras,
             max_cpu_loras=self._around.options.max_cpu_loras,
             threads=self._around.options.threads,
+            quantization=self._around.options.quantization,
             shares_cpu=snapshot.max_replicas > 1,
             engine=snapshot.engine,
             gpus=gpus[0],
@@ -194,6 +195,7 @@ def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
         options.max_loras,
         options.max_cpu_loras,
         options.threads,
+        options.quantization if snapshot.engine is EngineKind.EMBEDDED else None,
         options.vllm_arguments if snapshot.engine is EngineKind.VLLM else (),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()

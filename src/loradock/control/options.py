@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from loradock.control.scaling import ScalingRules
+from loradock.types.enums import Quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,9 @@ class ControlOptions:
     `hung_after`: how long a replica may leave health checks unanswered. `drain`: how long running requests may
     finish before a replica is stopped. `grace`: from SIGTERM to SIGKILL. `restarts`: replicas lost in a row before
     the endpoint becomes ERROR. `probe_every`: how often an idle replica computes a token to show that it still can.
-    `threads`: CPU threads per replica, 0 leaves it to the engine. `max_loras` adapters take part in one step,
-    `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be attached to one endpoint.
+    `threads`: CPU threads per replica, 0 leaves it to the engine. `quantization`: of the built-in engine's weights.
+    `max_loras` adapters take part in one step, `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be
+    attached to one endpoint.
     `vllm_arguments`: those the operator gives vLLM, here for telling replicas that were started with others.
     `clock` in seconds, monotonic. `free_memory` of this machine in bytes.
     """
@@ -35,6 +37,7 @@ class ControlOptions:
     max_cpu_loras: int = 256
     max_attachments: int = 10_000
     threads: int = 0
+    quantization: Quantization | None = None
     vllm_arguments: tuple[str, ...] = ()
     scaling: ScalingRules = field(default_factory=ScalingRules)
     clock: Callable[[], float] = time.monotonic

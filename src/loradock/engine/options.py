@@ -4,6 +4,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from loradock.types.enums import Quantization
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu", help="torch device")
     p.add_argument(
         "--quantization",
-        choices=("int4", "int8"),
+        choices=tuple(Quantization),
         help="keep the weights in 4 or 8 bits: faster, half of the memory or less, a little less exact",
     )
     p.add_argument("--max-loras", type=_positive, default=32, help="adapters that take part in one step")

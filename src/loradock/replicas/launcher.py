@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loradock.types.enums import EngineKind
+from loradock.types.enums import EngineKind, Quantization
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class ReplicaSpec:
 
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk. `gpus`:
     how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them. `shares_cpu`: others like it
-    compute on the same cores.
+    compute on the same cores. vLLM is told neither `threads` nor `quantization`.
     """
 
     id: str
@@ -25,6 +25,7 @@ class ReplicaSpec:
     max_loras: int = 32
     max_cpu_loras: int = 256
     threads: int = 0
+    quantization: Quantization | None = None
     shares_cpu: bool = False
     engine: EngineKind = EngineKind.EMBEDDED
     gpus: int = 0

@@ -172,6 +172,8 @@ def _arguments(spec: ReplicaSpec, folder: Path) -> list[str]:
         arguments += ["--disable-lora"]
     if spec.threads:
         arguments += ["--threads", str(spec.threads)]
+    if spec.quantization:
+        arguments += ["--quantization", spec.quantization.value]
     return arguments
 
 

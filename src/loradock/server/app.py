@@ -115,7 +115,12 @@ def _control_options(settings: Settings) -> ControlOptions:
     scaling = ScalingRules(
         target=settings.scale_target, up_window=settings.scale_up_after, down_window=settings.scale_down_after
     )
-    return ControlOptions(threads=settings.engine_threads, vllm_arguments=settings.vllm_args, scaling=scaling)
+    return ControlOptions(
+        threads=settings.engine_threads,
+        quantization=settings.quantization,
+        vllm_arguments=settings.vllm_args,
+        scaling=scaling,
+    )
 
 
 def _api(services: Services, gateway: Gateway) -> FastAPI:

@@ -92,6 +92,13 @@ class EngineKind(StrEnum):
     VLLM = "vllm"
 
 
+class Quantization(StrEnum):
+    """In how many bits our own engine keeps a model's weights when not in 16."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+
+
 class AdapterTier(StrEnum):
     """Where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
 
