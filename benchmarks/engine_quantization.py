@@ -36,7 +36,7 @@ def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Ten
     runner = Runner(decoder, cache, threads)
     sequence = Sequence(1, tokens, SamplingParams())
     cache.allocate(sequence, len(tokens))
-    found = [runner.step([Row(sequence, 1, 1)]).float() for _ in tokens]
+    found = [runner.step([Row(sequence, 1, 1)]).values.float() for _ in tokens]
     return torch.cat(found).log_softmax(dim=-1)
 
 

