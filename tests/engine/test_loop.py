@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.core import Logits, SamplingParams, Sequence
 from loradock.engine.generation import Ended, Generation, TokenSampled
 from loradock.engine.kv import KVCache
 from loradock.engine.loop import MAX_FAILURES, EngineLoop
+from loradock.engine.sampling import largest
 from loradock.engine.scheduler import Scheduler
 
 TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
@@ -24,7 +25,8 @@ class Scripted:
         for row in rows:
             row.sequence.computed += row.count
         values = [[float("nan")] * 10 if r.sequence.prompt[0] == 8 else list(range(10)) for r in rows]
-        return torch.tensor(values, dtype=torch.float32)
+        logits = torch.tensor(values, dtype=torch.float32)
+        return Logits([logits], *largest(logits))
 
 
 @pytest.fixture
