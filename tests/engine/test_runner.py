@@ -186,3 +186,27 @@ def test_logits_of_wanted_positions_only(model):
     assert runner.step([Row(sequence, 4, 0)]).values.shape == (0, VOCABULARY)
     assert runner.step([Row(sequence, 6, 3)]).values.shape == (3, VOCABULARY)
     assert sequence.computed == 10
+
+
+def test_who_works_beside_gets_a_processor_during_small_steps(model):
+    """But the last one stays with the step."""
+    cache = KVCache(model.architecture, 10, torch.float32)
+    sequence = Sequence(1, list(random_prompt(10)), SamplingParams())
+    assert cache.allocate(sequence, 10)
+    runner = Runner(model, cache, threads=3)
+    before = torch.get_num_threads()
+
+    def used():
+        runner.step([Row(sequence, 1, 0)])
+        return torch.get_num_threads()
+
+    try:
+        assert used() != 2
+        with runner.beside():
+            assert used() == 2
+            with runner.beside(), runner.beside():
+                assert used() == 1
+            assert used() == 2
+        assert used() != 2
+    finally:
+        torch.set_num_threads(before)

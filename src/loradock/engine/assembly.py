@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import torch
@@ -74,6 +75,10 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
     reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
     reader.warm_up()
 
+    def read(name: str, path: Path) -> LoadedAdapter:
+        with loop.runner.beside():
+            return reader.read(name, path)
+
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:
             loop.runner.mixing.forget(adapter.load_id)
@@ -83,7 +88,7 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
 
     free = psutil.virtual_memory().available // 4
     max_bytes = free if options.lora_ram_gib is None else int(options.lora_ram_gib * 2**30)
-    memory = AdapterMemory(reader.check, reader.read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
+    memory = AdapterMemory(reader.check, read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
     names = options.served_model_name or [options.model.stem]
     return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 

@@ -1,8 +1,11 @@
 """One step: the packed tokens of all rows through the model, mixed adapters and all."""
 
 import os
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -28,6 +31,8 @@ class Runner:
         self.threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="lane")
         self._small: dict[int, ThreadCount] = {}
+        self._beside = 0
+        self._counting = threading.Lock()
         self._lanes: Lanes
         if isinstance(model, CompiledDecoder):
             self._lanes = CompiledLanes(model, cache, self.threads)
@@ -59,11 +64,26 @@ class Runner:
     def _run_alone(self, lane: Lane, tokens: int) -> Logits:
         if isinstance(self.model, CompiledDecoder) or not self.model.kernels or tokens >= 2 * LANE_TOKENS:
             return lane.run(self.threads)
+        if self._beside:
+            return lane.run(max(1, self.threads - self._beside))
         count = self._small.setdefault(tokens, ThreadCount(self.threads))
         begun = time.perf_counter()
         logits = lane.run(count.choose())
         count.record(time.perf_counter() - begun)
         return logits
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Around long work on a thread of its own. Small steps leave a processor to it meanwhile: threads that share
+        a product would wait for the one that has to share its processor, and be slower together than the rest alone.
+        """
+        with self._counting:
+            self._beside += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._beside -= 1
 
     def warm_up(self) -> None:
         """Compute something, so that the first request does not wait for kernels to be read or compiled."""
