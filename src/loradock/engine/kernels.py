@@ -25,7 +25,7 @@ _LOWEST = np.float32(-87.0)
 _INDEX = np.int64(0)
 LORA_SCRATCH = 4
 _kernel = njit(nogil=True, fastmath=FAST, cache=True, error_model="numpy")
-_part = njit(fastmath=FAST, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @intrinsic

@@ -12,7 +12,7 @@ KINDS = ("F16", "BF16", "F32")
 
 _BLOCK = 256
 _kernel = njit(nogil=True, fastmath=FAST, cache=True, error_model="numpy")
-_part = njit(fastmath=FAST, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def number(x):

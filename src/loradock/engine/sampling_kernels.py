@@ -34,7 +34,7 @@ def largest_bfloat16(logits_at, tokens_at, finite_at, rows, width):
                 break
 
 
-@njit(fastmath=FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def largest(row):
     """The first largest number of float32 `[width]`, and whether all are finite."""
     top, best, spoilt = row[0], 0, np.float32(0)
@@ -87,7 +87,7 @@ def _largest(row):
     return largest
 
 
-@njit(fastmath=FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _search(weights, sums, target):
     """The first index at which the running sum is above `target`; the last one with any weight if rounding leaves
     none.

@@ -32,7 +32,7 @@ WHOLE, ENTER, LEAVE = range(3)
 CHUNK = 64
 """Rows that go through a layer together: what they need in between stays in the second cache."""
 _kernel = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-_part = njit(fastmath=FAST, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _BYTE = np.uint8(0)
 
 

@@ -13,7 +13,7 @@ from loradock.engine.kernels import FAST, pointer
 MODULE = 4
 """A module's entry in a table's line: the address of its rows, the rank, first and end column of the output."""
 RANKS_AT_ONCE = 4
-_part = njit(fastmath=FAST, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _INDEX = np.int64(0)
 
 

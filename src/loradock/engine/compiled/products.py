@@ -14,7 +14,7 @@ KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
 """What tells the compiled code, by its type, in how many bits the weights are."""
 ROWS, ROWS_STRIDE, BYTES, BYTES_STRIDE, FACTORS, FACTORS_STRIDE = range(6)
 """Where activations lie: bfloat16 rows; the same in bytes; per row the groups' scales and behind them their sums."""
-_part = njit(fastmath=FAST, error_model="numpy")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _INT = np.int32(0)
 
 _b83, _b81, _b43, _b41, _b21, _b11 = (tile(16, r, c) for r, c in ((8, 3), (8, 1), (4, 3), (4, 1), (2, 1), (1, 1)))
