@@ -53,6 +53,11 @@ class GgufFile:
         begin = -(-self._at // alignment) * alignment
         self.tensors = [self._tensor(begin, *description) for description in described]
 
+    def release(self) -> None:
+        """Take no memory for what was read so far; it is read from the file again when it is wanted."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._bytes.madvise(mmap.MADV_DONTNEED)
+
     def _take(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from(f"<{form}", self._bytes, self._at)
         self._at += struct.calcsize(f"<{form}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from loradock.checkpoints.architecture import read_architecture
+from loradock.checkpoints.gguf_metadata import open_gguf
 from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
 from loradock.engine.model import Decoder
 from loradock.engine.weights import tensor_reader
@@ -28,7 +29,12 @@ def load_model(
         raise BadRequest(
             "--quantization is for CPUs, for --dtype bfloat16, and for models whose layers' sizes are multiples of 32"
         )
+    read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
+    model: AnyDecoder
     if compiled:
-        read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
-        return CompiledDecoder(architecture, read, bits or 16)
-    return Decoder(architecture, tensor_reader(path, architecture, dtype), dtype, device, kernels=kernels)
+        model = CompiledDecoder(architecture, read, bits or 16)
+    else:
+        model = Decoder(architecture, read, dtype, device, kernels=kernels)
+    if path.suffix == ".gguf":
+        open_gguf(path).release()
+    return model

@@ -40,6 +40,8 @@ class CompiledDecoder:
         )
         shape = (a.heads, a.kv_heads, a.head_dim, a.sliding_window or 0)
         self.plan.shape[: len(shape)] = shape
+        # It holds the checkpoint in memory.
+        del self._read
 
     def scratch(self) -> layers.Scratch:
         """Room for one lane."""
