@@ -15,7 +15,7 @@ test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
-# Loradock beside others, about twenty minutes; goes on where an interrupted run stopped (BENCH=--fresh: anew).
+# Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH)
 lint: $(STAMPS)/test

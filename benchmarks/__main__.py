@@ -1,6 +1,6 @@
 """All measurements, one after the other; goes on where an interrupted run of the same day and commit stopped.
 
-make bench                                    # about twenty minutes on two cores
+make bench                                    # about half an hour on two cores
 python -m benchmarks engines --full           # every combination, hours
 python -m benchmarks engines --peers loradock vllm --fresh
 python -m benchmarks report                   # tables and plots from what was measured
@@ -8,6 +8,8 @@ python -m benchmarks report                   # tables and plots from what was m
 
 import argparse
 import asyncio
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks.attaching import add_attaching
@@ -70,4 +72,5 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended then, too
     asyncio.run(main(options()))

@@ -3,7 +3,8 @@
     python benchmarks/engine_quantization.py
 
 Per mode: perplexity, how often the likeliest next token is the reference's, and the mean divergence from its
-distribution (nats). Every position is computed alone, as in a step of one sequence.
+distribution (nats). With int8 and int4 activations are rounded too. Every position is computed in a step of its own, on
+the keys and values that its mode has stored so far; steps of many rows round each of them in the same way.
 """
 
 import argparse

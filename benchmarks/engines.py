@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+import aiohttp
+
 from benchmarks.client import Failed
 from benchmarks.environments import Unavailable
 from benchmarks.measuring import Pace, measure, warm_up
@@ -12,8 +14,10 @@ from benchmarks.records import Budget, Records
 from benchmarks.roofline import add_roofline
 from benchmarks.workload import Case, Fleet, fleet
 
-_SLOW = 15.0
+_SLOW = 30.0
 """Seconds: what takes longer than this is repeated less often."""
+_PATIENCE = 180.0
+"""Seconds after which a server is taken to answer no more."""
 
 
 def available(peers: Iterable[Peer], records: Records) -> list[Peer]:
@@ -32,16 +36,12 @@ def available(peers: Iterable[Peer], records: Records) -> list[Peer]:
     return ready
 
 
-def takes_part(peer: Peer, case: Case, *, everything: bool) -> bool:
-    beside = case.fleet != "none" and case.used == 0
-    return (peer.base_beside or not beside) and (everything or case.headline or not peer.variant)
-
-
 class Run:
     def __init__(self, records: Records, budget: Budget, repetitions: int, *, everything: bool) -> None:
         self._records, self._budget, self._repetitions = records, budget, repetitions
         self._everything = everything
         self._paces: dict[tuple[str, str], Pace] = {}
+        self._failed: set[tuple[str, str]] = set()
 
     async def cases(self, peers: Sequence[Peer], cases: Sequence[Case]) -> bool:
         """False when the time was up before all was measured."""
@@ -59,11 +59,13 @@ class Run:
 
     def _wanting(self, peer: Peer, case: Case) -> int:
         """How many repetitions are still to be made."""
-        if not takes_part(peer, case, everything=self._everything) or peer.name in self._records.missing:
+        failed = {(peer.name, case.name), (peer.name, case.fleet)} & self._failed
+        if failed or not (self._everything or peer.asked(case)):
             return 0
         done = self._records.where(kind="load", peer=peer.name, case=case.name)
         slow = done and done[0]["seconds"] > _SLOW
-        return (max(1, self._repetitions - 1) if slow else self._repetitions) - len(done)
+        fewer = slow or not (self._everything or case.central or peer.ours)
+        return (max(1, self._repetitions - 1) if fewer else self._repetitions) - len(done)
 
     @contextlib.asynccontextmanager
     async def _servers(self, peers: Sequence[Peer], group: Fleet) -> AsyncIterator[dict[Peer, Server]]:
@@ -72,9 +74,8 @@ class Run:
             for peer in peers:
                 try:
                     servers[peer] = server = await peer.start(group)
-                except Failed as reason:
-                    self._records.missing[peer.name] = str(reason)
-                    print(f"{peer.title} is left out: {reason}", flush=True)
+                except (Failed, OSError, aiohttp.ClientError) as reason:
+                    self._note(peer, group.name, f"{group.name}: {reason!r}")
                     continue
                 memory = await asyncio.to_thread(server.tree.memory)
                 self._records.add(
@@ -88,8 +89,7 @@ class Run:
                 print(f"{peer.title}: first token {server.started:.1f} s after the start", flush=True)
             yield servers
         finally:
-            for server in servers.values():
-                await server.end()
+            await asyncio.gather(*(server.end() for server in servers.values()))
 
     async def _take_turns(self, servers: dict[Peer, Server], cases: Sequence[Case], group: Fleet) -> None:
         for turn in range(self._repetitions):
@@ -103,13 +103,20 @@ class Run:
         if not self._budget.allows(self._paces[key].seconds if key in self._paces else 0.0):
             return
         try:
-            pace = self._paces.get(key) or await warm_up(server, case, group)
-            self._paces[key] = pace
-            repetition = len(self._records.where(kind="load", peer=peer.name, case=case.name))
-            found = await measure(server, case, group, pace.rounds, repetition)
-        except (Failed, OSError) as reason:
-            self._records.missing[peer.name] = f"{case.name}: {reason}"
-            print(f"{peer.title} fails at {case.name}: {reason}", flush=True)
+            async with asyncio.timeout(_PATIENCE):
+                pace = self._paces.get(key) or await warm_up(server, case, group)
+                self._paces[key] = pace
+                repetition = len(self._records.where(kind="load", peer=peer.name, case=case.name))
+                found = await measure(server, case, group, pace.rounds, repetition)
+        except (Failed, OSError, aiohttp.ClientError) as reason:
+            self._note(peer, case.name, f"{case.name}: {reason!r}")
             return
         self._records.add(kind="load", peer=peer.name, case=case.name, repetition=repetition, **found)
         print(f"{case.name:45s} {peer.title:24s} {found['tokens_per_s']:8.1f} tokens/s", flush=True)
+
+    def _note(self, peer: Peer, where: str, reason: str) -> None:
+        """`where`: the case or the set of adapters that this run asks it no more."""
+        self._failed.add((peer.name, where))
+        self._records.missing[peer.name] = reason
+        self._records.save()
+        print(f"{peer.title} fails at {reason}", flush=True)

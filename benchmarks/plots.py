@@ -9,11 +9,13 @@ from benchmarks.targets import BASE_32, EIGHT_32, MANY_32, ONE_1
 
 _COLORS = {
     "loradock": "#c8102e",
-    "engine": "#f2a0aa",
+    "loradock-int8": "#e4606f",
+    "loradock-int4": "#f2a0aa",
     "vllm": "#e9a03b",
-    "llamacpp-q4_1": "#1f4e79",
-    "llamacpp-q8_0": "#4f86b8",
-    "llamacpp-bf16": "#9cc3e4",
+    "llamacpp-q4_1": "#17395a",
+    "llamacpp-q8_0": "#2f6695",
+    "llamacpp-f16": "#6d9fc9",
+    "llamacpp-bf16": "#aecde8",
     "peft": "#8a8a8a",
 }
 _CASES = {
@@ -47,13 +49,13 @@ def _rate(records: Records, peer: str, case: str) -> float:
 def _throughput(records: Records, peers, file: Path) -> None:
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 4))
-    width = 0.84 / len(peers)
+    figure, axes = plt.subplots(figsize=(11, 4))
+    width = 0.88 / len(peers)
     for number, peer in enumerate(peers):
         rates = [_rate(records, peer.name, case) for case in _CASES.values()]
         places = [place + (number - (len(peers) - 1) / 2) * width for place in range(len(_CASES))]
         bars = axes.bar(places, rates, width, label=peer.title, color=_color(peer.name))
-        axes.bar_label(bars, [f"{rate:.0f}" if rate else "" for rate in rates], fontsize=7)
+        axes.bar_label(bars, [f"{rate:.0f}" if rate else "" for rate in rates], fontsize=6)
     axes.set_xticks(range(len(_CASES)), _CASES.keys())
     axes.set_ylabel("tokens per second")
     _finish(figure, axes, file)
@@ -68,7 +70,8 @@ def _kept(records: Records, peers, file: Path) -> None:
         base = _rate(records, peer.name, BASE_32)
         rates = [_rate(records, peer.name, case) for case in (BASE_32, EIGHT_32, MANY_32)]
         points = [(place, 100 * rate / base) for place, rate in enumerate(rates) if rate and base]
-        axes.plot(*zip(*points, strict=True), marker="o", label=peer.title, color=_color(peer.name))
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", label=peer.title, color=_color(peer.name))
     axes.set_xticks(range(3), ("base model", "8 adapters", "32 adapters"))
     axes.set_ylabel("% of its own base throughput, 32 clients")
     axes.set_ylim(0, 110)

@@ -51,8 +51,9 @@ class Records:
 
     def undisturbed(self, **wanted: object) -> list[dict[str, Any]]:
         """Without those in which something else on the machine took the cores: the server got clearly less CPU time
-        per second than at its best."""
-        most = max((row.get("cpu_share", 0.0) for row in self.where(peer=wanted.get("peer"))), default=0.0)
+        per second than at its best in the same case."""
+        same = self.where(peer=wanted.get("peer"), case=wanted.get("case"))
+        most = max((row.get("cpu_share", 0.0) for row in same), default=0.0)
         return [row for row in self.where(**wanted) if row.get("cpu_share", most) >= _UNDISTURBED * most]
 
     def save(self) -> None:

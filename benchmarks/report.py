@@ -8,10 +8,8 @@ from benchmarks.gateways.peers import TARGETS
 from benchmarks.peers import PEERS
 from benchmarks.plots import draw
 from benchmarks.records import Records
-from benchmarks.targets import targets
+from benchmarks.targets import LORADOCK, fastest, targets
 from benchmarks.workload import DEFAULT, FULL
-
-OURS = "loradock"
 
 
 def write_report(records: Records, folder: Path) -> None:
@@ -22,6 +20,7 @@ def write_report(records: Records, folder: Path) -> None:
         _head(records),
         _section("The goals", targets(records)),
         _section("How many times as fast (tokens per second, Loradock through its gateway : peer)", _ratios(records)),
+        _section("The roofline", _roofline(records)),
         _section("Everything, by case", _cases(records)),
         _section("Start and memory", _starts(records)),
         _section("Attaching", _attaching(records)),
@@ -38,7 +37,8 @@ def _head(records: Records) -> str:
         f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']},"
         f" Loradock {facts['loradock']}. SmolLM2-135M-Instruct, everything over HTTP on one machine; the client's own"
         " work is in all figures. Medians of the repetitions, which take turns between the peers, without those in"
-        " which something else took the cores (the server got less than 80 % of the CPU time that it has at its best);"
+        " which something else took the cores (the server got less than 80 % of the CPU time that it has at its best in"
+        " the same case);"
         " in brackets the lowest and the highest. Made by `make bench` from `peers.json`.\n\n"
         "![tokens per second by peer](peers.svg)\n"
     )
@@ -71,16 +71,34 @@ def _ratios(records: Records) -> str:
     others = [name for name in _present(records, "load") if not name.startswith(("loradock", "engine"))]
     rows = []
     for case in _case_names(records):
-        ours = records.values("tokens_per_s", kind="load", peer=OURS, case=case)
-        if ours and "beside" not in case:
-            mine = statistics.median(ours)
-            rows.append([case, f"{mine:.0f}", *(_ratio(records, mine, name, case) for name in others)])
-    return table(["case", "Loradock, tokens/s", *map(_title, others)], rows)
+        for ours in dict.fromkeys(("loradock", fastest(records, case))):
+            rates = records.values("tokens_per_s", kind="load", peer=ours, case=case)
+            if rates and "beside" not in case:
+                mine = statistics.median(rates)
+                who = f"{LORADOCK[ours]}, our fastest" if ours == fastest(records, case) else LORADOCK[ours]
+                rows.append([case, who, f"{mine:.0f}", *(_ratio(records, mine, name, case) for name in others)])
+    return table(["case", "Loradock", "tokens/s", *map(_title, others)], rows)
 
 
 def _ratio(records: Records, mine: float, peer: str, case: str) -> str:
     theirs = records.values("tokens_per_s", kind="load", peer=peer, case=case)
     return f"**{mine / statistics.median(theirs):.1f} x**" if theirs else "-"
+
+
+_WAYS = {"torch": "PyTorch's", "onednn": "packed by oneDNN", "own": "our own kernels'"}
+
+
+def _roofline(records: Records) -> str:
+    """Of each way to make the products; the best one counts."""
+    found = records.where(kind="roofline")
+    rows = []
+    for way, words in _WAYS.items():
+        rates = [row[f"{way}_tokens_per_s"] for row in found if f"{way}_tokens_per_s" in row]
+        if rates:
+            rows.append([words, spread(rates, ".0f", "tokens_per_s")])
+    if rows:
+        rows.append(["**the best of them**", f"**{_middle(found, 'tokens_per_s', '.0f')}**"])
+    return table(["bf16 products of one step of 32 rows, and nothing else", "tokens/s"], rows)
 
 
 _COLUMNS = (
@@ -171,8 +189,9 @@ def _gateways(records: Records) -> str:
 def _settings(records: Records) -> str:
     lines = []
     for peer in (*PEERS, *TARGETS[1:]):
+        words = [peer.settings] if records.where(peer=peer.name) else []
         if peer.name in records.missing:
-            lines.append(f"- **{peer.title}**: left out, or not in every case: {records.missing[peer.name]}")
-        elif records.where(peer=peer.name):
-            lines.append(f"- **{peer.title}**: {peer.settings}")
+            words.append(f"left out, or not in every case: {records.missing[peer.name]}")
+        if words:
+            lines.append(f"- **{peer.title}**: {'; '.join(words)}")
     return "\n".join(dict.fromkeys(lines))

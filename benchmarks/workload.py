@@ -12,7 +12,7 @@ _WORDS = (
     *("ladder", "comet", "marble", "engine", "meadow", "thunder", "velvet", "anchor", "pocket", "desert", "candle"),
 )
 _SHORT, _LONG = 16, 320
-"""Words of a prompt; in tokens about 25 and 450."""
+"""Words of a prompt; in tokens about 20 and 325."""
 
 _RANKS = (4, 8, 16, 64, 4, 8, 32, 16)
 
@@ -41,7 +41,9 @@ def fleet(name: str) -> Fleet:
 
 @dataclass(frozen=True)
 class Case:
-    """`used`: how many of the fleet's adapters are asked (0: the base model)."""
+    """`used`: how many of the fleet's adapters are asked (0: the base model). `central`: one that every peer is asked,
+    all variants, all repetitions; around it the others vary one thing each.
+    """
 
     fleet: str
     used: int
@@ -49,7 +51,7 @@ class Case:
     tokens: int
     prompt: str = "short"
     choice: str = "uniform"
-    headline: bool = False
+    central: bool = False
 
     @property
     def name(self) -> str:
@@ -61,18 +63,20 @@ class Case:
 
 
 DEFAULT = (
-    Case("none", 0, 1, 64, headline=True),
+    Case("none", 0, 1, 64, central=True),
     Case("none", 0, 8, 32),
-    Case("none", 0, 32, 32, headline=True),
+    Case("none", 0, 32, 32, central=True),
     Case("none", 0, 64, 32),
-    Case("8xr8", 0, 32, 32, headline=True),
-    Case("8xr8", 1, 1, 64, headline=True),
+    Case("none", 0, 8, 16, prompt="long"),
+    Case("8xr8", 0, 32, 32, central=True),
+    Case("8xr8", 1, 1, 64, central=True),
     Case("8xr8", 8, 8, 32),
-    Case("8xr8", 8, 32, 32, headline=True),
+    Case("8xr8", 8, 32, 32, central=True),
+    Case("8xr8", 8, 64, 32),
     Case("8xr8", 8, 32, 32, choice="zipf"),
     Case("8xr8", 8, 8, 16, prompt="long"),
-    Case("32xr8", 0, 32, 32, headline=True),
-    Case("32xr8", 32, 32, 32, headline=True),
+    Case("32xr8", 0, 32, 32, central=True),
+    Case("32xr8", 32, 32, 32, central=True),
     Case("8xmix", 8, 32, 32),
 )
 

@@ -10,15 +10,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import benchmarks
 from benchmarks import adapters
 from benchmarks.client import Failed, Request, load
 from benchmarks.measuring import quantile
+from benchmarks.own_products import OwnProducts
+from benchmarks.peers import PEERS
 from benchmarks.places import free_port
 from benchmarks.records import Records
-from benchmarks.targets import BESIDE_8, EIGHT_32, targets
+from benchmarks.targets import BASE_1, BASE_32, BESIDE_8, EIGHT_32, MANY_32, ONE_1, targets
 from benchmarks.workload import DEFAULT, FULL, Case, chosen, prompts
 
 MOCK = Path(benchmarks.__file__).parent / "servers" / "mock_engine.py"
@@ -98,8 +101,54 @@ def test_goals_are_judged_by_medians(tmp_path):
             records.add(kind="load", peer=peer, case=case, tokens_per_s=rate)
     lines = targets(Records.read(records.file)).splitlines()
     assert next(line for line in lines if "vLLM" in line).endswith("| 8.8 | not reached |")
-    assert next(line for line in lines if "share of base" in line).endswith("| 0.88 | reached |")
+    assert next(line for line in lines if "base throughput" in line).endswith("| 0.88 | reached |")
     assert len(lines) == 4  # nothing is said about what was not measured
+
+
+def test_goals_name_our_fastest_and_the_best_of_the_others(tmp_path):
+    records = Records(tmp_path / "peers.json")
+    for peer, case, rate in (
+        ("loradock", EIGHT_32, 800.0),
+        ("loradock-int4", EIGHT_32, 900.0),
+        ("loradock-int8", EIGHT_32, 1000.0),
+        ("llamacpp-q4_1", EIGHT_32, 100.0),
+        ("llamacpp-f16", EIGHT_32, 200.0),
+        ("engine", ONE_1, 150.0),
+        ("loradock", ONE_1, 140.0),
+        ("llamacpp-f16", ONE_1, 100.0),
+        ("llamacpp-bf16", ONE_1, 80.0),
+        ("llamacpp-q8_0", ONE_1, 400.0),
+    ):
+        records.add(kind="load", peer=peer, case=case, tokens_per_s=rate)
+    said = targets(records)
+    assert "Loradock in bf16, times the best llama.cpp (F16) ≥ 8 | 4.0 | not reached" in said
+    assert "Loradock's fastest, int8, times the best llama.cpp (F16) ≥ 8 | 5.0 | not reached" in said
+    assert "one adapter: bf16, engine alone, times llama.cpp F16 ≥ 1.5 | 1.50 | reached" in said
+    assert "one adapter: bf16, through the gateway, times llama.cpp F16 ≥ 1.5 | 1.40 | not reached" in said
+    assert "Q8_0" not in said  # no int8 of ours was measured
+
+
+def test_a_usual_run_asks_every_peer_of_every_central_case_and_ours_of_all():
+    asked = {peer.name: {case.name for case in DEFAULT if peer.asked(case)} for peer in PEERS if not peer.extra}
+    assert asked["loradock"] == asked["loradock-int8"] == asked["loradock-int4"] == {case.name for case in DEFAULT}
+    for name in ("vllm", "llamacpp-bf16"):
+        assert asked[name] == {case.name for case in DEFAULT if "beside" not in case.name}
+    for name in ("engine", "peft"):
+        assert {BASE_1, BASE_32, ONE_1, EIGHT_32, MANY_32} == asked[name]
+    for name in ("llamacpp-q4_1", "llamacpp-q8_0", "llamacpp-f16"):
+        assert {BASE_1, BASE_32, ONE_1, EIGHT_32} == asked[name]
+    for name in ("engine-int8", "engine-int4"):
+        assert {BASE_1, ONE_1} == asked[name]
+
+
+def test_the_roofline_multiplies_with_all_weights():
+    weights = [torch.randn(out, into).bfloat16() for out, into in ((48, 64), (16, 32), (32, 64))]
+    own = OwnProducts(weights, rows=5, lanes=2)
+    own()
+    for lane in own.lanes:
+        wanted = lane.x.float() @ weights[-1].T.float()
+        found = torch.from_numpy(lane.out[: wanted.numel()]).view(wanted.shape)
+        torch.testing.assert_close(found, wanted, atol=1e-2, rtol=1e-2)
 
 
 def test_a_run_goes_on_only_where_it_began(tmp_path):
@@ -117,6 +166,9 @@ def test_measurements_in_which_others_took_the_cores_do_not_count(tmp_path):
     records = Records(tmp_path / "peers.json")
     for share, rate in ((1.9, 100.0), (1.0, 10.0)):
         records.add(kind="load", peer="vllm", case=EIGHT_32, cpu_share=share, tokens_per_s=rate)
+    # One sequence alone may need no more than one core.
+    records.add(kind="load", peer="vllm", case=ONE_1, cpu_share=1.0, tokens_per_s=50.0)
+    assert records.values("tokens_per_s", kind="load", peer="vllm", case=ONE_1) == [50.0]
     assert records.values("tokens_per_s", kind="load", peer="vllm", case=EIGHT_32) == [100.0]
 
 

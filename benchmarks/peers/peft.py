@@ -15,6 +15,7 @@ _ENVIRONMENT = Environment("peft", (("torch==2.13.0",), ("transformers==5.24.0",
 class Peft(Peer):
     name = "peft"
     title = "transformers + PEFT"
+    central_only = True
     settings = (
         "bfloat16, `generate` with `adapter_names`, batches of up to 64 made of all that waits (answers of a case are"
         " equally long, so a batch loses nothing by waiting for its longest); a batch of one adapter, or of none, takes"

@@ -25,7 +25,7 @@ class Vllm(Peer):
     settings = (
         "bfloat16, 2 GiB for keys and values, up to 64 sequences; LoRA switched on only where adapters are asked"
         " (without it vLLM compiles its model), with just as many slots and the rank that the case needs, since it pays"
-        " for every slot at the highest rank"
+        " for every slot at the highest rank; one adapter is asked of the server that has 8"
     )
 
     def prepare(self) -> None:
