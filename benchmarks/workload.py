@@ -77,7 +77,7 @@ DEFAULT = (
     Case("8xr8", 8, 8, 16, prompt="long"),
     Case("32xr8", 0, 32, 32, central=True),
     Case("32xr8", 32, 32, 32, central=True),
-    Case("8xmix", 8, 32, 32),
+    Case("8xmix", 8, 32, 16),
 )
 
 FULL = (

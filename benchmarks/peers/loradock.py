@@ -4,12 +4,14 @@ import asyncio
 import shutil
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 
 import aiohttp
 
 from benchmarks.adapters import Adapter
 from benchmarks.client import Failed
+from benchmarks.environments import Unavailable
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
@@ -28,24 +30,43 @@ class Engine(Peer):
         self.name = f"engine-{mode}" if mode else "engine"
         self.title = f"Loradock engine, {mode}" if mode else "Loradock engine"
         self._flags = _flags(mode)
-        self.settings = f"as it comes, without the gateway; {_weights(mode)}"
+        self.settings = (
+            f"as it comes, without the gateway; {_weights(mode)}; its kernels were compiled by a start before"
+        )
 
     def asked(self, case: Case) -> bool:
         """In few bits only one request at a time: with more, what counts is what comes through the gateway."""
         return super().asked(case) and (not self._flags or case.clients == 1)
 
     def prepare(self) -> None:
-        pass
+        """Have the kernels compiled, which only the first start of a version has to wait for."""
+        server = self._launch()
+        while server.tree.alive and not _answers(server.url):
+            time.sleep(0.1)
+        if not server.tree.alive:
+            raise Unavailable(f"it did not start: {server.tree.last_words()}")
+        server.tree.end()
 
-    async def start(self, fleet: Fleet) -> Server:
+    def _launch(self) -> Server:
         port = free_port()
         command = [sys.executable, "-m", "loradock.engine", "--model", packaged_gguf(), "--port", str(port)]
-        begun = time.perf_counter()
         tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags])
-        server = Server(tree, f"http://127.0.0.1:{port}")
+        return Server(tree, f"http://127.0.0.1:{port}")
+
+    async def start(self, fleet: Fleet) -> Server:
+        begun = time.perf_counter()
+        server = self._launch()
         await until_first_token(server, begun)
         await attach_all(server, fleet.adapters)
         return server
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health"):
+            return True
+    except OSError:
+        return False
 
 
 @dataclass
