@@ -97,7 +97,7 @@ def _roofline(records: Records) -> str:
         if rates:
             rows.append([words, spread(rates, ".0f", "tokens_per_s")])
     if rows:
-        rows.append(["**the best of them**", f"**{_middle(found, 'tokens_per_s', '.0f')}**"])
+        rows.append(["**the best of all measurements**", f"**{max(row['tokens_per_s'] for row in found):.0f}**"])
     return table(["bf16 products of one step of 32 rows, and nothing else", "tokens/s"], rows)
 
 
