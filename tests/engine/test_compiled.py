@@ -77,14 +77,16 @@ def product(kind, line, row, x, inputs, out, add):
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_products_of_any_number_of_rows_and_panels(bits):
     torch.manual_seed(0)
-    deep, most = 96, 21
+    deep, most = 96, 39
     rows, bytes_, factors = (np.zeros((most, n), np.uint8) for n in (2 * deep, deep, 2 * 4 * deep // 32))
-    inputs = np.array([n for a in (rows, bytes_, factors) for n in (a.ctypes.data, a.strides[0])])
+    unpacked = np.zeros(2 * deep * 16 * 2, np.uint8)
+    lines = [n for a in (rows, bytes_, factors) for n in (a.ctypes.data, a.strides[0])]
+    inputs = np.array([*lines, unpacked.ctypes.data])
     for panels in (1, 2, 3, 7):
         weight, bias = torch.randn(16 * panels, deep), torch.randn(16 * panels)
         arena = packing.Arena(packing.packed_bytes(16 * panels, deep, bits) + 4096)
         line = np.array(packing.pack(arena, weight, bits, bias.data_ptr()))
-        for count in (*range(1, 10), most):
+        for count in (*range(1, 10), 21, most):
             x = torch.randn(count, deep)
             out = torch.randn(count, 16 * panels)
             seen = x.bfloat16().float() if bits == 16 else in_bytes(x)

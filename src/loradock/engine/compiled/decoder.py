@@ -5,7 +5,7 @@ import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.compiled import layers, packing, products
-from loradock.engine.compiled.machine import DOTS_BFLOAT16, LANES
+from loradock.engine.compiled.machine import DOTS_BFLOAT16, LANES, LINE
 from loradock.engine.compiled.tiles import GROUP
 from loradock.engine.model import rotary_tables
 from loradock.engine.weights import TensorReader
@@ -49,12 +49,13 @@ class CompiledDecoder:
         deep = max(a.hidden_size, a.heads * a.head_dim, a.intermediate_size)
         wide = max(2 * a.intermediate_size, (a.heads + 2 * a.kv_heads) * a.head_dim)
         strides = (2 * deep, deep, 2 * (deep // GROUP) * 4)
-        places = [np.zeros(rows * stride + 64, np.uint8) for stride in strides]
-        self._kept += places
-        inputs = np.array([n for place, stride in zip(places, strides, strict=True) for n in (_line(place), stride)])
-        return layers.Scratch(
-            inputs, np.empty((rows, wide), np.float32), np.empty(deep, np.float32), np.empty(0, np.float32)
-        )
+        places = [np.zeros(rows * stride + LINE, np.uint8) for stride in strides]
+        unpacked = np.zeros(2 * deep * LANES * 2 + LINE, np.uint8)
+        self._kept += [*places, unpacked]
+        lines = [n for place, stride in zip(places, strides, strict=True) for n in (_line(place), stride)]
+        inputs = np.array([*lines, _line(unpacked)])
+        wide_rows, row, sums = (np.empty(shape, np.float32) for shape in ((rows, wide), deep, 0))
+        return layers.Scratch(inputs, wide_rows, row, sums)
 
     def _layer(self, index: int, bits: int) -> list[tuple[torch.Tensor, int, int]]:
         """(weight, bits, address of the bias) of a layer's products, those that share an input fused."""
@@ -119,4 +120,4 @@ def _bytes(a: Architecture, bits: int) -> int:
 
 def _line(place: np.ndarray) -> int:
     """The first address in it that begins a line."""
-    return int(place.ctypes.data + -place.ctypes.data % 64)
+    return int(place.ctypes.data + -place.ctypes.data % LINE)

@@ -10,8 +10,20 @@ import numpy as np
 from numba import carray, njit
 
 from loradock.engine.compiled.mixed import add_adapters
-from loradock.engine.compiled.products import BITS, INPUTS, OUTPUTS, PANEL, SCALES, WEIGHT, multiply, prepare
+from loradock.engine.compiled.products import (
+    BITS,
+    INPUTS,
+    OUTPUTS,
+    PANEL,
+    RARE,
+    RARES,
+    SCALES,
+    WEIGHT,
+    multiply,
+    prepare,
+)
 from loradock.engine.compiled.tiles import GROUP, half
+from loradock.engine.compiled.twelve import decode, rare_of
 from loradock.engine.kernels import (
     BFLOAT16,
     FAST,
@@ -37,7 +49,7 @@ _BYTE = np.uint8(0)
 
 
 class Model(NamedTuple):
-    """`products` int64 `[layers, 4, 6]` (see `products`), `head` int64 `[6]`, `norms` int64 `[layers, 4]` (addresses of
+    """`products` int64 `[layers, 4, 8]` (see `products`), `head` int64 `[8]`, `norms` int64 `[layers, 4]` (addresses of
     float32 vectors, 0: none), `last_norm` float32 `[hidden]`, `shape` int64 `[5]`; `embedding`: address of bfloat16
     `[vocab, hidden]`, 0 where the head serves as such.
     """
@@ -52,7 +64,7 @@ class Model(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for CHUNK rows on the way through a layer: `inputs` int64 `[6]` (see `products`), `wide` float32
+    """Room for CHUNK rows on the way through a layer: `inputs` int64 `[7]` (see `products`), `wide` float32
     `[CHUNK, widest output]`, `row` float32 `[widest input]`, `sums` float32 `[4 * largest rank]`.
     """
 
@@ -140,9 +152,8 @@ def _embed(model, token, x):
         return
     panel, column = token // PANEL, token % PANEL
     if model.head[BITS] == 16:
-        pairs = carray(pointer(model.head[WEIGHT] + panel * x.size * PANEL * 2, BFLOAT16), (x.size // 2, PANEL, 2))
-        for j in range(x.size // 2):
-            x[2 * j], x[2 * j + 1] = value(pairs[j, column, 0]), value(pairs[j, column, 1])
+        decode(model.head[WEIGHT], model.head[SCALES], panel, column, x)
+        rare_of(model.head[RARE], model.head[RARES], token, x)
     else:
         groups = x.size // GROUP
         fours = carray(pointer(model.head[WEIGHT] + panel * x.size * PANEL, _BYTE), (x.size // 4, PANEL, 4))

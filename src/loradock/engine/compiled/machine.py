@@ -106,6 +106,28 @@ def prefetch(builder, address):
     builder.call(function, [builder.inttoptr(address, pointer), *(ir.Constant(INT, n) for n in (0, 2, 1))])
 
 
+def unpacked(builder, address, uppers):
+    """A line of `twelve` as 16 pairs of bfloat16."""
+    lower = load(builder, address, ir.VectorType(BYTE, 2 * LANES))
+    numbers = builder.zext(load(builder, add(builder, address, 2 * LANES), BYTES), INTS)
+    # Each number comes to stand in an upper byte; 0x80 makes the byte below 0.
+    spread = builder.or_(builder.shl(numbers, all_lanes(INTS, 8)), builder.shl(numbers, all_lanes(INTS, 20)))
+    spread = builder.or_(builder.and_(spread, all_lanes(INTS, 0x0F000F00)), all_lanes(INTS, 0x00800080))
+    table = ir.VectorType(BYTE, LINE)
+    signature = ir.FunctionType(table, [table, table])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.x86.avx512.pshuf.b.512")
+    upper = builder.bitcast(builder.call(function, [uppers, builder.bitcast(spread, table)]), INTS)
+    shorts = builder.zext(lower, ir.VectorType(ir.IntType(16), 2 * LANES))
+    return builder.or_(builder.bitcast(shorts, INTS), upper)
+
+
+def four_times(builder, address):
+    """16 bytes in each quarter of a vector."""
+    quarter = load(builder, address, BYTES)
+    order = ir.Constant(ir.VectorType(INT, LINE), [n % LANES for n in range(LINE)])
+    return builder.shuffle_vector(quarter, ir.Constant(BYTES, ir.Undefined), order)
+
+
 def dot_bfloat16(builder, total, x, weights):
     """total `[16]` float32 += the products of two bfloat16 in each lane."""
     if DOTS_BFLOAT16:

@@ -1,13 +1,15 @@
 """Weights in the order in which tiles read them, all in one run of memory."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from loradock.engine.compiled import products
+from loradock.engine.compiled import products, twelve
 from loradock.engine.compiled.machine import LINE
 from loradock.engine.compiled.tiles import GROUP
+from loradock.types.errors import BadRequest
 
 PANEL = products.PANEL
 
@@ -28,25 +30,31 @@ class Arena:
 
     def keep(self, values: torch.Tensor) -> int:
         """The address of a copy that begins a line."""
-        size = values.numel() * values.element_size()
-        room = torch.from_numpy(self._bytes[self._used : self._used + size])
+        room = torch.from_numpy(self.take((values.numel() * values.element_size(),)))
         room.view(values.dtype).view(values.shape).copy_(values)
-        self._used += -(-size // LINE) * LINE
         return room.data_ptr()
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Bytes that begin a line."""
+        size = math.prod(shape)
+        room = self._bytes[self._used : self._used + size]
+        self._used += -(-size // LINE) * LINE
+        return room.reshape(shape)
 
 
 def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
-    """How much of an arena a weight takes."""
-    scales = {16: 0, 8: outputs * (inputs // GROUP) * 2, 4: outputs * (inputs // GROUP) * 4}[bits]
-    return -(-outputs * inputs * bits // 8 // LINE) * LINE + -(-scales // LINE) * LINE
+    """How much of an arena a weight takes at most."""
+    scales = {16: outputs + _rare_room(outputs, inputs) * 12, 8: outputs * (inputs // GROUP) * 2}
+    numbers = outputs * inputs * {16: 12}.get(bits, bits) // 8
+    return numbers + scales.get(bits, outputs * (inputs // GROUP) * 4) + 3 * LINE
 
 
 def pack(arena: Arena, weight: torch.Tensor, bits: int, bias: int = 0) -> list[int]:
     """A line of the plan (see `products`) for a weight `[out, in]`; `bias`: address of float32 `[out]`, 0: none."""
     outputs, inputs = weight.shape
     if bits == 16:
-        numbers, scales = _interleaved(weight.bfloat16(), 2), 0
-    elif bits == 8:
+        return _pack_bfloat16(arena, weight.bfloat16().contiguous(), bias)
+    if bits == 8:
         whole, by = _in_bytes(weight.float())
         numbers, scales = _interleaved(whole, 4), arena.keep(_beside(by))
     else:
@@ -54,7 +62,24 @@ def pack(arena: Arena, weight: torch.Tensor, bits: int, bias: int = 0) -> list[i
         lines = _interleaved(whole, 4)
         numbers = lines[:, 0::2] | lines[:, 1::2] << 4
         scales = arena.keep(torch.stack((_beside(by), _beside(offsets)), dim=2))
-    return [arena.keep(numbers), scales, bias, bits, outputs, inputs]
+    return [arena.keep(numbers), scales, bias, bits, outputs, inputs, 0, 0]
+
+
+def _pack_bfloat16(arena: Arena, weight: torch.Tensor, bias: int) -> list[int]:
+    outputs, inputs = weight.shape
+    panels, room = outputs // PANEL, _rare_room(outputs, inputs)
+    lines = arena.take((panels, inputs // 2, twelve.LINE))
+    uppers = arena.take((panels, twelve.NUMBERED))
+    rare = np.empty((room, 3), np.int32)
+    count = twelve.encode(weight.view(torch.uint16).numpy(), lines, uppers, rare, 0)
+    if count > room:
+        raise BadRequest(f"{count} of {outputs * inputs} weights of a layer differ too much from the others in size")
+    kept = arena.keep(torch.from_numpy(rare[:count]))
+    return [lines.ctypes.data, uppers.ctypes.data, bias, 16, outputs, inputs, kept, count]
+
+
+def _rare_room(outputs: int, inputs: int) -> int:
+    return outputs * inputs // 500 + 64
 
 
 def _interleaved(numbers: torch.Tensor, beside: int) -> torch.Tensor:

@@ -4,20 +4,26 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import overload
 
-from loradock.engine.compiled.tiles import GROUP, quantize, tile
+from loradock.engine.compiled.tiles import GROUP, quantize, tile, unpack
+from loradock.engine.compiled.twelve import LINE, NUMBERED, add_rare
 from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, narrow, pointer
 
 PANEL = 16
-WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS = range(6)
-"""A product's line in the plan: addresses (BIAS 0: none), 16, 8 or 4 bits, and its size."""
+WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS, RARE, RARES = range(8)
+"""A product's line in the plan: addresses (SCALES of bfloat16: the upper bytes; BIAS 0: none), 16, 8 or 4 bits, its
+size, and where and how many are the weights that are not in the panels (`twelve`)."""
 KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
 """What tells the compiled code, by its type, in how many bits the weights are."""
-ROWS, ROWS_STRIDE, BYTES, BYTES_STRIDE, FACTORS, FACTORS_STRIDE = range(6)
-"""Where activations lie: bfloat16 rows; the same in bytes; per row the groups' scales and behind them their sums."""
+FIRST, MANY = 8, 25
+"""How many rows panels are unpacked for once more in the registers, and from how many rows on."""
+ROWS, ROWS_STRIDE, BYTES, BYTES_STRIDE, FACTORS, FACTORS_STRIDE, UNPACKED = range(7)
+"""Where activations lie: bfloat16 rows; the same in bytes; per row the groups' scales and behind them their sums;
+and room for two panels unpacked."""
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _INT = np.int32(0)
 
-_b83, _b81, _b43, _b41, _b21, _b11 = (tile(16, r, c) for r, c in ((8, 3), (8, 1), (4, 3), (4, 1), (2, 1), (1, 1)))
+_p82, _p42, _p22, _p12, _p11 = (tile(12, r, c) for r, c in ((8, 2), (4, 2), (2, 2), (1, 2), (1, 1)))
+_b82, _b42, _b12, _b11 = (tile(16, r, c) for r, c in ((8, 2), (4, 2), (1, 2), (1, 1)))
 _e82, _e81, _e42, _e41, _e21, _e11 = (tile(8, r, c) for r, c in ((8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)))
 _f42, _f41, _f21, _f11 = (tile(4, r, c) for r, c in ((4, 2), (4, 1), (2, 1), (1, 1)))
 
@@ -59,34 +65,61 @@ def _add_bias(line, rows, out, out_stride):
 
 @_part
 def _multiply_bfloat16(line, inputs, rows, out, out_stride, add):
+    """Two panels at a time. Where rows are many, those after the first share the work of unpacking them."""
     depth, panels, step = line[INPUTS], line[OUTPUTS] // PANEL, inputs[ROWS_STRIDE]
-    size, p = depth * PANEL * 2, 0
-    while p < panels:
-        many = rows >= 4 and p + 3 <= panels
-        weight, into, i = line[WEIGHT] + p * size, out + p * PANEL * 4, 0
-        while i < rows:
-            x, to, left = inputs[ROWS] + i * step, into + i * out_stride, rows - i
-            if left >= 8:
-                if many:
-                    _b83(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-                else:
-                    _b81(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-                i += 8
-            elif left >= 4:
-                if many:
-                    _b43(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-                else:
-                    _b41(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-                i += 4
-            else:
-                for c in range(3 if many else 1):
-                    at, there = weight + c * size, to + c * PANEL * 4
-                    if left >= 2:
-                        _b21(x, step, 0, 0, at, size, 0, there, out_stride, depth, add)
-                    else:
-                        _b11(x, step, 0, 0, at, size, 0, there, out_stride, depth, add)
-                i += 2 if left >= 2 else 1
-        p += 3 if many else 1
+    size, x = depth // 2 * LINE, inputs[ROWS]
+    first = rows if rows < MANY else FIRST
+    for p in range(0, panels, 2):
+        pair = p + 2 <= panels
+        weight, uppers, into = line[WEIGHT] + p * size, line[SCALES] + p * NUMBERED, out + p * PANEL * 4
+        _multiply_packed(weight, size, uppers, x, step, first, into, out_stride, depth, add, pair)
+        if first < rows:
+            for c in range(2 if pair else 1):
+                unpack(weight + c * size, uppers + c * NUMBERED, depth // 2, inputs[UNPACKED] + c * depth * PANEL * 2)
+            others, below = x + first * step, into + first * out_stride
+            _multiply_unpacked(inputs[UNPACKED], others, step, rows - first, below, out_stride, depth, add, pair)
+    add_rare(line[RARE], line[RARES], x, step, depth, rows, out, out_stride)
+
+
+@_part
+def _multiply_packed(weight, size, uppers, first, step, rows, out, out_stride, depth, add, pair):
+    i = 0
+    while i < rows:
+        x, to, left = first + i * step, out + i * out_stride, rows - i
+        if not pair:
+            _p11(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
+            i += 1
+        elif left >= 8:
+            _p82(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
+            i += 8
+        elif left >= 4:
+            _p42(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
+            i += 4
+        elif left >= 2:
+            _p22(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
+            i += 2
+        else:
+            _p12(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
+            i += 1
+
+
+@_part
+def _multiply_unpacked(weight, first, step, rows, out, out_stride, depth, add, pair):
+    i, size = 0, depth * PANEL * 2
+    while i < rows:
+        x, to, left = first + i * step, out + i * out_stride, rows - i
+        if not pair:
+            _b11(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+            i += 1
+        elif left >= 8:
+            _b82(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+            i += 8
+        elif left >= 4:
+            _b42(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+            i += 4
+        else:
+            _b12(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
+            i += 1
 
 
 @_part

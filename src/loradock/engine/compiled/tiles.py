@@ -1,9 +1,9 @@
 """Matrix products of a few rows with a few panels of weights, all sums in the processor's registers.
 
 A panel is 16 columns of a weight (16 of its outputs), its numbers in the order in which they are read: for bfloat16
-two inputs of each column beside each other, for bytes four. While a tile is computed, the lines of the panels that come
-next are asked for: at sixteen rows that takes a third off the time, since neither reading nor computing then waits for
-the other.
+two inputs of each column beside each other (packed, see `twelve`), for bytes four. While a tile is computed, the lines
+of the panels that come next are asked for: at sixteen rows that takes a third off the time, since neither reading nor
+computing then waits for the other.
 """
 
 from llvmlite import ir
@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from loradock.engine.compiled import machine as m
+from loradock.engine.compiled.twelve import LINE, NUMBERED
 
 GROUP = 32
 """How many inputs share a scale, in weights and in activations."""
@@ -22,10 +23,11 @@ def tile(kind, rows, panels):
     """An intrinsic `(x, x_stride, scales, scales_stride, weights, panel_bytes, weight_scales, out, out_stride, depth,
     add)`: the product of `rows` rows and `panels` panels, stored or (`add`) added to float32 at `out`.
 
-    Strides in bytes. `kind` 16: x are bfloat16 rows. 8 and 4: bytes; `scales` of a row holds one float32 per group,
-    and behind all of them (`scales_stride` / 2) what its sum contributes.
+    Strides in bytes. `kind` 12: x are bfloat16 rows, `weight_scales` the panels' upper bytes; 16: the same with
+    unpacked weights. 8 and 4: bytes; `scales` of a row holds one float32 per group, and behind all of them
+    (`scales_stride` / 2) what its sum contributes.
     """
-    body = {16: _bfloat16, 8: _bytes, 4: _nibbles}[kind]
+    body = {16: _bfloat16, 12: _packed, 8: _bytes, 4: _nibbles}[kind]
 
     @intrinsic
     def product(
@@ -85,19 +87,52 @@ def half(typingctx, address):
     return types.float32(types.int64), generate
 
 
-def _bfloat16(builder, x, scales, behind, weights, ahead, weight_scales, depth):
-    """Two steps at a time; a single row adds in several chains, since each addition waits for the one before it."""
-    unrolled = 4 if len(x) * len(weights) < 4 else 2
+@intrinsic
+def unpack(typingctx, weights, uppers, count, out):
+    """`count` lines of a panel in 12 bits to as many of bfloat16 at `out`."""
+
+    def generate(context, builder, signature, arguments):
+        weights, uppers, count, out = arguments
+        table = m.four_times(builder, uppers)
+        with cgutils.for_range(builder, count) as loop:
+            at = m.add(builder, weights, (loop.index, LINE))
+            m.store(builder, m.unpacked(builder, at, table), m.add(builder, out, (loop.index, m.LINE)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+def _packed(builder, x, scales, behind, weights, ahead, uppers, depth):
+    tables = [m.four_times(builder, m.add(builder, uppers, NUMBERED * c)) for c in range(len(weights))]
+
+    def vectors(step):
+        addresses = [m.add(builder, panel, (step, LINE)) for panel in weights]
+        for address in addresses:
+            m.prefetch(builder, m.add(builder, address, ahead))
+        return [m.unpacked(builder, at, table) for at, table in zip(addresses, tables, strict=True)]
+
+    return _pairs(builder, x, len(weights), depth, vectors)
+
+
+def _bfloat16(builder, x, scales, behind, weights, ahead, uppers, depth):
+    def vectors(step):
+        return [m.load(builder, m.add(builder, panel, (step, m.LINE)), m.INTS) for panel in weights]
+
+    return _pairs(builder, x, len(weights), depth, vectors)
+
+
+def _pairs(builder, x, panels, depth, vectors):
+    """Two steps at a time; few rows add in several chains, since each addition waits for the one before it."""
+    unrolled = 4 if len(x) * panels < 4 else 2
     chains = unrolled if unrolled == 4 else 1
-    sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in weights] for _ in x]
+    sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in range(panels)] for _ in x]
     with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * unrolled))) as loop:
         for u in range(unrolled):
-            line = m.add(builder, m.number(m.LINE * u), (loop.index, m.LINE * unrolled))
-            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            step = m.add(builder, m.number(u), (loop.index, unrolled))
+            lines = vectors(step)
             for r, row in enumerate(x):
-                pair = m.load(builder, m.add(builder, row, 4 * u, (loop.index, 4 * unrolled)), m.INT)
-                pair = m.splat(builder, pair)
-                for c, vector in enumerate(vectors):
+                pair = m.splat(builder, m.load(builder, m.add(builder, row, (step, 4)), m.INT))
+                for c, vector in enumerate(lines):
                     total = sums[r][c][u % chains]
                     builder.store(m.dot_bfloat16(builder, builder.load(total), pair, vector), total)
     return [[_sum(builder, chain) for chain in row] for row in sums]
