@@ -45,4 +45,5 @@ class _Lane:
     def __init__(self, rows: int, inputs: int, outputs: int) -> None:
         self.rows, self.out = rows, np.empty(rows * outputs, np.float32)
         self.x = torch.randn(rows, inputs).bfloat16()
-        self.inputs = np.array([self.x.data_ptr(), 2 * inputs, 0, 0, 0, 0])
+        self.unpacked = torch.empty(2 * inputs * products.PANEL).bfloat16()
+        self.inputs = np.array([self.x.data_ptr(), 2 * inputs, 0, 0, 0, 0, self.unpacked.data_ptr()])
