@@ -28,7 +28,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=(*PARTS, []), default=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--full", action="store_true", help="every combination instead of the usual cases")
     parser.add_argument("--fresh", action="store_true", help="measure anew instead of going on")
     parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="only these")
@@ -38,7 +38,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="begin nothing new after that; run again to go on")
     parser.add_argument("--attached", type=int, default=100, help="adapters that are attached in a row")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
+    arguments.parts = arguments.parts or PARTS
+    return arguments
 
 
 def _peers(arguments: argparse.Namespace) -> list[Peer]:
@@ -56,7 +60,7 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
 
 async def main(arguments: argparse.Namespace) -> None:
     file = arguments.results / "peers.json"
-    records = Records.read(file) if arguments.parts == ["report"] else Records.open(file, fresh=arguments.fresh)
+    records = Records.read(file) if list(arguments.parts) == ["report"] else Records.open(file, fresh=arguments.fresh)
     budget = Budget(arguments.minutes)
     if "gateways" in arguments.parts and budget.allows():
         await add_gateways(records)
