@@ -1,5 +1,7 @@
 """The compiled decoder against PyTorch: its products number by number, its logits against the float32 decoder's."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -219,3 +221,65 @@ def test_what_does_not_fit_the_tiles_is_served_otherwise_and_not_in_few_bits(tmp
     assert not runs_compiled(model.architecture, 8) and not isinstance(model, CompiledDecoder)
     with pytest.raises(BadRequest, match="multiples of 32"):
         load_model(tmp_path, torch.bfloat16, bits=8)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("lengths", [(100, 101), (100, 102), (33, 34, 35), (70, 3, 70)])
+def test_prompts_in_one_step_meet_in_a_lane_wherever_it_ends(base, reference, threads, lengths):
+    def logits(model):
+        cache = KVCache(model.architecture, 40, model.dtype)
+        generator = torch.Generator().manual_seed(2)
+        rows = []
+        for number, length in enumerate((5, *lengths)):
+            tokens = torch.randint(0, 112, (length,), generator=generator).tolist()
+            sequence = Sequence(number, tokens, SamplingParams())
+            assert cache.allocate(sequence, length)
+            rows.append(Row(sequence, length, length))
+        decoding = rows.pop(0)
+        runner = Runner(model, cache, threads)
+        runner.step([Row(decoding.sequence, 4, 0)])
+        return runner.step([Row(decoding.sequence, 1, 1), *rows]).values.float()
+
+    wanted, found = logits(reference), logits(load_model(base / "base", torch.bfloat16))
+    assert ((found - wanted).std(dim=1) < FAR[None] * wanted.std()).all()
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4])
+@pytest.mark.parametrize("target", ["down_proj", "o_proj", "q_proj"])
+def test_numbers_that_are_not_finite_make_their_row_unusable_and_no_other(base, bits, target):
+    path = base / f"overflows-{target}"
+    if not path.exists():
+        save_adapter(path, base / "base", 0, 2, bad=3e38, targets=(target,), scale=1e6)
+    model = load_model(base / "base", torch.bfloat16, bits=bits)
+    adapter = AdapterReader(model.architecture, model.dtype, kernels=True).read("a", path)
+    cache = KVCache(model.architecture, 10, model.dtype)
+    rows = []
+    for number, owner in enumerate((None, adapter, None)):
+        sequence = Sequence(number, [5, 6, 7], SamplingParams(), owner)
+        assert cache.allocate(sequence, 3)
+        rows.append(Row(sequence, 3, 1))
+    assert Runner(model, cache, 1).step(rows).usable == [True, False, True]
+
+
+def test_tensors_of_other_shapes_than_the_configuration_says_are_refused(tmp_path):
+    LlamaForCausalLM(LlamaConfig(**SIZES)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change in ({"intermediate_size": 192}, {"vocab_size": 96}, {"num_key_value_heads": 4}):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(BadRequest, match="has shape"):
+            load_model(tmp_path, torch.bfloat16)
+
+
+def test_weights_that_do_not_fit_twelve_bits_are_served_by_pytorch(tmp_path):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(torch.exp2(torch.randint(-60, 1, parameter.shape).float()))
+    model.save_pretrained(tmp_path)
+    served = load_model(tmp_path, torch.bfloat16)
+    assert not isinstance(served, CompiledDecoder)
+    cache = KVCache(served.architecture, 4, served.dtype)
+    sequence = Sequence(1, [5, 6, 7], SamplingParams())
+    assert cache.allocate(sequence, 3)
+    assert Runner(served, cache, 1).step([Row(sequence, 3, 1)]).usable == [True]

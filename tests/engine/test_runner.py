@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import time
 import warnings
 
 import pytest
@@ -210,3 +211,24 @@ def test_who_works_beside_gets_a_processor_during_small_steps(model):
         assert used() != 2
     finally:
         torch.set_num_threads(before)
+
+
+class _Failing:
+    def run(self, threads):
+        raise RuntimeError("no such matrix")
+
+
+class _Slow:
+    finished = False
+
+    def run(self, threads):
+        time.sleep(0.2)
+        self.finished = True
+
+
+def test_a_step_has_not_failed_before_all_its_lanes_have_ended(model):
+    runner, slow = Runner(model, KVCache(model.architecture, 10, torch.float32), 2), _Slow()
+    runner._lanes.split = lambda rows: [_Failing(), slow]
+    with pytest.raises(RuntimeError, match="no such matrix"):
+        runner.step([])
+    assert slow.finished

@@ -12,7 +12,7 @@ import pytest
 from loradock.checkpoints.architecture import read_architecture
 from loradock.engine.tokenizer import load_tokenizer
 from tests.engine.conftest import SECRET
-from tests.engine.tiny import SMOLLM2
+from tests.engine.tiny import BEYOND, SMOLLM2
 
 ASK = [{"role": "user", "content": "Say something"}]
 
@@ -355,3 +355,8 @@ def _events(answer):
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]
+
+
+def test_a_token_that_only_the_tokenizer_knows_is_refused(client):
+    with pytest.raises(openai.BadRequestError, match="token id 49152 is not below the vocabulary's 49152"):
+        complete(client, f"Once {BEYOND} a time")

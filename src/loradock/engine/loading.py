@@ -1,16 +1,19 @@
 """Which decoder serves a base model here."""
 
+import logging
 from pathlib import Path
 
 import torch
 
-from loradock.checkpoints.architecture import read_architecture
+from loradock.checkpoints.architecture import Architecture, read_architecture
 from loradock.checkpoints.gguf_metadata import open_gguf
 from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
+from loradock.engine.compiled.packing import Unpackable
 from loradock.engine.model import Decoder
-from loradock.engine.weights import tensor_reader
+from loradock.engine.weights import TensorReader, tensor_reader
 from loradock.types.errors import BadRequest
 
+log = logging.getLogger(__name__)
 AnyDecoder = Decoder | CompiledDecoder
 
 
@@ -32,9 +35,17 @@ def load_model(
     read = tensor_reader(path, architecture, torch.float32 if bits else dtype)
     model: AnyDecoder
     if compiled:
-        model = CompiledDecoder(architecture, read, bits or 16)
+        model = _compiled(architecture, read, bits)
     else:
         model = Decoder(architecture, read, dtype, device, kernels=kernels)
     if path.suffix == ".gguf":
         open_gguf(path).release()
     return model
+
+
+def _compiled(architecture: Architecture, read: TensorReader, bits: int | None) -> AnyDecoder:
+    try:
+        return CompiledDecoder(architecture, read, bits or 16)
+    except Unpackable as reason:
+        log.warning("%s: served by PyTorch, which is slower", reason)
+        return Decoder(architecture, read, torch.bfloat16, kernels=True)

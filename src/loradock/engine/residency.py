@@ -128,7 +128,8 @@ class AdapterMemory:
 def _yield_to_others() -> None:
     """A reading thread leaves the processors to the compute thread: nobody waits for it as all wait for that."""
     if sys.platform == "linux":  # elsewhere niceness is a process's, not a thread's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        niceness = max(_NICE, os.getpriority(os.PRIO_PROCESS, 0))
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _retrieve(task: "asyncio.Task[LoadedAdapter]") -> None:

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import torch
@@ -56,7 +56,12 @@ class Runner:
         else:
             threads = max(1, self.threads // len(lanes))
             others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
-            logits = _joined([lanes[0].run(threads), *(other.result() for other in others)])
+            try:
+                first = lanes[0].run(threads)
+            finally:
+                # What a failed step leaves behind is freed at once: no lane may still be at work on it.
+                wait(others)
+            logits = _joined([first, *(other.result() for other in others)])
         for row in rows:
             row.sequence.computed += row.count
         return logits

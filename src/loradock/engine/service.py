@@ -96,7 +96,7 @@ class Service:
     async def _prompt(self, prompt: str | list[int]) -> Prompt:
         if isinstance(prompt, str):
             return Prompt(prompt, await _aside(prompt, lambda: self._encode(prompt, special=True)))
-        self._check_vocabulary(prompt, "prompt")
+        self._check_vocabulary(prompt, "prompt")  # before decoding, which would leave such tokens out
         return Prompt(self._tokenizer.decode(prompt, skip_special_tokens=False), prompt)
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
@@ -105,6 +105,8 @@ class Service:
     async def _start(self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], *, tools: bool) -> None:
         self._check_vocabulary(request.params.logit_bias, "logit_bias")
         self._check_vocabulary(request.stop_token_ids, "stop_token_ids")
+        for prompt in prompts:  # a tokenizer may know more than its model
+            self._check_vocabulary(prompt.ids, "prompt")
         lengths = [_fit(request, len(prompt.ids), self.limits.context) for prompt in prompts]
         grammar = await self._compile(request.constraint)
         generations = []

@@ -9,13 +9,17 @@ from loradock.engine.compiled.machine import DOTS_BFLOAT16, LANES, LINE
 from loradock.engine.compiled.tiles import GROUP
 from loradock.engine.model import rotary_tables
 from loradock.engine.weights import TensorReader
+from loradock.types.errors import BadRequest
 
 HEAD_BITS = 8
 """In 4 bits the head alone would cost most of the accuracy."""
 
 
 class CompiledDecoder:
-    """A base model in memory. `bits` 16: bfloat16; 8 and 4: that is all that is kept of the weights."""
+    """A base model in memory. `bits` 16: bfloat16; 8 and 4: that is all that is kept of the weights.
+
+    Raises BadRequest for tensors of other shapes than the configuration says, Unpackable where weights do not fit.
+    """
 
     kernels, device, dtype = True, "cpu", torch.bfloat16
 
@@ -24,8 +28,8 @@ class CompiledDecoder:
         self._arena = packing.Arena(_bytes(architecture, bits))
         a, head_bits = architecture, 16 if bits == 16 else HEAD_BITS
         self._kept: list[np.ndarray] = []
-        embedding = read("model.embed_tokens.weight")
-        head = embedding if a.tie_embeddings else read("lm_head.weight")
+        embedding = self._tensor("model.embed_tokens.weight", a.vocab_size, a.hidden_size)
+        head = embedding if a.tie_embeddings else self._tensor("lm_head.weight", a.vocab_size, a.hidden_size)
         lines = np.array([[packing.pack(self._arena, *part) for part in self._layer(n, bits)] for n in range(a.layers)])
         self.cos, self.sin = rotary_tables(a)
         self.kinds = products.KINDS[bits], products.KINDS[head_bits]
@@ -33,7 +37,7 @@ class CompiledDecoder:
             products=lines,
             head=np.array(packing.pack(self._arena, head, head_bits)),
             norms=np.array([self._norms(n) for n in range(a.layers)]),
-            last_norm=self._vector("model.norm.weight"),
+            last_norm=self._vector("model.norm.weight", a.hidden_size),
             shape=np.zeros(5, np.int64),
             embedding=0 if a.tie_embeddings else self._arena.keep(embedding.bfloat16()),
             eps=a.norm_eps,
@@ -61,32 +65,42 @@ class CompiledDecoder:
         """(weight, bits, address of the bias) of a layer's products, those that share an input fused."""
         a, prefix = self.architecture, f"model.layers.{index}."
 
-        def attention(names: str, kind: str = "weight") -> torch.Tensor:
-            return torch.cat([self._read(f"{prefix}self_attn.{name}_proj.{kind}") for name in names])
+        def weight(room: str, *names: str) -> torch.Tensor:
+            shapes = [a.linears()[f"{name}_proj"] for name in names]
+            parts = [f"{prefix}{room}.{name}_proj.weight" for name in names]
+            return torch.cat([self._tensor(part, *shape) for part, shape in zip(parts, shapes, strict=True)])
 
-        def mlp(*names: str) -> torch.Tensor:
-            return torch.cat([self._read(f"{prefix}mlp.{name}_proj.weight") for name in names])
-
-        def bias(names: str, present: bool) -> int:
-            return self._arena.keep(attention(names, "bias").float()) if present else 0
+        def bias(names: str, *, present: bool) -> int:
+            if not present:
+                return 0
+            parts = [(f"{prefix}self_attn.{name}_proj.bias", a.linears()[f"{name}_proj"][0]) for name in names]
+            return self._arena.keep(torch.cat([self._tensor(part, size) for part, size in parts]).float())
 
         return [
-            (attention("qkv"), bits, bias("qkv", a.qkv_bias)),
-            (attention("o"), bits, bias("o", a.output_bias)),
-            (mlp("gate", "up"), bits, 0),
-            (mlp("down"), bits, 0),
+            (weight("self_attn", *"qkv"), bits, bias("qkv", present=a.qkv_bias)),
+            (weight("self_attn", "o"), bits, bias("o", present=a.output_bias)),
+            (weight("mlp", "gate", "up"), bits, 0),
+            (weight("mlp", "down"), bits, 0),
         ]
 
     def _norms(self, index: int) -> list[int]:
         prefix = f"model.layers.{index}."
-        names = ["input_layernorm", "post_attention_layernorm"]
-        if self.architecture.qk_norm:
-            names += ["self_attn.q_norm", "self_attn.k_norm"]
-        found = [self._vector(f"{prefix}{name}.weight").ctypes.data for name in names]
+        a = self.architecture
+        sizes = dict.fromkeys(("input_layernorm", "post_attention_layernorm"), a.hidden_size)
+        if a.qk_norm:
+            sizes |= dict.fromkeys(("self_attn.q_norm", "self_attn.k_norm"), a.head_dim)
+        found = [self._vector(f"{prefix}{name}.weight", size).ctypes.data for name, size in sizes.items()]
         return found + [0] * (4 - len(found))
 
-    def _vector(self, name: str) -> np.ndarray:
-        vector: np.ndarray = self._read(name).float().contiguous().numpy()
+    def _tensor(self, name: str, *shape: int) -> torch.Tensor:
+        """The kernels work on addresses: nothing may be smaller than the configuration says, or larger."""
+        tensor = self._read(name)
+        if tuple(tensor.shape) != shape:
+            raise BadRequest(f"the base model's {name} has shape {list(tensor.shape)}, its configuration {list(shape)}")
+        return tensor
+
+    def _vector(self, name: str, size: int) -> np.ndarray:
+        vector: np.ndarray = self._tensor(name, size).float().contiguous().numpy()
         self._kept.append(vector)
         return vector
 

@@ -150,17 +150,19 @@ def _alone(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def divided(rows: list[Row], lanes: int) -> list[list[Row]]:
-    """The rows in parts of as many tokens: a chunk may begin in one and end in the next."""
+    """The rows in parts of as many tokens, give or take one: a chunk may begin in one and end in the next. No part ends
+    with just the first token of a chunk: rows of one token, which attend by themselves, come first in a lane.
+    """
     share = -(-sum(row.count for row in rows) // lanes)
     parts: list[list[Row]] = [[]]
     room = share
     for row in rows:
         done = 0
         while done < row.count:
-            if room == 0:
+            if room <= 0:
                 parts.append([])
                 room = share
-            count = min(room, row.count - done)
+            count = min(max(room, 2), row.count - done)
             left = row.count - done - count
             logits = min(count, max(0, row.logits - left))
             parts[-1].append(Row(row.sequence, count, logits, done))

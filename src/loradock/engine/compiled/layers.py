@@ -167,7 +167,9 @@ def _norm(x, weight, out, eps):
     squares = np.float32(0)
     for j in range(x.size):
         squares += x[j] * x[j]
-    scale = np.float32(1) / np.sqrt(squares / np.float32(x.size) + np.float32(eps))
+    # Numbers too large to be squared must not pass for zeros.
+    mean = squares / np.float32(x.size) if squares < np.float32(np.inf) else np.float32(np.nan)
+    scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
     for j in range(x.size):
         out[j] = x[j] * scale * weight[j]
 

@@ -78,10 +78,13 @@ def sum_of_lanes(builder, vector):
     return builder.call(function, [ir.Constant(FLOAT, 0.0), vector], fastmath=("reassoc",))
 
 
-def largest_lane(builder, vector):
-    signature = ir.FunctionType(FLOAT, [FLOATS])
-    name = f"llvm.vector.reduce.fmax.v{LANES}f32"
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [vector], fastmath=("nnan",))
+def largest_size(builder, vectors):
+    """The largest absolute value of two vectors, NaN if there is one: sizes have the order of their bits."""
+    bits = [builder.and_(builder.bitcast(vector, INTS), all_lanes(INTS, 0x7FFFFFFF)) for vector in vectors]
+    larger = builder.select(builder.icmp_signed(">", *bits), *bits)
+    signature = ir.FunctionType(INT, [INTS])
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.vector.reduce.smax.v{LANES}i32")
+    return builder.bitcast(builder.call(function, [larger]), FLOAT)
 
 
 def whole_sum_of_lanes(builder, vector):

@@ -9,9 +9,12 @@ import torch
 from loradock.engine.compiled import products, twelve
 from loradock.engine.compiled.machine import LINE
 from loradock.engine.compiled.tiles import GROUP
-from loradock.types.errors import BadRequest
 
 PANEL = products.PANEL
+
+
+class Unpackable(ValueError):
+    """A weight cannot be kept in the order of the tiles."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ def _pack_bfloat16(arena: Arena, weight: torch.Tensor, bias: int) -> list[int]:
     rare = np.empty((room, 3), np.int32)
     count = twelve.encode(weight.view(torch.uint16).numpy(), lines, uppers, rare, 0)
     if count > room:
-        raise BadRequest(f"{count} of {outputs * inputs} weights of a layer differ too much from the others in size")
+        raise Unpackable(f"{count} of {outputs * inputs} weights differ too much from the others in size")
     kept = arena.keep(torch.from_numpy(rare[:count]))
     return [lines.ctypes.data, uppers.ctypes.data, bias, 16, outputs, inputs, kept, count]
 

@@ -22,10 +22,39 @@ and room for two panels unpacked."""
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _INT = np.int32(0)
 
-_p82, _p42, _p22, _p12, _p11 = (tile(12, r, c) for r, c in ((8, 2), (4, 2), (2, 2), (1, 2), (1, 1)))
-_b82, _b42, _b12, _b11 = (tile(16, r, c) for r, c in ((8, 2), (4, 2), (1, 2), (1, 1)))
-_e82, _e81, _e42, _e41, _e21, _e11 = (tile(8, r, c) for r, c in ((8, 2), (8, 1), (4, 2), (4, 1), (2, 1), (1, 1)))
-_f42, _f41, _f21, _f11 = (tile(4, r, c) for r, c in ((4, 2), (4, 1), (2, 1), (1, 1)))
+
+def _rows_through(eight, four, two, one):
+    """Rows through a pair of panels (`of`: the bytes from the first's scales to the second's), as many at a time as the
+    tiles take. One row goes through one panel after the other: reading is then a single stream.
+    """
+
+    @_part
+    def through(weight, size, by, of, x, step, s, jump, rows, out, out_stride, depth, add, pair):
+        i = 0
+        while i < rows:
+            row, scales, to, left = x + i * step, s + i * jump, out + i * out_stride, rows - i
+            if pair and left >= 8:
+                eight(row, step, scales, jump, weight, size, by, to, out_stride, depth, add)
+                i += 8
+            elif pair and left >= 4:
+                four(row, step, scales, jump, weight, size, by, to, out_stride, depth, add)
+                i += 4
+            elif pair and left >= 2:
+                two(row, step, scales, jump, weight, size, by, to, out_stride, depth, add)
+                i += 2
+            else:
+                for c in range(2 if pair else 1):
+                    at, there = weight + c * size, to + c * PANEL * 4
+                    one(row, step, scales, jump, at, size, by + c * of, there, out_stride, depth, add)
+                i += 1
+
+    return through
+
+
+_SHAPES = ((8, 2), (4, 2), (2, 2), (1, 1))
+_packed, _unpacked, _in_8_bits, _in_4_bits = (
+    _rows_through(*(tile(kind, rows, panels) for rows, panels in _SHAPES)) for kind in (12, 16, 8, 4)
+)
 
 
 @_part
@@ -67,119 +96,38 @@ def _add_bias(line, rows, out, out_stride):
 def _multiply_bfloat16(line, inputs, rows, out, out_stride, add):
     """Two panels at a time. Where rows are many, those after the first share the work of unpacking them."""
     depth, panels, step = line[INPUTS], line[OUTPUTS] // PANEL, inputs[ROWS_STRIDE]
-    size, x = depth // 2 * LINE, inputs[ROWS]
+    size, x, room = depth // 2 * LINE, inputs[ROWS], inputs[UNPACKED]
     first = rows if rows < MANY else FIRST
     for p in range(0, panels, 2):
         pair = p + 2 <= panels
         weight, uppers, into = line[WEIGHT] + p * size, line[SCALES] + p * NUMBERED, out + p * PANEL * 4
-        _multiply_packed(weight, size, uppers, x, step, first, into, out_stride, depth, add, pair)
+        _packed(weight, size, uppers, NUMBERED, x, step, 0, 0, first, into, out_stride, depth, add, pair)
         if first < rows:
             for c in range(2 if pair else 1):
-                unpack(weight + c * size, uppers + c * NUMBERED, depth // 2, inputs[UNPACKED] + c * depth * PANEL * 2)
-            others, below = x + first * step, into + first * out_stride
-            _multiply_unpacked(inputs[UNPACKED], others, step, rows - first, below, out_stride, depth, add, pair)
+                unpack(weight + c * size, uppers + c * NUMBERED, depth // 2, room + c * depth * PANEL * 2)
+            others, below, whole = x + first * step, into + first * out_stride, depth * PANEL * 2
+            _unpacked(room, whole, 0, 0, others, step, 0, 0, rows - first, below, out_stride, depth, add, pair)
     add_rare(line[RARE], line[RARES], x, step, depth, rows, out, out_stride)
 
 
 @_part
-def _multiply_packed(weight, size, uppers, first, step, rows, out, out_stride, depth, add, pair):
-    i = 0
-    while i < rows:
-        x, to, left = first + i * step, out + i * out_stride, rows - i
-        if not pair:
-            _p11(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
-            i += 1
-        elif left >= 8:
-            _p82(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
-            i += 8
-        elif left >= 4:
-            _p42(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
-            i += 4
-        elif left >= 2:
-            _p22(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
-            i += 2
-        else:
-            _p12(x, step, 0, 0, weight, size, uppers, to, out_stride, depth, add)
-            i += 1
-
-
-@_part
-def _multiply_unpacked(weight, first, step, rows, out, out_stride, depth, add, pair):
-    i, size = 0, depth * PANEL * 2
-    while i < rows:
-        x, to, left = first + i * step, out + i * out_stride, rows - i
-        if not pair:
-            _b11(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-            i += 1
-        elif left >= 8:
-            _b82(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-            i += 8
-        elif left >= 4:
-            _b42(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-            i += 4
-        else:
-            _b12(x, step, 0, 0, weight, size, 0, to, out_stride, depth, add)
-            i += 1
-
-
-@_part
 def _multiply_8(line, inputs, rows, out, out_stride, add):
+    x, step, s, jump = inputs[BYTES], inputs[BYTES_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
     depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
-    step, jump = inputs[BYTES_STRIDE], inputs[FACTORS_STRIDE]
-    size, of_scales, p = depth * PANEL, depth // GROUP * PANEL * 2, 0
-    while p < panels:
-        many = rows >= 4 and p + 2 <= panels
-        weight, scales, into, i = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4, 0
-        while i < rows:
-            x, s, to, left = inputs[BYTES] + i * step, inputs[FACTORS] + i * jump, into + i * out_stride, rows - i
-            if left >= 8:
-                if many:
-                    _e82(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                else:
-                    _e81(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                i += 8
-            elif left >= 4:
-                if many:
-                    _e42(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                else:
-                    _e41(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                i += 4
-            else:
-                for c in range(2 if many else 1):
-                    at, there, by = weight + c * size, to + c * PANEL * 4, scales + c * of_scales
-                    if left >= 2:
-                        _e21(x, step, s, jump, at, size, by, there, out_stride, depth, add)
-                    else:
-                        _e11(x, step, s, jump, at, size, by, there, out_stride, depth, add)
-                i += 2 if left >= 2 else 1
-        p += 2 if many else 1
+    size, of_scales = depth * PANEL, depth // GROUP * PANEL * 2
+    for p in range(0, panels, 2):
+        weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4
+        _in_8_bits(weight, size, by, of_scales, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= panels)
 
 
 @_part
 def _multiply_4(line, inputs, rows, out, out_stride, add):
+    x, step, s, jump = inputs[BYTES], inputs[BYTES_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
     depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
-    step, jump = inputs[BYTES_STRIDE], inputs[FACTORS_STRIDE]
-    size, of_scales, p = depth * PANEL // 2, depth // GROUP * PANEL * 4, 0
-    while p < panels:
-        many = rows >= 4 and p + 2 <= panels
-        weight, scales, into, i = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4, 0
-        while i < rows:
-            x, s, to, left = inputs[BYTES] + i * step, inputs[FACTORS] + i * jump, into + i * out_stride, rows - i
-            if left >= 4:
-                if many:
-                    _f42(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                else:
-                    _f41(x, step, s, jump, weight, size, scales, to, out_stride, depth, add)
-                i += 4
-            else:
-                for c in range(2 if many else 1):
-                    at, there, by = weight + c * size, to + c * PANEL * 4, scales + c * of_scales
-                    if left >= 2:
-                        _f21(x, step, s, jump, at, size, by, there, out_stride, depth, add)
-                    else:
-                        _f11(x, step, s, jump, at, size, by, there, out_stride, depth, add)
-                i += 2 if left >= 2 else 1
-        p += 2 if many else 1
+    size, of_scales = depth * PANEL // 2, depth // GROUP * PANEL * 4
+    for p in range(0, panels, 2):
+        weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4
+        _in_4_bits(weight, size, by, of_scales, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= panels)
 
 
 @_part

@@ -6,6 +6,8 @@ of the panels that come next are asked for: at sixteen rows that takes a third o
 computing then waits for the other.
 """
 
+import math
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,6 +19,7 @@ from loradock.engine.compiled.twelve import LINE, NUMBERED
 GROUP = 32
 """How many inputs share a scale, in weights and in activations."""
 _ARGUMENTS = 10
+_FINITE = ((">", 0.0), ("<", math.inf))
 
 
 def tile(kind, rows, panels):
@@ -62,11 +65,13 @@ def quantize(typingctx, values, numbers):
     def generate(context, builder, signature, arguments):
         values, numbers = arguments
         parts = [m.load(builder, m.add(builder, values, 4 * n), m.FLOATS) for n in range(0, GROUP, m.LANES)]
-        sizes = [m.on_lanes(builder, "fabs", part) for part in parts]
-        largest = m.largest_lane(builder, m.on_lanes(builder, "maxnum", *sizes))
+        largest = m.largest_size(builder, parts)
         scale = builder.fmul(largest, ir.Constant(m.FLOAT, 1 / 127))
         inverse = builder.fdiv(ir.Constant(m.FLOAT, 127.0), largest)
-        inverse = builder.select(builder.fcmp_ordered(">", largest, ir.Constant(m.FLOAT, 0.0)), inverse, largest)
+        # Bytes know no NaN: what is not finite makes the scale so, and with it all sums.
+        usable = builder.and_(*(builder.fcmp_ordered(op, largest, ir.Constant(m.FLOAT, n)) for op, n in _FINITE))
+        inverse = builder.select(usable, inverse, ir.Constant(m.FLOAT, 0.0))
+        parts = [builder.select(usable, part, ir.Constant(m.FLOATS, [0.0] * m.LANES)) for part in parts]
         steps = [m.on_lanes(builder, "rint", m.multiply(builder, part, m.splat(builder, inverse))) for part in parts]
         whole = [builder.fptosi(part, m.INTS) for part in steps]
         for n, part in enumerate(whole):
@@ -151,7 +156,7 @@ def _bytes(builder, x, scales, behind, weights, ahead, weight_scales, depth):
         ]
         for step in range(steps):
             line = m.add(builder, m.number(m.LINE * step), (loop.index, m.LINE * steps))
-            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            vectors = _lines(builder, weights, line, ahead)
             for r, row in enumerate(x):
                 four = m.splat(builder, m.load(builder, m.add(builder, row, 4 * step, (loop.index, GROUP)), m.INT))
                 for c, vector in enumerate(vectors):
@@ -178,7 +183,7 @@ def _nibbles(builder, x, scales, behind, weights, ahead, weight_scales, depth):
         whole = [[_zero(builder, m.INTS) for _ in weights] for _ in x]
         for step in range(lines):
             line = m.add(builder, m.number(m.LINE * step), (loop.index, m.LINE * lines))
-            vectors = _lines(builder, weights, line, ahead, rows=len(x))
+            vectors = _lines(builder, weights, line, ahead)
             shifted = [builder.lshr(vector, m.all_lanes(m.INTS, 4)) for vector in vectors]
             for second, packed in enumerate((vectors, shifted)):
                 part = [builder.and_(vector, low) for vector in packed]
@@ -215,12 +220,11 @@ def _whole(builder, chains, row, behind, group, number):
     return place
 
 
-def _lines(builder, weights, line, ahead, rows):
-    """The next line of every panel. With a single row the processor itself sees what comes next."""
+def _lines(builder, weights, line, ahead):
+    """The next line of every panel."""
     addresses = [m.add(builder, panel, line) for panel in weights]
-    if rows > 2:
-        for address in addresses:
-            m.prefetch(builder, m.add(builder, address, ahead))
+    for address in addresses:
+        m.prefetch(builder, m.add(builder, address, ahead))
     return [m.load(builder, address, m.INTS) for address in addresses]
 
 
