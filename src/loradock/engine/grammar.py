@@ -36,8 +36,10 @@ class Grammars:
     def _vocabulary(self) -> llguidance.LLTokenizer:
         with self._lock:
             if self._prepared is None:
+                # A tokenizer may know tokens that the model has no logits for.
+                size = max(self._size, self._tokenizer.get_vocab_size())
                 self._prepared = llguidance.LLTokenizer(
-                    self._tokenizer.to_str(), n_vocab=self._size, eos_token=self._eos_ids or None
+                    self._tokenizer.to_str(), n_vocab=size, eos_token=self._eos_ids or None
                 )
             return self._prepared
 
@@ -55,7 +57,7 @@ class Grammar:
         """Forbid, in place, every token of float32 `logits` `[vocab]` that cannot come next. Raises ValueError."""
         allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
         self._check()
-        logits.masked_fill_(allowed.to(logits.device) == 0, -torch.inf)
+        logits.masked_fill_(allowed[: len(logits)].to(logits.device) == 0, -torch.inf)
 
     def accept(self, token: int) -> None:
         """Raises ValueError."""
