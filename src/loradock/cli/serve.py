@@ -14,6 +14,17 @@ from loradock.types.errors import BadRequest
 if TYPE_CHECKING:
     from loradock.api.settings import Settings
 
+_Quantization = Annotated[
+    Quantization | None,
+    typer.Option(
+        envvar="LORADOCK_QUANTIZATION", help="Keep weights in 8 or 4 bits: faster, less memory. Not with vLLM."
+    ),
+]
+_VllmPython = Annotated[
+    Path | None,
+    typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
+]
+
 
 def serve(
     host: Annotated[str, typer.Option(envvar="LORADOCK_HOST")] = "127.0.0.1",
@@ -44,16 +55,8 @@ def serve(
     engine_threads: Annotated[
         int, typer.Option(envvar="LORADOCK_ENGINE_THREADS", min=0, help="CPU threads per replica; 0: one per core.")
     ] = 0,
-    quantization: Annotated[
-        Quantization | None,
-        typer.Option(
-            envvar="LORADOCK_QUANTIZATION", help="Keep weights in 8 or 4 bits: faster, less memory. Not with vLLM."
-        ),
-    ] = None,
-    vllm_python: Annotated[
-        Path | None,
-        typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
-    ] = None,
+    quantization: _Quantization = None,
+    vllm_python: _VllmPython = None,
     vllm_args: Annotated[
         str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
     ] = "",

@@ -110,24 +110,24 @@ def _multiply_bfloat16(line, inputs, rows, out, out_stride, add):
     add_rare(line[RARE], line[RARES], x, step, depth, rows, out, out_stride)
 
 
-@_part
-def _multiply_8(line, inputs, rows, out, out_stride, add):
-    x, step, s, jump = inputs[BYTES], inputs[BYTES_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
-    depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
-    size, of_scales = depth * PANEL, depth // GROUP * PANEL * 2
-    for p in range(0, panels, 2):
-        weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4
-        _in_8_bits(weight, size, by, of_scales, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= panels)
+def _in_bytes_through(through, numbers, factors):
+    """A product whose activations are bytes: `numbers` weights in a byte, `factors` bytes of scales and offsets for
+    each group of a column.
+    """
+
+    @_part
+    def multiply(line, inputs, rows, out, out_stride, add):
+        x, step, s, jump = inputs[BYTES], inputs[BYTES_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
+        depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
+        size, of = depth * PANEL // numbers, depth // GROUP * PANEL * factors
+        for p in range(0, panels, 2):
+            weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of, out + p * PANEL * 4
+            through(weight, size, by, of, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= panels)
+
+    return multiply
 
 
-@_part
-def _multiply_4(line, inputs, rows, out, out_stride, add):
-    x, step, s, jump = inputs[BYTES], inputs[BYTES_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
-    depth, panels = line[INPUTS], line[OUTPUTS] // PANEL
-    size, of_scales = depth * PANEL // 2, depth // GROUP * PANEL * 4
-    for p in range(0, panels, 2):
-        weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of_scales, out + p * PANEL * 4
-        _in_4_bits(weight, size, by, of_scales, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= panels)
+_multiply_8, _multiply_4 = _in_bytes_through(_in_8_bits, 1, 2), _in_bytes_through(_in_4_bits, 2, 4)
 
 
 @_part

@@ -18,7 +18,6 @@ from loradock.engine.compiled.twelve import LINE, NUMBERED
 
 GROUP = 32
 """How many inputs share a scale, in weights and in activations."""
-_ARGUMENTS = 10
 _FINITE = ((">", 0.0), ("<", math.inf))
 
 
@@ -51,7 +50,7 @@ def tile(kind, rows, panels):
             _put(builder, sums, out, out_stride, add)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * (_ARGUMENTS + 1)), generate
+        return types.void(*[types.int64] * 11), generate
 
     return product
 

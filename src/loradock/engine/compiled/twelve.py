@@ -1,7 +1,7 @@
 """bfloat16 weights in 12 bits, exactly: reading them is what steps of few rows take their time for.
 
 Of a number's two bytes the upper, sign and most of the exponent, takes few values: of each panel the 15 most frequent
-are numbered. What has another one is 0 in the panel and stands in a list of its own, some ten thousand in a hundred
+are numbered. What has another one is 0 in the panel and stands in a list of its own, some thousand in a hundred
 million. A line of 48 bytes holds 16 columns of two inputs: their 32 lower bytes, then the numbers of the upper ones.
 """
 
