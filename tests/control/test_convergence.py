@@ -7,12 +7,13 @@ import asyncio
 import os
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from loradock.control.snapshot import read_attachments
@@ -144,6 +145,8 @@ class Story:
         if deployment.state is EndpointState.ERROR:  # a fault that is over: the user tries again
             self.rig.set(self.endpoint, desired=DesiredState.STARTED)
             return False
+        for name in await self._refused(deployment.id) & {row.engine_name for row in rows}:
+            await self._attach_again(name)  # likewise
         known = {replica.id: replica.secret for replica in self.rig.replicas()}
         if deployment.state is not EndpointState.STARTED or running != set(known):
             return False
@@ -151,6 +154,13 @@ class Story:
             return False
         wanted = {row.engine_name: str(row.path) for row in rows}
         return all([await self._holds(*pair) == wanted for pair in known.items()]) and self._routed(wanted, set(known))
+
+    async def _refused(self, deployment_id: str) -> set[str]:
+        return {name for facts in await self.rig.controller.replicas(deployment_id) for name in facts.refused}
+
+    async def _attach_again(self, name: str) -> None:
+        with suppress(LoradockError):  # the replica was lost meanwhile
+            await self.rig.attach(self.alice, self.endpoint, name)
 
     async def _holds(self, replica: str, secret: str) -> dict[str, str] | None:
         found = self.rig.launcher.find(replica)
@@ -200,8 +210,18 @@ COMMON = settings(
 )
 
 
+REFUSED_FOR_A_WHILE = [
+    ("attach", "a"),
+    ("wait", 1.0),
+    ("fault", {"refuse": {"alice/a": "no"}}),
+    ("kill", 0),
+    ("wait", 1.0),
+]
+
+
 @pytest.mark.timeout(600)
 @settings(COMMON, max_examples=8)
+@example(REFUSED_FOR_A_WHILE)
 @given(st.lists(ACTIONS, min_size=4, max_size=10))
 def test_every_story_converges(actions):
     check(actions)

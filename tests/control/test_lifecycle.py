@@ -1,10 +1,13 @@
 """An endpoint's life, with real processes: start, failure, loss, stop, scaling, deletion."""
 
+import asyncio
 import os
 import signal
+import threading
 
 import psutil
 import pytest
+from sqlalchemy import event
 
 from loradock.types.enums import DesiredState, EndpointState
 from loradock.types.errors import BadRequest, EndpointMissing, EndpointNotRunning, EndpointStarting
@@ -229,3 +232,30 @@ async def test_a_replica_that_died_with_the_server_is_started_anew(tmp_path):
         await rig.start()
         await eventually(lambda: rig.routes.resolve(endpoint.name, alice, "alice").upstreams)
         assert [row.id for row in rig.replicas()] != [lost.id]
+
+
+async def test_a_launch_that_was_being_recorded_when_the_server_stopped_leaves_no_row_behind(tmp_path):
+    async with running(tmp_path) as rig:
+        alice, _ = rig.account("alice")
+        writing, go_on = threading.Event(), threading.Event()
+
+        @event.listens_for(rig.database.engine, "before_cursor_execute")
+        def hold_the_first_launch(_connection, _cursor, statement, parameters, *_):
+            said = f"{statement} {parameters}"
+            if ("INTO replicas" in said or "replica.launched" in said) and not writing.is_set():
+                writing.set()
+                go_on.wait()
+
+        endpoint = rig.endpoint(alice, "alice")
+        await asyncio.to_thread(writing.wait)
+        again = asyncio.create_task(stop_and_start(rig))
+        await asyncio.wait({again}, timeout=1)
+        go_on.set()
+        await again
+        await rig.until(endpoint, EndpointState.STARTED)
+        await eventually(lambda: {row.id for row in rig.replicas()} == rig.launcher.running())
+
+
+async def stop_and_start(rig):
+    await rig.stop(keep_replicas=True)
+    await rig.start()
