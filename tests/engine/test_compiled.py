@@ -1,6 +1,7 @@
 """The compiled decoder against PyTorch: its products number by number, its logits against the float32 decoder's."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from loradock.engine.compiled import machine, packing, products
+from loradock.engine.compiled import lanes, machine, packing, products
 from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
@@ -69,18 +70,20 @@ def given_back(weight, bits):
 
 
 @njit
-def product(kind, line, row, x, inputs, out, add):
+def product(kind, line, row, x, inputs, out, add, split):
     for i in range(len(x)):
         row[:] = x[i]
         products.prepare(kind, row, inputs, i)
-    products.multiply(kind, line, inputs, len(x), out.ctypes.data, out.shape[1] * 4, add)
+    panels = out.shape[1] // 16
+    for first, end in ((0, split), (split, panels)):
+        products.multiply(kind, line, inputs, len(x), out.ctypes.data, out.shape[1] * 4, add, first, end)
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_products_of_any_number_of_rows_and_panels(bits):
     torch.manual_seed(0)
     deep, most = 96, 39
-    rows, bytes_, factors = (np.zeros((most, n), np.uint8) for n in (2 * deep, deep, 2 * 4 * deep // 32))
+    rows, bytes_, factors = (np.zeros((most, n), np.uint8) for n in (2 * deep, 4 * deep, 2 * 4 * deep // 32))
     unpacked = np.zeros(2 * deep * 16 * 2, np.uint8)
     lines = [n for a in (rows, bytes_, factors) for n in (a.ctypes.data, a.strides[0])]
     inputs = np.array([*lines, unpacked.ctypes.data])
@@ -95,7 +98,8 @@ def test_products_of_any_number_of_rows_and_panels(bits):
             for add, before in ((0, 0), (1, out.clone())):
                 target = out.clone()
                 row = np.empty(deep, np.float32)
-                product(products.KINDS[bits], line, row, x.numpy(), inputs, target.numpy(), add)
+                split = count % (panels + 1)
+                product(products.KINDS[bits], line, row, x.numpy(), inputs, target.numpy(), add, split)
                 wanted = before + seen @ given_back(weight, bits).T + bias
                 torch.testing.assert_close(target, wanted, atol=2e-3, rtol=1e-3)
 
@@ -283,3 +287,58 @@ def test_weights_that_do_not_fit_twelve_bits_are_served_by_pytorch(tmp_path):
     sequence = Sequence(1, [5, 6, 7], SamplingParams())
     assert cache.allocate(sequence, 3)
     assert Runner(served, cache, 1).step([Row(sequence, 3, 1)]).usable == [True]
+
+
+def test_logits_are_kept_only_where_somebody_reads_them(base):
+    model = load_model(base / "base", torch.bfloat16)
+    cache = KVCache(model.architecture, 20, model.dtype)
+    runner, found = Runner(model, cache, 2), {}
+    for name, params in (("plain", SamplingParams(temperature=0)), ("read", SamplingParams(temperature=0, logprobs=1))):
+        rows = []
+        for number, length in enumerate((5, 40)):
+            sequence = Sequence(number, list(range(length)), params)
+            assert cache.allocate(sequence, length)
+            rows.append(Row(sequence, length, 1))
+        found[name] = runner.step(rows)
+        for row in rows:
+            cache.free(row.sequence)
+    assert (len(found["plain"].parts), found["read"].values.shape) == (0, (2, 112))
+    assert found["plain"].best == found["read"].best == found["read"].values.argmax(dim=1).tolist()
+
+
+def test_a_lane_that_fails_keeps_no_other_waiting(base, monkeypatch):
+    model = load_model(base / "base", torch.bfloat16)
+    cache = KVCache(model.architecture, 40, model.dtype)
+    sequence = Sequence(1, [5] * 500, SamplingParams())
+    assert cache.allocate(sequence, 500)
+    failing = iter([True])
+
+    def attend(*arguments):
+        if next(failing, False):
+            raise MemoryError
+        return attend_prefill(*arguments)
+
+    attend_prefill = lanes.attend_prefill
+    monkeypatch.setattr(lanes, "attend_prefill", attend)
+    with pytest.raises(MemoryError):
+        Runner(model, cache, 2).step([Row(sequence, 500, 1)])
+
+
+def test_any_number_of_a_rooms_threads_may_take_a_step(base):
+    """What the others left of the step before must not count."""
+    model = load_model(base / "base", torch.bfloat16)
+    cache = KVCache(model.architecture, 20, model.dtype)
+    split = lanes.CompiledLanes(model, cache, 3).split
+    generator = torch.Generator().manual_seed(0)
+    for threads in (3, 1, 2, 1, 3, 1, 2):
+        rows = []
+        for number, prompt in enumerate(torch.randint(0, 112, (4, 7), generator=generator).tolist()):
+            sequence = Sequence(number, prompt, SamplingParams(temperature=0))
+            assert cache.allocate(sequence, 7)
+            rows.append(Row(sequence, 7, 1))
+        with ThreadPoolExecutor(3) as pool:
+            best = [logits.best for logits in pool.map(lambda member: member.run(), split(rows, threads))]
+        alone = lanes.CompiledLanes(model, cache, 1).split(rows, 1)[0].run()
+        assert best == [alone.best, *[[]] * (threads - 1)]
+        for row in rows:
+            cache.free(row.sequence)

@@ -228,7 +228,7 @@ class _Slow:
 
 def test_a_step_has_not_failed_before_all_its_lanes_have_ended(model):
     runner, slow = Runner(model, KVCache(model.architecture, 10, torch.float32), 2), _Slow()
-    runner._lanes.split = lambda rows: [_Failing(), slow]
+    runner._lanes.split = lambda rows, threads: [_Failing(), slow]
     with pytest.raises(RuntimeError, match="no such matrix"):
         runner.step([])
     assert slow.finished

@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from loradock.engine import sampling_kernels
+from loradock.engine.compiled import likeliest
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.logprobs import token_logprobs
 from loradock.engine.sampling import Sampler, _draw_whole, largest
@@ -108,12 +109,24 @@ def test_logprobs_are_of_the_whole_distribution():
 
 
 @njit
-def compiled_largest(row):
-    return sampling_kernels.largest(row)
+def looked_through(logits, tops, places):
+    """By two members, each its half of the shares."""
+    found = []
+    width, middle = logits.shape[1], logits.shape[1] // 2 // likeliest.SHARE * likeliest.SHARE
+    for member, (low, high) in enumerate(((0, middle), (middle, width))):
+        likeliest.begin_looking(tops[member], places[member])
+        for left in range(low, high, likeliest.SHARE):
+            for i in range(len(logits)):
+                share = logits[i, left : min(high, left + likeliest.SHARE)]
+                likeliest.look_through(share, left, tops[member, i], places[member], i)
+    for i in range(len(logits)):
+        found.append(likeliest.decide(tops, places, 2, i))
+    return found
 
 
 def largest_compiled(logits):
-    tokens, usable = zip(*(compiled_largest(row) for row in logits.numpy()), strict=True)
+    tops, places = np.empty((2, len(logits), 2), np.float32), np.empty((2, len(logits)), np.int64)
+    tokens, usable = zip(*looked_through(logits.numpy(), tops, places), strict=True)
     return list(tokens), list(usable)
 
 

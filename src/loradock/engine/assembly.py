@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from loradock.engine.residency import AdapterMemory
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
 from loradock.engine.service import Limits, Service
+from loradock.engine.threads import processors
 from loradock.engine.tokenizer import load_tokenizer
 from loradock.types.errors import BadRequest
 
@@ -56,7 +56,7 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
     # once there are more than processors: only the compute thread may have some.
     torch.set_num_threads(1)
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or processors()
     bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)

@@ -46,12 +46,19 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     ignore_eos: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Whether the token is simply the one with the largest logit."""
+        penalized = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty
+        return self.temperature == 0 and not penalized and not self.logit_bias
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """One prompt and what was generated for it.
 
-    `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers).
+    `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers). `constrained`:
+    a grammar says which tokens may come next.
     """
 
     id: int
@@ -62,6 +69,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
     state: SequenceState = SequenceState.WAITING
+    constrained: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.output)
@@ -69,6 +77,16 @@ class Sequence:
     @property
     def tokens(self) -> list[int]:
         return self.prompt + self.output
+
+    @property
+    def chooses_largest(self) -> bool:
+        """Whether its next token is simply the one with the largest logit."""
+        return self.params.plain and not self.constrained
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether more than that is wanted of its logits."""
+        return not self.chooses_largest or (self.params.logprobs, self.params.prompt_logprobs) != (None, None)
 
 
 @dataclass(slots=True)
@@ -100,7 +118,8 @@ class Row:
 @dataclass(slots=True)
 class Logits:
     """What a step gives: rows `[vocab]` in `parts` of some rows each, of each row the first token of the largest logit,
-    and whether the row can be used: it has no NaN, and that logit is finite.
+    and whether the row can be used: it has no NaN, and that logit is finite. No parts where no sequence
+    `reads_logits`.
     """
 
     parts: "list[torch.Tensor]"
@@ -127,4 +146,5 @@ class Logits:
         """Of some of the rows, in their order."""
         if len(rows) == len(self.best):
             return self
-        return Logits([self.values[rows]], [self.best[i] for i in rows], [self.usable[i] for i in rows])
+        parts = [self.values[rows]] if self.parts else []
+        return Logits(parts, [self.best[i] for i in rows], [self.usable[i] for i in rows])

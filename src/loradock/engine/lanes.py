@@ -31,8 +31,11 @@ class Lanes(Protocol):
     def mixing(self) -> Mixing:
         """How adapters are applied."""
 
-    def split(self, rows: list[Row]) -> list[Lane]:
-        """The lanes' logits follow each other as the rows' do."""
+    small: int
+    """A step of fewer tokens may be faster on fewer threads."""
+
+    def split(self, rows: list[Row], threads: int) -> list[Lane]:
+        """For so many threads at most. The lanes' logits follow each other as the rows' do."""
 
     def warm_up(self) -> None:
         """Do what the first step with adapters would have to wait for."""
@@ -44,13 +47,14 @@ class DecoderLanes:
     def __init__(self, model: Decoder, cache: KVCache, threads: int) -> None:
         self.model, self.cache = model, cache
         self._lanes = threads if model.kernels else 1
+        self.small = 2 * LANE_TOKENS if model.kernels else 0
         self.mixing: Mixing
         if model.kernels:
             self.mixing = KernelTables(model.dtype)
         else:
             self.mixing = LoraStacks(model.architecture.layers, model.dtype, model.device)
 
-    def split(self, rows: list[Row]) -> list[Lane]:
+    def split(self, rows: list[Row], threads: int) -> list[Lane]:
         tokens = sum(row.count for row in rows)
         parts = _split(rows, min(self._lanes, max(1, tokens // LANE_TOKENS)))
         # Beside one long chunk the other lanes would soon have nothing to do.

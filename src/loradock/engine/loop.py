@@ -13,7 +13,7 @@ from loradock.engine.core import FinishReason, Logits, Row
 from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
 from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
-from loradock.engine.sampling import Sampler, is_plain
+from loradock.engine.sampling import Sampler
 from loradock.engine.scheduler import Scheduler
 from loradock.types.errors import Internal, LoradockError, Unavailable
 
@@ -132,7 +132,8 @@ class EngineLoop:
     def _sample(self, generations: list[Generation], found: Logits) -> None:
         usable, tokens = found.usable, dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=usable[i])]
-        changed = {i: found.row(i).to(torch.float32, copy=True) for i in rows if not _is_plain(generations[i])}
+        choosing = [i for i in rows if not generations[i].sequence.chooses_largest]
+        changed = {i: found.row(i).to(torch.float32, copy=True) for i in choosing}
         changed = {i: row for i, row in changed.items() if self._constrain(generations[i], row)}
         if changed:
             sampled = self._sampler.sample(
@@ -223,10 +224,6 @@ def _fulfil(future: "Future[Result]", function: Callable[[], Result]) -> None:
         future.set_result(function())
     except Exception as error:
         future.set_exception(error)
-
-
-def _is_plain(generation: Generation) -> bool:
-    return generation.grammar is None and is_plain(generation.sequence.params)
 
 
 def _completes(generation: Generation, token: int) -> bool:

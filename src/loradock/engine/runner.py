@@ -1,6 +1,5 @@
 """One step: the packed tokens of all rows through the model, mixed adapters and all."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,22 +12,22 @@ from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.lanes import CompiledLanes
 from loradock.engine.core import Logits, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.lanes import LANE_TOKENS, DecoderLanes, Lane, Lanes
+from loradock.engine.lanes import DecoderLanes, Lanes
 from loradock.engine.mixing import Mixing
 from loradock.engine.model import Decoder
-from loradock.engine.threads import ThreadCount
+from loradock.engine.threads import ThreadCount, processors
 
 
 class Runner:
     """Runs steps on one model and its cache; not thread-safe.
 
     On a CPU a step is split into lanes, groups of rows that go through the model side by side, each on its own share of
-    the threads: nobody waits for anybody between two small operations, as threads within one would.
+    the threads.
     """
 
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or processors()
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="lane")
         self._small: dict[int, ThreadCount] = {}
         self._beside = 0
@@ -50,32 +49,32 @@ class Runner:
 
         `rows` must hold their blocks already, single-token rows before chunks. Advances `sequence.computed`.
         """
-        lanes = self._lanes.split(rows)
-        if len(lanes) == 1:
-            logits = self._run_alone(lanes[0], sum(row.count for row in rows))
-        else:
-            threads = max(1, self.threads // len(lanes))
-            others = [self._pool.submit(lane.run, threads) for lane in lanes[1:]]
-            try:
-                first = lanes[0].run(threads)
-            finally:
-                # What a failed step leaves behind is freed at once: no lane may still be at work on it.
-                wait(others)
-            logits = _joined([first, *(other.result() for other in others)])
+        tokens = sum(row.count for row in rows)
+        logits = self._small_step(rows, tokens) if tokens < self._lanes.small else self._run(rows, self.threads)
         for row in rows:
             row.sequence.computed += row.count
         return logits
 
-    def _run_alone(self, lane: Lane, tokens: int) -> Logits:
-        if isinstance(self.model, CompiledDecoder) or not self.model.kernels or tokens >= 2 * LANE_TOKENS:
-            return lane.run(self.threads)
+    def _small_step(self, rows: list[Row], tokens: int) -> Logits:
         if self._beside:
-            return lane.run(max(1, self.threads - self._beside))
-        count = self._small.setdefault(tokens, ThreadCount(self.threads))
+            return self._run(rows, max(1, self.threads - self._beside))
+        compiled = isinstance(self.model, CompiledDecoder)
+        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=compiled))
         begun = time.perf_counter()
-        logits = lane.run(count.choose())
+        logits = self._run(rows, count.choose())
         count.record(time.perf_counter() - begun)
         return logits
+
+    def _run(self, rows: list[Row], threads: int) -> Logits:
+        first, *others = self._lanes.split(rows, threads)
+        each = max(1, threads // (1 + len(others)))
+        running = [self._pool.submit(lane.run, each) for lane in others]
+        try:
+            logits = first.run(each)
+        finally:
+            # What a failed step leaves behind is freed at once: no lane may still be at work on it.
+            wait(running)
+        return _joined([logits, *(lane.result() for lane in running)])
 
     @contextmanager
     def beside(self) -> Iterator[None]:

@@ -65,12 +65,6 @@ def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
     return best.squeeze(1).tolist(), usable.squeeze(1).tolist()
 
 
-def is_plain(params: SamplingParams) -> bool:
-    """Whether the token is simply the one with the largest logit."""
-    penalized = params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty
-    return params.temperature == 0 and not penalized and not params.logit_bias
-
-
 def _draw(
     logits: torch.Tensor, temperatures: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor
 ) -> torch.Tensor:

@@ -34,23 +34,6 @@ def largest_bfloat16(logits_at, tokens_at, finite_at, rows, width):
                 break
 
 
-@njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def largest(row):
-    """The first largest number of float32 `[width]`, and whether all are finite."""
-    top, best, spoilt = row[0], 0, np.float32(0)
-    for low in range(0, row.size, _SHARE):
-        share = row[low : low + _SHARE]
-        here = share[0]
-        for j in range(share.size):
-            here = max(here, share[j])
-            spoilt += share[j] * np.float32(0)
-        if here > top:
-            top, best = here, low
-    while best < row.size - 1 and row[best] != top:
-        best += 1
-    return best, spoilt == 0
-
-
 @_kernel
 def draw(logits_at, temperatures_at, uniform_at, tokens_at, rows, width):
     """Tokens drawn from softmax(logits / temperature), float32 `[rows, width]`, by inverting the cumulative

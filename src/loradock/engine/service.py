@@ -118,6 +118,7 @@ class Service:
             if index % request.n:
                 params = replace(params, prompt_logprobs=None)
             sequence = Sequence(next(self._ids), prompts[number].ids, params, answer.lease.adapter)
+            sequence.constrained = grammar is not None
             stops = request.stop_token_ids | (frozenset() if params.ignore_eos else self._eos_ids)
             generation = Generation(sequence, answer.receiver(choice), stops, grammar.copy() if grammar else None)
             generations.append((choice, generation))

@@ -1,12 +1,21 @@
-"""How many threads a small step is worth."""
+"""How many threads there may be, and how many of them a small step is worth."""
+
+import os
 
 FIRST, LONGEST = 8, 512
 TRIAL = 3
 SUDDEN = 3.0
 
 
+def processors() -> int:
+    """Those this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class ThreadCount:
-    """One thread or all of them, whichever was faster lately.
+    """One thread or all of them, whichever was faster lately; what it begins with is the caller's guess.
 
     Threads that share a product wait for each other at its end: on an idle machine all of them are faster, but where
     others want the cores too, each of a step's hundred products waits until the last thread has had its turn. So the
@@ -14,8 +23,8 @@ class ThreadCount:
     a step takes `SUDDEN` times as long as usual.
     """
 
-    def __init__(self, most: int) -> None:
-        self._current, self._other = 1, most
+    def __init__(self, most: int, *, begin_with_all: bool = False) -> None:
+        self._current, self._other = (most, 1) if begin_with_all else (1, most)
         self._usual: float | None = None
         self._interval = self._left = FIRST
         self._tried: list[float] = []

@@ -5,7 +5,9 @@ import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.compiled import layers, packing, products
-from loradock.engine.compiled.machine import DOTS_BFLOAT16, LANES, LINE
+from loradock.engine.compiled.likeliest import SHARE
+from loradock.engine.compiled.machine import LANES, LINE, LOOKS_UP
+from loradock.engine.compiled.memory import aligned
 from loradock.engine.compiled.tiles import GROUP
 from loradock.engine.model import rotary_tables
 from loradock.engine.weights import TensorReader
@@ -32,6 +34,7 @@ class CompiledDecoder:
         head = embedding if a.tie_embeddings else self._tensor("lm_head.weight", a.vocab_size, a.hidden_size)
         lines = np.array([[packing.pack(self._arena, *part) for part in self._layer(n, bits)] for n in range(a.layers)])
         self.cos, self.sin = rotary_tables(a)
+        self._bits = bits, head_bits
         self.kinds = products.KINDS[bits], products.KINDS[head_bits]
         self.plan = layers.Model(
             products=lines,
@@ -47,19 +50,31 @@ class CompiledDecoder:
         # It holds the checkpoint in memory.
         del self._read
 
-    def scratch(self) -> layers.Scratch:
-        """Room for one lane."""
+    def scratch(self, members: int) -> list[layers.Scratch]:
+        """Room for one lane, as each of its members sees it."""
         a, rows = self.architecture, layers.CHUNK
         deep = max(a.hidden_size, a.heads * a.head_dim, a.intermediate_size)
         wide = max(2 * a.intermediate_size, (a.heads + 2 * a.kv_heads) * a.head_dim)
-        strides = (2 * deep, deep, 2 * (deep // GROUP) * 4)
-        places = [np.zeros(rows * stride + LINE, np.uint8) for stride in strides]
-        unpacked = np.zeros(2 * deep * LANES * 2 + LINE, np.uint8)
-        self._kept += [*places, unpacked]
-        lines = [n for place, stride in zip(places, strides, strict=True) for n in (_line(place), stride)]
-        inputs = np.array([*lines, _line(unpacked)])
-        wide_rows, row, sums = (np.empty(shape, np.float32) for shape in ((rows, wide), deep, 0))
-        return layers.Scratch(inputs, wide_rows, row, sums)
+        tiled = max(products.TILED_BYTES[bits] for bits in self._bits) * deep
+        strides = [-(-size // LINE) * LINE for size in (2 * deep, tiled, 2 * (deep // GROUP) * 4)]
+        places = [aligned(rows * stride, np.uint8) for stride in strides]
+        lines = [n for place, stride in zip(places, strides, strict=True) for n in (place.ctypes.data, stride)]
+        unpacked = [aligned(2 * deep * LANES * 2, np.uint8) for _ in range(members)]
+        self._kept += [*places, *unpacked]
+        shared = [
+            aligned((rows, wide), np.float32),
+            aligned((rows, 0), np.float32),
+            aligned((members, rows, 2), np.float32),
+            aligned((members, rows), np.int64),
+        ]
+        group = a.heads // a.kv_heads
+        own = ((deep,), (group, 0), (2, group, a.head_dim), (rows, SHARE))
+        return [
+            layers.Scratch(
+                np.array([*lines, room.ctypes.data]), *shared, *(aligned(shape, np.float32) for shape in own)
+            )
+            for room in unpacked
+        ]
 
     def _layer(self, index: int, bits: int) -> list[tuple[torch.Tensor, int, int]]:
         """(weight, bits, address of the bias) of a layer's products, those that share an input fused."""
@@ -111,7 +126,7 @@ def runs_compiled(architecture: Architecture, bits: int) -> bool:
     inputs = (a.hidden_size, a.intermediate_size, a.heads * a.head_dim)
     outputs = (a.hidden_size, a.intermediate_size, a.heads * a.head_dim, a.kv_heads * a.head_dim, a.vocab_size)
     fits = all(n % GROUP == 0 for n in inputs) and all(n % LANES == 0 for n in outputs) and a.head_dim % LANES == 0
-    return fits and (bits < 16 or DOTS_BFLOAT16)
+    return fits and (bits < 16 or LOOKS_UP)
 
 
 def _bytes(a: Architecture, bits: int) -> int:
@@ -130,8 +145,3 @@ def _bytes(a: Architecture, bits: int) -> int:
         + (0 if a.tie_embeddings else 2 * a.vocab_size * a.hidden_size)
         + (16 * a.layers + 16) * products.PANEL * 8
     )
-
-
-def _line(place: np.ndarray) -> int:
-    """The first address in it that begins a line."""
-    return int(place.ctypes.data + -place.ctypes.data % LINE)

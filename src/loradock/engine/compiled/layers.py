@@ -1,7 +1,9 @@
 """A decoder's layers over the rows of a lane, in one call: nothing of Python runs between two operations.
 
-What rows have in common (`Model`) and what a lane has of its own (`Lane`) come as tuples of arrays and addresses.
-Hidden states, and sums of every kind, are float32; what goes into a product is rounded to bfloat16 or to bytes.
+What rows have in common (`Model`) and what a lane has of its own (`Lane`) come as tuples of arrays and addresses. The
+members of a team share every operation: those on rows by rows, products by columns. They meet where one needs what
+another has written. Hidden states, and sums of every kind, are float32; what goes into a product is rounded to bfloat16
+or to bytes.
 """
 
 from typing import NamedTuple
@@ -9,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray, njit
 
-from loradock.engine.compiled.mixed import add_adapters
+from loradock.engine.compiled.attention import attend
+from loradock.engine.compiled.likeliest import SHARE, begin_looking, decide, look_through
+from loradock.engine.compiled.mixed import expand_adapters, shrink_adapters
 from loradock.engine.compiled.products import (
     BITS,
     INPUTS,
@@ -22,20 +26,10 @@ from loradock.engine.compiled.products import (
     multiply,
     prepare,
 )
+from loradock.engine.compiled.team import announce, await_number, meet, share
 from loradock.engine.compiled.tiles import GROUP, half
 from loradock.engine.compiled.twelve import decode, rare_of
-from loradock.engine.kernels import (
-    BFLOAT16,
-    FAST,
-    FLOAT32,
-    attend_decode,
-    exp,
-    narrow,
-    pointer,
-    rotate_and_store,
-    value,
-)
-from loradock.engine.sampling_kernels import largest
+from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, exp, narrow, pointer, rotate_and_store, value
 
 QKV, OUT, GATE_UP, DOWN = range(4)
 ATTENTION_NORM, MLP_NORM, Q_NORM, K_NORM = range(4)
@@ -64,22 +58,35 @@ class Model(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for CHUNK rows on the way through a layer: `inputs` int64 `[7]` (see `products`), `wide` float32
-    `[CHUNK, widest output]`, `row` float32 `[widest input]`, `sums` float32 `[4 * largest rank]`.
+    """Room for CHUNK rows on the way through a layer.
+
+    The team's: `inputs` int64 `[7]` (see `products`), `wide` float32 `[CHUNK, widest output]`, `sums` float32
+    `[CHUNK, ranks of an adapter's modules that share an input]`, `tops` float32 `[members, CHUNK, 2]` and `places`
+    int64 `[members, CHUNK]` (see `likeliest`). The member's own: in `inputs` the room for unpacking, `row` float32
+    `[widest input]`, `scores` float32 `[heads per key head, keys]`, `room` float32 `[2, heads per key head,
+    dim]`, `seen` float32 `[CHUNK, SHARE]`.
     """
 
     inputs: np.ndarray
     wide: np.ndarray
-    row: np.ndarray
     sums: np.ndarray
+    tops: np.ndarray
+    places: np.ndarray
+    row: np.ndarray
+    scores: np.ndarray
+    room: np.ndarray
+    seen: np.ndarray
 
 
 class Lane(NamedTuple):
     """`tokens` int64 `[rows]`; `x` float32 `[rows, hidden]`; `qkv` and `attended` bfloat16 (as uint16); rotary `cos`,
     `sin` float32 `[rows, dim]`; `slots` int64 `[rows]` in the cache, whose first layer is at `keys`, `values` and whose
     layers are `layer_bytes` apart; `tables` int64 `[decoding, width]` and `lengths` of the rows that attend by
-    themselves. `owners` int64 `[rows]`; `adapters` int64 `[layers, 4, adapters, entry]`, empty without any. `logits`
-    float32 `[wanted, vocab]` of the rows numbered in `wanted`, `best` int64 and `usable` bool as in `core.Logits`.
+    themselves, `alone`: all rows, and none to another. `stored` int64 `[1]`: in how many layers the keys and values of
+    this lane and those ahead are in the cache, `ahead` the same of the lane in which its first chunk began. `owners`
+    int64 `[rows]`; `adapters` int64 `[layers, 4, adapters, entry]`, empty without any. Of the rows numbered in
+    `wanted`: `logits` float32 `[wanted, vocab]`, empty where nobody reads them, `best` int64 and `usable` bool as in
+    `core.Logits`.
     """
 
     tokens: np.ndarray
@@ -91,6 +98,9 @@ class Lane(NamedTuple):
     slots: np.ndarray
     tables: np.ndarray
     lengths: np.ndarray
+    alone: bool
+    stored: np.ndarray
+    ahead: np.ndarray
     keys: int
     values: int
     layer_bytes: int
@@ -103,44 +113,68 @@ class Lane(NamedTuple):
 
 
 @_kernel
-def run(kind, head_kind, model, lane, scratch, part, layer):
-    """All layers (WHOLE), or one of them up to attention or from there: between them PyTorch attends for long chunks.
+def run(kind, head_kind, model, lane, scratch, team, part, layer):
+    """All layers (WHOLE), or, for a team of one, one of them up to attention or from there: between them PyTorch
+    attends for long chunks.
 
     One function, since everything it needs is compiled again for each. `kind` and `head_kind`: see `products.KINDS`.
     """
     last = model.norms.shape[0] - 1
+    if part == WHOLE or (part == ENTER and layer == 0):
+        _embed_all(model, lane, team)
     if part == WHOLE:
-        _embed_all(model, lane)
         for n in range(last + 1):
-            _enter(kind, model, lane, scratch, n)
-            _leave(kind, model, lane, scratch, n)
+            _enter(kind, model, lane, scratch, team, n)
+            _leave(kind, model, lane, scratch, team, n)
     elif part == ENTER:
-        if layer == 0:
-            _embed_all(model, lane)
-        _enter(kind, model, lane, scratch, layer)
+        _enter(kind, model, lane, scratch, team, layer)
     else:
-        _leave(kind, model, lane, scratch, layer)
+        _leave(kind, model, lane, scratch, team, layer)
     if part == WHOLE or (part == LEAVE and layer == last):
-        _logits(head_kind, model, lane, scratch)
+        _logits(head_kind, model, lane, scratch, team)
 
 
 @_part
-def _embed_all(model, lane):
-    for i in range(lane.tokens.size):
+def _embed_all(model, lane, team):
+    first, end = share(lane.tokens.size, team)
+    for i in range(first, end):
         _embed(model, lane.tokens[i], lane.x[i])
+    meet(team)
 
 
 @_part
-def _logits(kind, model, lane, scratch):
-    hidden, rows, out = lane.x.shape[1], lane.wanted, lane.logits
+def _logits(kind, model, lane, scratch, team):
+    hidden, rows = lane.x.shape[1], lane.wanted
+    tops, places = scratch.tops[team.number], scratch.places[team.number]
     for low in range(0, rows.size, CHUNK):
         count = min(CHUNK, rows.size - low)
-        for i in range(count):
+        first, end = share(count, team)
+        for i in range(first, end):
             _norm(lane.x[rows[low + i]], model.last_norm, scratch.row[:hidden], model.eps)
             prepare(kind, scratch.row[:hidden], scratch.inputs, i)
-        multiply(kind, model.head, scratch.inputs, count, out[low].ctypes.data, out.shape[1] * 4, 0)
-        for i in range(low, low + count):
-            lane.best[i], lane.usable[i] = largest(out[i])
+        meet(team)
+        begin_looking(tops, places)
+        _look(kind, model, lane, scratch, team, low, count)
+        meet(team)
+        for i in range(first, end):
+            lane.best[low + i], lane.usable[low + i] = decide(scratch.tops, scratch.places, team.size, i)
+        meet(team)
+
+
+@_part
+def _look(kind, model, lane, scratch, team, low, count):
+    """A member's part of the logits, some panels at a time."""
+    vocabulary, kept = model.head[OUTPUTS], lane.logits.shape[0] > 0
+    begin, finish = share((vocabulary + SHARE - 1) // SHARE, team)
+    for part in range(begin, finish):
+        left, right = part * SHARE, min(vocabulary, (part + 1) * SHARE)
+        out, stride = scratch.seen.ctypes.data - left * 4, SHARE * 4
+        if kept:
+            out, stride = lane.logits[low].ctypes.data, vocabulary * 4
+        multiply(kind, model.head, scratch.inputs, count, out, stride, 0, left // PANEL, right // PANEL)
+        for i in range(count):
+            seen = lane.logits[low + i, left:right] if kept else scratch.seen[i, : right - left]
+            look_through(seen, left, scratch.tops[team.number, i], scratch.places[team.number], i)
 
 
 @_part
@@ -175,59 +209,87 @@ def _norm(x, weight, out, eps):
 
 
 @_part
-def _project(kind, model, lane, scratch, layer, which, low, count, out, stride, add):
-    """A product and what the rows' adapters add to it."""
-    line = model.products[layer, which]
-    multiply(kind, line, scratch.inputs, count, out, stride, add)
+def _down(model, lane, scratch, layer, which, low, first, end):
+    """What the adapters of rows `first:end` make of a product's input."""
     if lane.adapters.size > 0:
         table, entry = lane.adapters[layer, which].ctypes.data, lane.adapters.shape[3]
-        owners = lane.owners[low : low + count]
-        sums = scratch.sums.ctypes.data
-        add_adapters(table, entry, owners, scratch.inputs, line[INPUTS], count, out, stride, sums)
+        owners, depth = lane.owners[low : low + end], model.products[layer, which, INPUTS]
+        shrink_adapters(table, entry, owners, scratch.inputs, depth, first, end, scratch.sums)
 
 
 @_part
-def _normed(kind, model, lane, scratch, layer, norm, low, count):
+def _project(kind, model, lane, scratch, team, layer, which, low, count, out, stride, add):
+    """A member's columns of a product, and what the rows' adapters add to them."""
+    line = model.products[layer, which]
+    panels = line[OUTPUTS] // PANEL
+    begin, finish = share((panels + 1) // 2, team)
+    first, end = 2 * begin, min(panels, 2 * finish)
+    multiply(kind, line, scratch.inputs, count, out, stride, add, first, end)
+    if lane.adapters.size > 0:
+        table, entry = lane.adapters[layer, which].ctypes.data, lane.adapters.shape[3]
+        owners, sums = lane.owners[low : low + count], scratch.sums
+        left, right = first * PANEL, end * PANEL
+        expand_adapters(table, entry, owners, line[INPUTS], count, left, right, out, stride, sums)
+
+
+@_part
+def _normed(kind, model, lane, scratch, layer, norm, which, low, first, end):
     hidden = lane.x.shape[1]
     weight = carray(pointer(model.norms[layer, norm], FLOAT32), (hidden,))
-    for i in range(count):
+    for i in range(first, end):
         _norm(lane.x[low + i], weight, scratch.row[:hidden], model.eps)
         prepare(kind, scratch.row[:hidden], scratch.inputs, i)
+    _down(model, lane, scratch, layer, which, low, first, end)
 
 
 @_part
-def _enter(kind, model, lane, scratch, layer):
+def _enter(kind, model, lane, scratch, team, layer):
     rows, width = lane.qkv.shape
     heads, kv_heads, dim = model.shape[HEADS], model.shape[KV_HEADS], model.shape[DIM]
     wide = scratch.wide
     for low in range(0, rows, CHUNK):
         count = min(CHUNK, rows - low)
-        _normed(kind, model, lane, scratch, layer, ATTENTION_NORM, low, count)
-        _project(kind, model, lane, scratch, layer, QKV, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
-        if model.norms[layer, Q_NORM] != 0:
-            for i in range(count):
+        first, end = share(count, team)
+        _normed(kind, model, lane, scratch, layer, ATTENTION_NORM, QKV, low, first, end)
+        meet(team)
+        _project(kind, model, lane, scratch, team, layer, QKV, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
+        meet(team)
+        for i in range(first, end):
+            if model.norms[layer, Q_NORM] != 0:
                 _norm_heads(wide[i], model.norms[layer, Q_NORM], 0, heads, dim, model.eps)
                 _norm_heads(wide[i], model.norms[layer, K_NORM], heads, kv_heads, dim, model.eps)
-        for i in range(count):
             row = lane.qkv[low + i]
             for j in range(width):
                 row[j] = narrow(wide[i, j], BFLOAT16)
+        _store(model, lane, layer, low + first, low + end)
+    if lane.alone and team.size <= rows <= CHUNK:
+        first, end = share(rows, team)
+        _attend(model, lane, scratch, layer, first * kv_heads, end * kv_heads)
+        return
+    meet(team)
+    await_number(lane.ahead, layer + 1)
+    announce(lane.stored, layer + 1)
+    first, end = share(lane.lengths.size * kv_heads, team)
+    _attend(model, lane, scratch, layer, first, end)
+
+
+@_part
+def _store(model, lane, layer, first, end):
     offset = layer * lane.layer_bytes
     rotate_and_store(
         BFLOAT16,
-        lane.qkv.ctypes.data,
-        lane.cos.ctypes.data,
-        lane.sin.ctypes.data,
-        lane.slots.ctypes.data,
+        lane.qkv[first:end].ctypes.data,
+        lane.cos[first:end].ctypes.data,
+        lane.sin[first:end].ctypes.data,
+        lane.slots[first:end].ctypes.data,
         lane.keys + offset,
         lane.values + offset,
-        rows,
-        heads,
-        kv_heads,
-        dim,
+        end - first,
+        model.shape[HEADS],
+        model.shape[KV_HEADS],
+        model.shape[DIM],
         model.shape[BLOCKS],
     )
-    _attend(model, lane, layer)
 
 
 @_part
@@ -239,48 +301,65 @@ def _norm_heads(row, weight_at, first, count, dim, eps):
 
 
 @_part
-def _attend(model, lane, layer):
-    if lane.lengths.size == 0:
-        return
+def _attend(model, lane, scratch, layer, first, end):
     offset = layer * lane.layer_bytes
-    attend_decode(
-        BFLOAT16,
-        lane.qkv.ctypes.data,
+    attend(
+        lane.qkv,
         lane.keys + offset,
         lane.values + offset,
-        lane.tables.ctypes.data,
-        lane.lengths.ctypes.data,
-        lane.attended.ctypes.data,
-        lane.lengths.size,
-        model.shape[HEADS],
-        model.shape[KV_HEADS],
-        model.shape[DIM],
-        model.shape[BLOCKS],
-        lane.tables.shape[1],
+        lane.tables,
+        lane.lengths,
         model.shape[WINDOW],
+        model.shape[KV_HEADS],
+        first,
+        end,
+        scratch.scores,
+        scratch.room,
+        lane.attended,
     )
 
 
 @_part
-def _leave(kind, model, lane, scratch, layer):
+def _leave(kind, model, lane, scratch, team, layer):
     rows, hidden = lane.x.shape
-    into = lane.attended.shape[1]
-    wide, row = scratch.wide, scratch.row
-    inner = model.products[layer, GATE_UP, OUTPUTS] // 2
+    wide = scratch.wide
     for low in range(0, rows, CHUNK):
         count = min(CHUNK, rows - low)
+        first, end = share(count, team)
         x_at = lane.x[low].ctypes.data
-        for i in range(count):
-            for j in range(into):
-                row[j] = value(lane.attended[low + i, j])
-            prepare(kind, row[:into], scratch.inputs, i)
-        _project(kind, model, lane, scratch, layer, OUT, low, count, x_at, hidden * 4, 1)
-        _normed(kind, model, lane, scratch, layer, MLP_NORM, low, count)
-        _project(kind, model, lane, scratch, layer, GATE_UP, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
-        for i in range(count):
-            for j in range(inner):
-                gate = wide[i, j]
-                silu = gate / (np.float32(1) + exp(min(-gate, np.float32(87))))
-                row[j] = silu * wide[i, inner + j]
-            prepare(kind, row[:inner], scratch.inputs, i)
-        _project(kind, model, lane, scratch, layer, DOWN, low, count, x_at, hidden * 4, 1)
+        meet(team)
+        _attended(kind, model, lane, scratch, layer, low, first, end)
+        meet(team)
+        _project(kind, model, lane, scratch, team, layer, OUT, low, count, x_at, hidden * 4, 1)
+        meet(team)
+        _normed(kind, model, lane, scratch, layer, MLP_NORM, GATE_UP, low, first, end)
+        meet(team)
+        _project(kind, model, lane, scratch, team, layer, GATE_UP, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
+        meet(team)
+        _activated(kind, model, lane, scratch, layer, low, first, end)
+        meet(team)
+        _project(kind, model, lane, scratch, team, layer, DOWN, low, count, x_at, hidden * 4, 1)
+        meet(team)
+
+
+@_part
+def _attended(kind, model, lane, scratch, layer, low, first, end):
+    row = scratch.row[: lane.attended.shape[1]]
+    for i in range(first, end):
+        for j in range(row.size):
+            row[j] = value(lane.attended[low + i, j])
+        prepare(kind, row, scratch.inputs, i)
+    _down(model, lane, scratch, layer, OUT, low, first, end)
+
+
+@_part
+def _activated(kind, model, lane, scratch, layer, low, first, end):
+    inner = model.products[layer, GATE_UP, OUTPUTS] // 2
+    row, wide = scratch.row[:inner], scratch.wide
+    for i in range(first, end):
+        for j in range(inner):
+            gate = wide[i, j]
+            silu = gate / (np.float32(1) + exp(min(-gate, np.float32(87))))
+            row[j] = silu * wide[i, inner + j]
+        prepare(kind, row, scratch.inputs, i)
+    _down(model, lane, scratch, layer, DOWN, low, first, end)

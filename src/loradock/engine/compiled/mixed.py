@@ -93,40 +93,52 @@ _LONG = 4 * 16
 
 
 @_part
-def add_adapters(table, entry, owners, inputs, depth, rows, out, out_stride, sums):
-    """Add the adapters of `rows` rows to float32 at `out`.
+def shrink_adapters(table, entry, owners, inputs, depth, first, end, sums):
+    """x · A of rows `first:end`, of every module one behind the other, into float32 `sums` `[rows, ranks]`.
 
     `owners` int64 `[rows]`: a row's line in the table at `table`, of `entry` numbers each; -1 for the base model.
-    `sums` float32 `[4, rank]`, room for the largest rank.
     """
-    i = 0
-    while i < rows:
-        owner, count = owners[i], 1
-        while count < 4 and i + count < rows and owners[i + count] == owner:
-            count += 1
-        count = count if count == 4 else 1
-        if owner >= 0:
-            line = carray(pointer(table + owner * entry * 8, _INDEX), (entry,))
-            x = inputs[ROWS] + i * inputs[ROWS_STRIDE]
+    i = first
+    while i < end:
+        count = _alike(owners, i, end)
+        if owners[i] >= 0:
+            line = carray(pointer(table + owners[i] * entry * 8, _INDEX), (entry,))
+            x, place, stride = inputs[ROWS] + i * inputs[ROWS_STRIDE], sums[i].ctypes.data, sums.shape[1] * 4
             for part in range(0, entry, MODULE):
-                if line[part + 1] > 0:
-                    _add(
-                        line[part : part + MODULE],
-                        x,
-                        inputs[ROWS_STRIDE],
-                        depth,
-                        count,
-                        out + i * out_stride,
-                        out_stride,
-                        sums,
-                    )
+                _shrink_rows(line[part : part + MODULE], x, inputs[ROWS_STRIDE], depth, count, place, stride)
+                place += line[part + 1] * 4
         i += count
 
 
 @_part
-def _add(line, x, x_stride, depth, count, out, out_stride, sums):
-    at, rank, low, high = line[0], line[1], line[2], line[3]
-    stride, length = rank * 4, (depth + high - low) * 2
+def expand_adapters(table, entry, owners, depth, rows, first, end, out, out_stride, sums):
+    """Add the sums times B to columns `first:end` of float32 `[rows, …]` at `out`."""
+    i = 0
+    while i < rows:
+        count = _alike(owners, i, rows)
+        if owners[i] >= 0:
+            line = carray(pointer(table + owners[i] * entry * 8, _INDEX), (entry,))
+            place, stride = sums[i].ctypes.data, sums.shape[1] * 4
+            for part in range(0, entry, MODULE):
+                module = line[part : part + MODULE]
+                _expand_rows(module, place, stride, depth, first, end, count, out + i * out_stride, out_stride)
+                place += module[1] * 4
+        i += count
+
+
+@_part
+def _alike(owners, i, end):
+    """How many rows from `i` on are taken together: four of one adapter, or one."""
+    count = 1
+    while count < 4 and i + count < end and owners[i + count] == owners[i]:
+        count += 1
+    return count if count == 4 else 1
+
+
+@_part
+def _shrink_rows(module, x, x_stride, depth, count, sums, stride):
+    at, rank = module[0], module[1]
+    length = (depth + module[3] - module[2]) * 2
     k = 0
     while k < rank:
         whole = k + RANKS_AT_ONCE <= rank
@@ -141,7 +153,16 @@ def _add(line, x, x_stride, depth, count, out, out_stride, sums):
         else:
             _shrink_11(x, x_stride, a, length, depth, s, stride)
         k += RANKS_AT_ONCE if whole else 1
-    b, into, columns = at + depth * 2, out + low * 4, high - low
+
+
+@_part
+def _expand_rows(module, sums, stride, depth, first, end, count, out, out_stride):
+    at, rank, low, high = module[0], module[1], module[2], module[3]
+    begin, columns = max(first, low), min(end, high) - max(first, low)
+    if rank == 0 or columns <= 0:
+        return
+    length = (depth + high - low) * 2
+    b, into = at + (depth + begin - low) * 2, out + begin * 4
     if count == 4:
         long = columns // _LONG * _LONG
         _expand_44(sums, stride, rank, b, length, long, into, out_stride)

@@ -18,6 +18,8 @@ from loradock.engine.compiled.twelve import LINE, NUMBERED
 
 GROUP = 32
 """How many inputs share a scale, in weights and in activations."""
+SHORT_NUMBERS = m.ADDS_PAIRS and not m.DOTS_BYTES
+"""Sums of bytes are made of 16-bit numbers, two of which the processor multiplies and adds at once."""
 _FINITE = ((">", 0.0), ("<", math.inf))
 
 
@@ -27,7 +29,8 @@ def tile(kind, rows, panels):
 
     Strides in bytes. `kind` 12: x are bfloat16 rows, `weight_scales` the panels' upper bytes; 16: the same with
     unpacked weights. 8 and 4: bytes; `scales` of a row holds one float32 per group, and behind all of them
-    (`scales_stride` / 2) what its sum contributes.
+    (`scales_stride` / 2) what its sum contributes. Where the processor has no dot product, x are float32, or with
+    8 bits 16-bit numbers (see `_put_shorts`).
     """
     body = {16: _bfloat16, 12: _packed, 8: _bytes, 4: _nibbles}[kind]
 
@@ -55,30 +58,47 @@ def tile(kind, rows, panels):
     return product
 
 
-@intrinsic
-def quantize(typingctx, values, numbers):
-    """A group of float32 as bytes at `numbers`: the nearest of 255 steps between minus and plus the largest. Gives
-    (scale, sum of the bytes).
+def _quantize(put):
+    """An intrinsic: a group of float32 at `values` as the nearest of 255 steps between minus and plus the largest, put
+    at `numbers`. Gives (scale, sum of the numbers).
     """
 
-    def generate(context, builder, signature, arguments):
-        values, numbers = arguments
-        parts = [m.load(builder, m.add(builder, values, 4 * n), m.FLOATS) for n in range(0, GROUP, m.LANES)]
-        largest = m.largest_size(builder, parts)
-        scale = builder.fmul(largest, ir.Constant(m.FLOAT, 1 / 127))
-        inverse = builder.fdiv(ir.Constant(m.FLOAT, 127.0), largest)
-        # Bytes know no NaN: what is not finite makes the scale so, and with it all sums.
-        usable = builder.and_(*(builder.fcmp_ordered(op, largest, ir.Constant(m.FLOAT, n)) for op, n in _FINITE))
-        inverse = builder.select(usable, inverse, ir.Constant(m.FLOAT, 0.0))
-        parts = [builder.select(usable, part, ir.Constant(m.FLOATS, [0.0] * m.LANES)) for part in parts]
-        steps = [m.on_lanes(builder, "rint", m.multiply(builder, part, m.splat(builder, inverse))) for part in parts]
-        whole = [builder.fptosi(part, m.INTS) for part in steps]
-        for n, part in enumerate(whole):
-            m.store(builder, builder.trunc(part, m.BYTES), m.add(builder, numbers, m.LANES * n))
-        total = m.whole_sum_of_lanes(builder, builder.add(*whole))
-        return context.make_tuple(builder, signature.return_type, (scale, total))
+    @intrinsic
+    def quantize(typingctx, values, numbers):
+        def generate(context, builder, signature, arguments):
+            values, numbers = arguments
+            parts = [m.load(builder, m.add(builder, values, 4 * n), m.FLOATS) for n in range(0, GROUP, m.LANES)]
+            largest = m.largest_size(builder, parts)
+            scale = builder.fmul(largest, ir.Constant(m.FLOAT, 1 / 127))
+            inverse = builder.fdiv(ir.Constant(m.FLOAT, 127.0), largest)
+            # Bytes know no NaN: what is not finite makes the scale so, and with it all sums.
+            usable = builder.and_(*(builder.fcmp_ordered(op, largest, ir.Constant(m.FLOAT, n)) for op, n in _FINITE))
+            inverse = m.splat(builder, builder.select(usable, inverse, ir.Constant(m.FLOAT, 0.0)))
+            parts = [builder.select(usable, part, ir.Constant(m.FLOATS, [0.0] * m.LANES)) for part in parts]
+            steps = [m.on_lanes(builder, "rint", m.multiply(builder, part, inverse)) for part in parts]
+            whole = [builder.fptosi(part, m.INTS) for part in steps]
+            for n, part in enumerate(whole):
+                put(builder, part, numbers, m.LANES * n)
+            total = m.whole_sum_of_lanes(builder, builder.add(*whole))
+            return context.make_tuple(builder, signature.return_type, (scale, total))
 
-    return types.Tuple((types.float32, types.int32))(types.int64, types.int64), generate
+        return types.Tuple((types.float32, types.int32))(types.int64, types.int64), generate
+
+    return quantize
+
+
+def _put_bytes(builder, whole, numbers, at):
+    m.store(builder, builder.trunc(whole, m.BYTES), m.add(builder, numbers, at))
+
+
+def _put_shorts(builder, whole, numbers, at):
+    """Of each four the first and third, then the others: as `_byte_parts` takes them."""
+    order = [four + n for four in range(0, m.LANES, 4) for n in (0, 2, 1, 3)]
+    shorts = builder.trunc(whole, m.SHORTS)
+    m.store(builder, m.mixed(builder, shorts, shorts, order), m.add(builder, numbers, 2 * at))
+
+
+quantize, quantize_shorts = _quantize(_put_bytes), _quantize(_put_shorts)
 
 
 @intrinsic
@@ -92,18 +112,21 @@ def half(typingctx, address):
 
 
 @intrinsic
-def unpack(typingctx, weights, uppers, count, out):
-    """`count` lines of a panel in 12 bits to as many of bfloat16 at `out`."""
+def unpack(typingctx, weights, uppers, count, ahead, out):
+    """`count` lines of a panel in 12 bits to as many of bfloat16 at `out`. The same lines `ahead` bytes on are asked
+    for.
+    """
 
     def generate(context, builder, signature, arguments):
-        weights, uppers, count, out = arguments
+        weights, uppers, count, ahead, out = arguments
         table = m.four_times(builder, uppers)
         with cgutils.for_range(builder, count) as loop:
             at = m.add(builder, weights, (loop.index, LINE))
+            m.prefetch(builder, m.add(builder, at, ahead))
             m.store(builder, m.unpacked(builder, at, table), m.add(builder, out, (loop.index, m.LINE)))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), generate
+    return types.void(*[types.int64] * 5), generate
 
 
 def _packed(builder, x, scales, behind, weights, ahead, uppers, depth):
@@ -127,19 +150,35 @@ def _bfloat16(builder, x, scales, behind, weights, ahead, uppers, depth):
 
 def _pairs(builder, x, panels, depth, vectors):
     """Two steps at a time; few rows add in several chains, since each addition waits for the one before it."""
-    unrolled = 4 if len(x) * panels < 4 else 2
-    chains = unrolled if unrolled == 4 else 1
+    few = len(x) * panels
+    unrolled = 4 if few < 4 else 2
+    chains = unrolled if few == 1 or (few < 4 and m.MANY_REGISTERS) else {2: 2}.get(few, 1)
     sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in range(panels)] for _ in x]
     with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * unrolled))) as loop:
         for u in range(unrolled):
             step = m.add(builder, m.number(u), (loop.index, unrolled))
             lines = vectors(step)
-            for r, row in enumerate(x):
-                pair = m.splat(builder, m.load(builder, m.add(builder, row, (step, 4)), m.INT))
-                for c, vector in enumerate(lines):
-                    total = sums[r][c][u % chains]
-                    builder.store(m.dot_bfloat16(builder, builder.load(total), pair, vector), total)
+            for half in (None,) if m.DOTS_BFLOAT16 else (m.low_half, m.high_half):
+                halves = lines if half is None else [half(builder, line) for line in lines]
+                for r, row in enumerate(x):
+                    number = _number_of(builder, row, step, half)
+                    for c, vector in enumerate(halves):
+                        total = sums[r][c][u % chains]
+                        add = m.dot_bfloat16 if half is None else _add_product
+                        builder.store(add(builder, builder.load(total), number, vector), total)
     return [[_sum(builder, chain) for chain in row] for row in sums]
+
+
+def _number_of(builder, row, step, half):
+    """A row's two bfloat16 of a step, or one of its two float32."""
+    if half is None:
+        return m.splat(builder, m.load(builder, m.add(builder, row, (step, 4)), m.INT))
+    second = 4 if half is m.high_half else 0
+    return m.splat(builder, m.load(builder, m.add(builder, row, second, (step, 8)), m.FLOAT))
+
+
+def _add_product(builder, total, number, vector):
+    return m.multiply_add(builder, number, vector, total)
 
 
 def _bytes(builder, x, scales, behind, weights, ahead, weight_scales, depth):
@@ -156,11 +195,13 @@ def _bytes(builder, x, scales, behind, weights, ahead, weight_scales, depth):
         for step in range(steps):
             line = m.add(builder, m.number(m.LINE * step), (loop.index, m.LINE * steps))
             vectors = _lines(builder, weights, line, ahead)
-            for r, row in enumerate(x):
-                four = m.splat(builder, m.load(builder, m.add(builder, row, 4 * step, (loop.index, GROUP)), m.INT))
-                for c, vector in enumerate(vectors):
-                    total = whole[r][c][step % chains]
-                    builder.store(m.dot_bytes(builder, builder.load(total), vector, four), total)
+            for pairs, part, of in _byte_parts(builder, vectors):
+                for r, row in enumerate(x):
+                    at = m.add(builder, row, of * step + part, (loop.index, of * GROUP // 4))
+                    numbers = m.splat(builder, m.load(builder, at, m.INT))
+                    for c, vector in enumerate(pairs):
+                        total = whole[r][c][step % chains]
+                        builder.store(_dot_of_bytes(builder, builder.load(total), vector, numbers), total)
         for c in range(len(weights)):
             at = m.add(builder, weight_scales, (groups, m.LINE // 2 * c), (loop.index, m.LINE // 2))
             scale = builder.fpext(m.load(builder, at, m.HALVES), m.FLOATS)
@@ -191,18 +232,48 @@ def _nibbles(builder, x, scales, behind, weights, ahead, weight_scales, depth):
                     four = m.splat(builder, m.load(builder, at, m.INT))
                     for c, vector in enumerate(part):
                         total = whole[r][c]
-                        builder.store(m.dot_bytes(builder, builder.load(total), vector, four), total)
+                        builder.store(_dot_of_nibbles(builder, builder.load(total), vector, four), total)
         for c in range(len(weights)):
             at = m.add(builder, weight_scales, (groups, m.LINE * c), (loop.index, m.LINE))
             scale = builder.fpext(m.load(builder, at, m.HALVES), m.FLOATS)
             offset = builder.fpext(m.load(builder, m.add(builder, at, m.LINE // 2), m.HALVES), m.FLOATS)
             for r, row in enumerate(scales):
                 both = m.multiply(builder, scale, _number_at(builder, row, group))
-                total = builder.sitofp(builder.load(whole[r][c]), m.FLOATS)
+                total = builder.sitofp(_whole_of_nibbles(builder, builder.load(whole[r][c])), m.FLOATS)
                 total = m.multiply_add(builder, total, both, builder.load(sums[r][c]))
                 of_row = _number_at(builder, m.add(builder, row, behind), group)
                 builder.store(m.multiply_add(builder, offset, of_row, total), sums[r][c])
     return [[builder.load(total) for total in row] for row in sums]
+
+
+def _byte_parts(builder, vectors):
+    """(the weights, where a row's numbers for them begin, how many bytes a row has for a step) of each part that is
+    multiplied by itself: all four weights of a step, or the first and third and then the others as 16-bit numbers.
+    """
+    if not SHORT_NUMBERS:
+        return [(vectors, 0, 4)]
+    first = [builder.and_(vector, m.all_lanes(m.INTS, 0x00FF00FF)) for vector in vectors]
+    second = [builder.and_(builder.lshr(v, m.all_lanes(m.INTS, 8)), m.all_lanes(m.INTS, 0x00FF00FF)) for v in vectors]
+    return [(first, 0, 8), (second, 4, 8)]
+
+
+def _dot_of_bytes(builder, total, weights, numbers):
+    if not SHORT_NUMBERS:
+        return m.dot_bytes(builder, total, weights, numbers)
+    return m.dot_shorts(builder, total, weights, numbers)
+
+
+def _dot_of_nibbles(builder, total, weights, numbers):
+    """Sums of 8 steps fit 16 bits: 16 * 15 * 127 is below 2**15."""
+    if not SHORT_NUMBERS:
+        return m.dot_bytes(builder, total, weights, numbers)
+    return m.dot_bytes_in_shorts(builder, total, weights, numbers)
+
+
+def _whole_of_nibbles(builder, total):
+    if not SHORT_NUMBERS:
+        return total
+    return m.dot_shorts(builder, m.all_lanes(m.INTS, 0), total, m.all_lanes(m.INTS, 0x00010001))
 
 
 def _zero(builder, kind):

@@ -89,11 +89,27 @@ def rare_of(rare_at, count, output, x):
 
 
 @_part
-def add_rare(rare_at, count, x_at, x_stride, depth, rows, out, out_stride):
-    """Add what the weights in the list contribute to float32 `[rows, …]` at `out`."""
+def add_rare(rare_at, count, x_at, x_stride, depth, rows, out, out_stride, first, end):
+    """Add what the weights in the list contribute to columns `first:end` of float32 `[rows, …]` at `out`. The list has
+    the order of the panels, and the columns are whole ones.
+    """
     rare = carray(pointer(rare_at, np.int32(0)), (count, 3))
-    for i in range(rows):
+    low, high = _first_of(rare, first), _first_of(rare, end)
+    for i in range(rows if low < high else 0):
         x = carray(pointer(x_at + i * x_stride, BFLOAT16), (depth,))
         row = pointer(out + i * out_stride, np.float32(0))
-        for n in range(count):
+        for n in range(low, high):
             row[rare[n, 1]] += value(x[rare[n, 0]]) * value(np.uint16(rare[n, 2]))
+
+
+@_part
+def _first_of(rare, column):
+    """Where in the list the panel of `column`, or what comes behind it, begins."""
+    low, high = 0, rare.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if rare[middle, 1] // PANEL * PANEL < column:
+            low = middle + 1
+        else:
+            high = middle
+    return low

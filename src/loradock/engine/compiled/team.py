@@ -1,0 +1,127 @@
+"""Threads that go through the same lane side by side, and meet between two of its operations.
+
+A meeting takes a microsecond, since who waits keeps looking; sleeping and being woken would take as long as several
+operations. Where a member has to wait long, somebody else wants its processor, and gets it.
+"""
+
+import platform
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from loradock.engine.compiled.memory import aligned
+from loradock.engine.kernels import FAST
+
+ARRIVED, MEETINGS, BROKEN = 0, 8, 16
+"""Where on a gate, each on a line of its own: how many wait, how many meetings there were, whether a member is gone."""
+PATIENCE = 1000
+"""After so many looks, some twenty microseconds, a member lets others have the processor between two looks."""
+_PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "yield", "arm64": "yield"}.get(platform.machine().lower(), "")
+_part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_give_way = types.ExternalFunction("sched_yield", types.int32())
+
+
+class Team(NamedTuple):
+    """One member's view: its number, how many there are, and the gate int64 `[24]` where they meet."""
+
+    number: int
+    size: int
+    gate: np.ndarray
+
+
+def team_of(size: int) -> list[Team]:
+    """All members' views of a new team."""
+    gate = aligned(24, np.int64)
+    gate[:] = 0
+    return [Team(number, size, gate) for number in range(size)]
+
+
+def leave(team: Team) -> None:
+    """Nobody shall wait for this member any more: it cannot go on."""
+    team.gate[BROKEN] = 1
+
+
+@_part
+def meet(team):
+    """Until all members are here; what each wrote before, all can read after."""
+    if team.size == 1:
+        return
+    gate = team.gate.ctypes.data
+    meeting = _read(gate + 8 * MEETINGS)
+    if _count(gate + 8 * ARRIVED) == team.size - 1:
+        _write(gate + 8 * ARRIVED, 0)
+        _write(gate + 8 * MEETINGS, meeting + 1)
+        return
+    looks = 0
+    while _read(gate + 8 * MEETINGS) == meeting and _read(gate + 8 * BROKEN) == 0:
+        looks += 1
+        if looks > PATIENCE:
+            _give_way()
+        _pause()
+
+
+@_part
+def share(count, team):
+    """A member's part of `count` things: (first, end)."""
+    return count * team.number // team.size, count * (team.number + 1) // team.size
+
+
+@_part
+def announce(place, number):
+    """Let others see, with all that was written before, that `place` int64 `[1]` is `number` now."""
+    _write(place.ctypes.data, number)
+
+
+@_part
+def await_number(place, number):
+    """Until another thread has announced at least `number`."""
+    looks = 0
+    while _read(place.ctypes.data) < number:
+        looks += 1
+        if looks > PATIENCE:
+            _give_way()
+        _pause()
+
+
+@intrinsic
+def _read(typingctx, address):
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _write(typingctx, address, number):
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(arguments[1], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _count(typingctx, address):
+    """Add one; gives what was there."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "acq_rel")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _pause(typingctx):
+    """Tell the processor that this thread only waits."""
+
+    def generate(context, builder, signature, arguments):
+        builder.asm(ir.FunctionType(ir.VoidType(), []), _PAUSE, "", [], True)
+        return context.get_dummy_value()
+
+    return types.void(), generate
