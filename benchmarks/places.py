@@ -4,10 +4,12 @@ import importlib.util
 import socket
 from pathlib import Path
 
+from benchmarks.processor import KIND
+
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".venvs"
 CACHE = ROOT / ".cache" / "bench"
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "results" / KIND
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 

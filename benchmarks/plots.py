@@ -51,12 +51,13 @@ def _throughput(records: Records, peers, file: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(11, 4))
     width = 0.88 / len(peers)
+    cases = {title: case for title, case in _CASES.items() if any(_rate(records, peer.name, case) for peer in peers)}
     for number, peer in enumerate(peers):
-        rates = [_rate(records, peer.name, case) for case in _CASES.values()]
-        places = [place + (number - (len(peers) - 1) / 2) * width for place in range(len(_CASES))]
+        rates = [_rate(records, peer.name, case) for case in cases.values()]
+        places = [place + (number - (len(peers) - 1) / 2) * width for place in range(len(cases))]
         bars = axes.bar(places, rates, width, label=peer.title, color=_color(peer.name))
         axes.bar_label(bars, [f"{rate:.0f}" if rate else "" for rate in rates], fontsize=6)
-    axes.set_xticks(range(len(_CASES)), _CASES.keys())
+    axes.set_xticks(range(len(cases)), cases.keys())
     axes.set_ylabel("tokens per second")
     _finish(figure, axes, file)
 

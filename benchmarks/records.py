@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.places import ROOT
+from benchmarks.processor import PYTORCH_TYPE, facts, instructions
 
 _UNDISTURBED = 0.8
 
@@ -78,6 +79,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu_name(),
+        "pytorch_type": PYTORCH_TYPE,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}",
@@ -87,12 +89,7 @@ def machine() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     """Its name, and those of its instruction sets that matter here."""
-    said = _or_empty(lambda: Path("/proc/cpuinfo").read_text())
-    facts = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
-    facts = {key.strip(): value.strip() for key, value in facts.items()}
-    known = facts.get("flags", "").split()
-    sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in known]
-    return f"{facts.get('model name', platform.machine())} ({', '.join(sets)})"
+    return f"{facts().get('model name', platform.machine())} ({', '.join(instructions())})"
 
 
 def _commit() -> str:

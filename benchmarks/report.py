@@ -85,7 +85,12 @@ def _ratio(records: Records, mine: float, peer: str, case: str) -> str:
     return f"**{mine / statistics.median(theirs):.1f} x**" if theirs else "-"
 
 
-_WAYS = {"torch": "PyTorch's", "onednn": "packed by oneDNN", "own": "our own kernels'"}
+_WAYS = {
+    "torch": "PyTorch's",
+    "onednn": "packed by oneDNN",
+    "own": "our own kernels, rows shared by the cores",
+    "own_together": "our own kernels, each product shared by the cores",
+}
 
 
 def _roofline(records: Records) -> str:

@@ -4,7 +4,8 @@
 
 All products of SmolLM2-135M with its true shapes and as many different weights, so that caches help no more than in a
 real step; as PyTorch does them, with the weights packed beforehand by oneDNN, and by the engine's own kernels, a lane
-for each core. The roofline is the best of the three. Attention, norms, sampling and HTTP cost nothing here.
+for each core or all cores sharing each product. The roofline is the best of these. Attention, norms, sampling and HTTP
+cost nothing here.
 """
 
 import json
@@ -49,7 +50,8 @@ def _ways(weights):
     from benchmarks.own_products import WORTH_IT, OwnProducts
 
     rows = {inner: torch.randn(ROWS, inner, dtype=torch.bfloat16) for inner in (576, 1536)}
-    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) for weight in weights]
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) for weight in weights if supported]
 
     def plain() -> None:
         for weight in weights:
@@ -59,9 +61,9 @@ def _ways(weights):
         for weight, shape in zip(packed, weights, strict=True):
             torch.ops.mkldnn._linear_pointwise(rows[shape.shape[1]], weight, None, "none", [], "")
 
-    lanes = len(os.sched_getaffinity(0))
-    own = {"own": OwnProducts(weights, ROWS, lanes)} if WORTH_IT else {}
-    return {"torch": plain, "onednn": prepared, **own}
+    threads, ways = len(os.sched_getaffinity(0)), {"own": False, "own_together": True} if WORTH_IT else {}
+    own = {name: OwnProducts(weights, ROWS, threads, together=together) for name, together in ways.items()}
+    return {"torch": plain, **({"onednn": prepared} if supported else {}), **own}
 
 
 def _step(work, seconds: float) -> float:

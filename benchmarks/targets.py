@@ -21,6 +21,7 @@ class Found:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self.pytorch_type = records.facts.get("pytorch_type", "bfloat16")
 
     def rate(self, peer: str, case: str) -> float | None:
         return self.middle("tokens_per_s", kind="load", peer=peer, case=case)
@@ -85,11 +86,13 @@ def _goals(found: Found) -> Iterator[Goal]:
 def _mixed(found: Found, peer: str, who: str) -> Iterator[Goal]:
     ours, mixed = found.rate(peer, EIGHT_32), "8 adapters mixed, 32 concurrent, end to end"
     llama = found.best(tuple(_LLAMA), EIGHT_32)
-    yield _least(f"{mixed}: {who}, times vLLM (bf16)", _over(ours, found.rate("vllm", EIGHT_32)), 12, ".1f")
+    yield _least(
+        f"{mixed}: {who}, times vLLM ({found.pytorch_type})", _over(ours, found.rate("vllm", EIGHT_32)), 12, ".1f"
+    )
     times = _over(ours, found.rate(llama, EIGHT_32))
     yield _least(f"{mixed}: {who}, times the best llama.cpp ({_LLAMA[llama]})", times, 8, ".1f")
     times = _over(ours, found.rate("peft", EIGHT_32))
-    yield _least(f"{mixed}: {who}, times transformers + PEFT (bf16)", times, 3, ".1f")
+    yield _least(f"{mixed}: {who}, times transformers + PEFT ({found.pytorch_type})", times, 3, ".1f")
     roofline = found.most("tokens_per_s", kind="roofline")
     yield _least(f"{mixed}: {who}, share of the bf16 GEMM roofline", _over(ours, roofline), 0.5)
     share = _over(ours, found.rate(peer, BESIDE_8))

@@ -141,13 +141,14 @@ def test_a_usual_run_asks_every_peer_of_every_central_case_and_ours_of_all():
         assert {BASE_1, ONE_1} == asked[name]
 
 
-def test_the_roofline_multiplies_with_all_weights():
-    weights = [torch.randn(out, into).bfloat16() for out, into in ((48, 64), (16, 32), (32, 64))]
-    own = OwnProducts(weights, rows=5, lanes=2)
+@pytest.mark.parametrize("together", [False, True])
+def test_the_roofline_multiplies_with_all_weights(together):
+    weights = [torch.randn(out, into).bfloat16() for out, into in ((96, 64), (32, 32), (64, 64))]
+    own = OwnProducts(weights, rows=5, threads=2, together=together)
     own()
-    for lane in own.lanes:
-        wanted = lane.x.float() @ weights[-1].T.float()
-        found = torch.from_numpy(lane.out[: wanted.numel()]).view(wanted.shape)
+    for _, rows in own.parts:
+        wanted = rows.x.bfloat16().float() @ weights[-1].T.float()
+        found = torch.from_numpy(rows.out).flatten()[: wanted.numel()].view(wanted.shape)
         torch.testing.assert_close(found, wanted, atol=1e-2, rtol=1e-2)
 
 

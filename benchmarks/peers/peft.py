@@ -6,6 +6,7 @@ from benchmarks.environments import Environment
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import ROOT, free_port
 from benchmarks.processes import Tree
+from benchmarks.processor import PYTORCH_TYPE
 from benchmarks.weights import hf_folder
 from benchmarks.workload import Fleet
 
@@ -17,9 +18,9 @@ class Peft(Peer):
     title = "transformers + PEFT"
     central_only = True
     settings = (
-        "bfloat16, `generate` with `adapter_names`, batches of up to 64 made of all that waits (answers of a case are"
-        " equally long, so a batch loses nothing by waiting for its longest); a batch of one adapter, or of none, takes"
-        " PEFT's cheaper path without names"
+        "bfloat16 if the processor multiplies it, else float32; `generate` with `adapter_names`, batches of up to 64"
+        " made of all that waits (answers of a case are equally long, so a batch loses nothing by waiting for its"
+        " longest); a batch of one adapter, or of none, takes PEFT's cheaper path without names"
     )
 
     def prepare(self) -> None:
@@ -30,7 +31,7 @@ class Peft(Peer):
         port = free_port()
         script = ROOT / "benchmarks" / "servers" / "peft_batches.py"
         begun = time.perf_counter()
-        tree = Tree(self.name, [_ENVIRONMENT.python, script, hf_folder(), str(port)])
+        tree = Tree(self.name, [_ENVIRONMENT.python, script, hf_folder(), str(port), PYTORCH_TYPE])
         server = Server(tree, f"http://127.0.0.1:{port}")
         await until_first_token(server, begun)
         await attach_all(server, fleet.adapters)

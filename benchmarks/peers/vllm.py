@@ -7,6 +7,7 @@ from benchmarks.environments import Environment
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import free_port
 from benchmarks.processes import Tree
+from benchmarks.processor import PYTORCH_TYPE
 from benchmarks.weights import hf_folder
 from benchmarks.workload import Fleet
 
@@ -23,7 +24,8 @@ class Vllm(Peer):
     name = "vllm"
     title = "vLLM for the CPU"
     settings = (
-        "bfloat16, 2 GiB for keys and values, up to 64 sequences; LoRA switched on only where adapters are asked"
+        "bfloat16 if the processor multiplies it, else float32; 2 GiB for keys and values, up to 64 sequences; LoRA"
+        " switched on only where adapters are asked"
         " (without it vLLM compiles its model), with just as many slots and the rank that the case needs, since it pays"
         " for every slot at the highest rank; one adapter is asked of the server that has 8"
     )
@@ -35,7 +37,7 @@ class Vllm(Peer):
     async def start(self, fleet: Fleet) -> Server:
         port = free_port()
         command = [_ENVIRONMENT.python, "-m", "vllm.entrypoints.openai.api_server", "--model", hf_folder()]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "base", "--dtype", "bfloat16"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "base", "--dtype", PYTORCH_TYPE]
         command += ["--max-model-len", "2048", "--max-num-seqs", "64", "--disable-uvicorn-access-log"]
         variables = {
             "VLLM_CPU_KVCACHE_SPACE": "2",

@@ -47,10 +47,10 @@ class Steps(BaseStreamer):
 
 
 class Worker(threading.Thread):
-    def __init__(self, folder: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, folder: str, dtype: torch.dtype, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(daemon=True)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.model.generation_config.eos_token_id = None
         self.model.generation_config.pad_token_id = 0
         self.jobs: queue.Queue[Job] = queue.Queue()
@@ -145,9 +145,9 @@ async def health(_: web.Request) -> web.Response:
     return web.Response()
 
 
-async def main(folder: str, port: str) -> None:
+async def main(folder: str, port: str, dtype: str) -> None:
     app = web.Application()
-    app["worker"] = Worker(folder, asyncio.get_running_loop())
+    app["worker"] = Worker(folder, getattr(torch, dtype), asyncio.get_running_loop())
     app["worker"].start()
     app.add_routes([web.post("/v1/completions", complete), web.post("/v1/load_lora_adapter", load_adapter)])
     app.add_routes([web.get("/health", health)])
