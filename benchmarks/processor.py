@@ -17,6 +17,6 @@ def instructions() -> list[str]:
     return [name for name in ("avx2", "avx512f", "avx512bw", "avx512_bf16", "amx_bf16") if name in known]
 
 
-KIND = "avx512" if "avx512f" in instructions() else "avx2"
+KIND = next((name for name, sign in (("avx512", "avx512f"), ("avx2", "avx2")) if sign in instructions()), "other")
 PYTORCH_TYPE = "bfloat16" if "avx512bw" in instructions() else "float32"
 """In which PyTorch's matrix products are faster: without these instructions its bfloat16 takes five times as long."""

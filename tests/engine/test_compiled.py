@@ -19,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from loradock.engine.compiled import lanes, machine, packing, products
+from loradock.engine.compiled import attention, lanes, machine, packing, products
 from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
@@ -306,17 +306,18 @@ def test_logits_are_kept_only_where_somebody_reads_them(base):
     assert found["plain"].best == found["read"].best == found["read"].values.argmax(dim=1).tolist()
 
 
+@pytest.mark.timeout(60)
 def test_a_lane_that_fails_keeps_no_other_waiting(base, monkeypatch):
+    """The first of two; the other goes on where its chunk ends."""
     model = load_model(base / "base", torch.bfloat16)
     cache = KVCache(model.architecture, 40, model.dtype)
     sequence = Sequence(1, [5] * 500, SamplingParams())
     assert cache.allocate(sequence, 500)
-    failing = iter([True])
 
-    def attend(*arguments):
-        if next(failing, False):
+    def attend(part, *arguments):
+        if part.keys == 250:
             raise MemoryError
-        return attend_prefill(*arguments)
+        return attend_prefill(part, *arguments)
 
     attend_prefill = lanes.attend_prefill
     monkeypatch.setattr(lanes, "attend_prefill", attend)
@@ -342,3 +343,36 @@ def test_any_number_of_a_rooms_threads_may_take_a_step(base):
         assert best == [alone.best, *[[]] * (threads - 1)]
         for row in rows:
             cache.free(row.sequence)
+
+
+@njit
+def attended(qkv, keys, values, tables, lengths, window, kv_heads, first, end, scores, room, out):
+    places = keys.ctypes.data, values.ctypes.data
+    attention.attend(qkv, *places, tables, lengths, window, kv_heads, first, end, scores, room, out)
+
+
+@pytest.mark.parametrize("window", [0, 24])
+@pytest.mark.parametrize("dim", [16, 48, 64, 128])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 7])
+def test_attention_of_any_number_of_heads_and_dimensions(group, dim, window):
+    """What lies behind a row's last key is another's, and may be anything."""
+    generator, kv_heads, lengths = torch.Generator().manual_seed(0), 2, (1, 16, 17, 50)
+    keys, values = (torch.randn(len(lengths), 64, kv_heads, dim, generator=generator).bfloat16() for _ in range(2))
+    queries = torch.randn(len(lengths), kv_heads, group, dim, generator=generator).bfloat16()
+    wanted = torch.empty(queries.shape)
+    for i, length in enumerate(lengths):
+        keys[i, length:] = values[i, length:] = torch.nan
+        seen = slice(max(0, length - window) if window else 0, length)
+        scores = torch.einsum("ghd,pgd->ghp", queries[i].float(), keys[i, seen].float()) / dim**0.5
+        wanted[i] = torch.einsum("ghp,pgd->ghd", scores.softmax(dim=2), values[i, seen].float())
+    blocks = [t.view(-1, 16, kv_heads, dim) for t in (keys, values)]
+    cached = [blocks[0].permute(0, 2, 3, 1), blocks[1].permute(0, 2, 1, 3)]
+    qkv = torch.cat([queries.flatten(1), torch.zeros(len(lengths), 2 * kv_heads * dim, dtype=torch.bfloat16)], dim=1)
+    bits = [t.contiguous().view(torch.uint16).numpy() for t in (qkv, *cached)]
+    out = np.zeros((len(lengths), kv_heads * group * dim), np.uint16)
+    scores, room = np.empty((group, 64), np.float32), np.empty((2, group, dim), np.float32)
+    tables = np.arange(len(lengths) * 4).reshape(-1, 4)
+    for first, end in ((0, 3), (3, len(lengths) * kv_heads)):
+        attended(*bits, tables, np.array(lengths), window, kv_heads, first, end, scores, room, out)
+    found = torch.from_numpy(out).view(torch.bfloat16).view(wanted.shape)
+    torch.testing.assert_close(found.float(), wanted, atol=2e-2, rtol=2e-2)

@@ -59,7 +59,7 @@ def test_nobody_goes_on_before_all_are_there_even_with_fewer_processors_than_mem
 
 def test_nobody_waits_for_a_member_that_is_gone():
     first, second = team_of(2)
-    waiting = threading.Thread(target=meet_once, args=(first,))
+    waiting = threading.Thread(target=meet_once, args=(first,), daemon=True)
     waiting.start()
     leave(second)
     waiting.join(30)

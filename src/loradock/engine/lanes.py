@@ -33,6 +33,8 @@ class Lanes(Protocol):
 
     small: int
     """A step of fewer tokens may be faster on fewer threads."""
+    begins_with_all: bool
+    """Whether it is usually faster on all of them."""
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
         """For so many threads at most. The lanes' logits follow each other as the rows' do."""
@@ -44,9 +46,10 @@ class Lanes(Protocol):
 class DecoderLanes:
     """With kernels as many lanes as threads, else one."""
 
-    def __init__(self, model: Decoder, cache: KVCache, threads: int) -> None:
+    begins_with_all = False
+
+    def __init__(self, model: Decoder, cache: KVCache) -> None:
         self.model, self.cache = model, cache
-        self._lanes = threads if model.kernels else 1
         self.small = 2 * LANE_TOKENS if model.kernels else 0
         self.mixing: Mixing
         if model.kernels:
@@ -56,7 +59,7 @@ class DecoderLanes:
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
         tokens = sum(row.count for row in rows)
-        parts = _split(rows, min(self._lanes, max(1, tokens // LANE_TOKENS)))
+        parts = _split(rows, min(threads if self.model.kernels else 1, max(1, tokens // LANE_TOKENS)))
         # Beside one long chunk the other lanes would soon have nothing to do.
         longest = max(sum(row.count for row in part) for part in parts)
         parts = parts if longest * len(parts) < UNEVEN * tokens else [rows]

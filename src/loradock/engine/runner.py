@@ -36,7 +36,7 @@ class Runner:
         if isinstance(model, CompiledDecoder):
             self._lanes = CompiledLanes(model, cache, self.threads)
         else:
-            self._lanes = DecoderLanes(model, cache, self.threads)
+            self._lanes = DecoderLanes(model, cache)
 
     @property
     def mixing(self) -> Mixing:
@@ -58,8 +58,8 @@ class Runner:
     def _small_step(self, rows: list[Row], tokens: int) -> Logits:
         if self._beside:
             return self._run(rows, max(1, self.threads - self._beside))
-        compiled = isinstance(self.model, CompiledDecoder)
-        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=compiled))
+        begin_with_all = self._lanes.begins_with_all
+        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=begin_with_all))
         begun = time.perf_counter()
         logits = self._run(rows, count.choose())
         count.record(time.perf_counter() - begun)

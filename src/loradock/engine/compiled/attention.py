@@ -13,11 +13,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from loradock.engine.compiled import machine as m
+from loradock.engine.compiled.weighted import weighted
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.kernels import BFLOAT16, FAST, narrow, pointer, value
 
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-_INDEX = np.int64(0)
 _SIZE = 2
 """Bytes of a number in the cache."""
 _QUERY = 2 if m.DOTS_BFLOAT16 else 4
@@ -78,47 +78,31 @@ def _score(heads):
     return score
 
 
-def _gather(heads, vectors):
-    """An intrinsic: `result` float32 `[heads, dim]` += `weights` float32 `[heads, count]` (`stride` bytes apart) times
-    `count` positions of a block's values, so many vectors of them. The same lines `ahead` bytes on are asked for.
-    """
-
-    @intrinsic
-    def gather(typingctx, weights, stride, values, dim, count, ahead, result):
-        def generate(context, builder, signature, arguments):
-            weights, stride, values, dim, count, ahead, result = arguments
-            places = [[m.add(builder, result, (dim, 4 * h), m.LINE * v) for v in range(vectors)] for h in range(heads)]
-            totals = [[cgutils.alloca_once(builder, m.FLOATS) for _ in row] for row in places]
-            for row, sums in zip(places, totals, strict=True):
-                for place, total in zip(row, sums, strict=True):
-                    builder.store(m.load(builder, place, m.FLOATS), total)
-            with cgutils.for_range(builder, count) as loop:
-                at = m.add(builder, values, (loop.index, builder.mul(dim, m.number(_SIZE))))
-                for v in range(0, vectors, 2):
-                    m.prefetch(builder, m.add(builder, at, ahead, v * m.LANES * _SIZE))
-                shorts = [m.load(builder, m.add(builder, at, v * m.LANES * _SIZE), m.SHORTS) for v in range(vectors)]
-                wide = [m.widen(builder, part) for part in shorts]
-                for h, sums in enumerate(totals):
-                    weight = m.load(builder, m.add(builder, weights, (stride, h), (loop.index, 4)), m.FLOAT)
-                    weight = m.splat(builder, weight)
-                    for vector, total in zip(wide, sums, strict=True):
-                        builder.store(m.multiply_add(builder, weight, vector, builder.load(total)), total)
-            for row, sums in zip(places, totals, strict=True):
-                for place, total in zip(row, sums, strict=True):
-                    m.store(builder, builder.load(total), place)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 7), generate
-
-    return gather
-
-
 _RUN = 4 if m.MANY_REGISTERS else 2
 """Vectors of a value that are summed at once."""
-_score_4, _score_3, _score_1 = (_score(heads) for heads in (4, 3, 1))
-_gather_4, _gather_3, _gather_1 = (_gather(heads, _RUN) for heads in (4, 3, 1))
-_gather_41, _gather_31, _gather_11 = (_gather(heads, 1) for heads in (4, 3, 1))
 _LONG = _RUN * m.LANES
+
+
+def _heads_through(heads):
+    """Some heads' queries through a block of keys, and their weights through a block of values.
+
+    One head takes its values vector by vector: LLVM 22 made wrong numbers of longer runs (docs/performance.md).
+    """
+    long_runs, short_runs = weighted(heads, _RUN if heads > 1 else 1, asks=True), weighted(heads, 1, asks=True)
+
+    @_part
+    def gather(weights, stride, count, values, ahead, dim, out):
+        long, size = dim // _LONG * _LONG, dim * _SIZE
+        long_runs(weights, stride, count, values, size, ahead, long, out, dim * 4)
+        rest, below = values + long * _SIZE, out + long * 4
+        short_runs(weights, stride, count, rest, size, ahead, dim - long, below, dim * 4)
+
+    return _score(heads), gather
+
+
+(_score_4, _gather_4), (_score_3, _gather_3), (_score_2, _gather_2), (_score_1, _gather_1) = (
+    _heads_through(heads) for heads in (4, 3, 2, 1)
+)
 
 
 @intrinsic
@@ -224,45 +208,30 @@ def _mask(scores, low, high):
 
 @_part
 def _score_block(queries, group, dim, keys, ahead, scores, at):
-    stride, h = scores.shape[1] * 4, 0
-    while h < group:
-        query, place, heads = queries + h * dim * _QUERY, scores[h, at:].ctypes.data, _at_once(group - h)
+    stride = scores.shape[1] * 4
+    for h in range(0, group, 4):
+        query, place, heads = queries + h * dim * _QUERY, scores[h, at:].ctypes.data, min(4, group - h)
         if heads == 4:
             _score_4(query, dim, keys, ahead, place, stride)
         elif heads == 3:
             _score_3(query, dim, keys, ahead, place, stride)
+        elif heads == 2:
+            _score_2(query, dim, keys, ahead, place, stride)
         else:
             _score_1(query, dim, keys, ahead, place, stride)
-        h += heads
 
 
 @_part
 def _gather_block(scores, at, values, count, ahead, result):
     group, dim = result.shape
-    stride, h, run = scores.shape[1] * 4, 0, _LONG if dim % _LONG == 0 else m.LANES
-    while h < group:
-        weights, heads = scores.ctypes.data + h * stride + at * 4, _at_once(group - h)
-        for j in range(0, dim, run):
-            into, where = result[h, j:].ctypes.data, values + j * _SIZE
-            if run == _LONG:
-                if heads == 4:
-                    _gather_4(weights, stride, where, dim, count, ahead, into)
-                elif heads == 3:
-                    _gather_3(weights, stride, where, dim, count, ahead, into)
-                else:
-                    _gather_1(weights, stride, where, dim, count, ahead, into)
-            elif heads == 4:
-                _gather_41(weights, stride, where, dim, count, ahead, into)
-            elif heads == 3:
-                _gather_31(weights, stride, where, dim, count, ahead, into)
-            else:
-                _gather_11(weights, stride, where, dim, count, ahead, into)
-        h += heads
-
-
-@_part
-def _at_once(left):
-    """How many of the heads that are left are taken together."""
-    if left >= 4:
-        return 4
-    return 3 if left == 3 else 1
+    stride = scores.shape[1] * 4
+    for h in range(0, group, 4):
+        weights, out, heads = scores[h, at:].ctypes.data, result[h].ctypes.data, min(4, group - h)
+        if heads == 4:
+            _gather_4(weights, stride, count, values, ahead, dim, out)
+        elif heads == 3:
+            _gather_3(weights, stride, count, values, ahead, dim, out)
+        elif heads == 2:
+            _gather_2(weights, stride, count, values, ahead, dim, out)
+        else:
+            _gather_1(weights, stride, count, values, ahead, dim, out)

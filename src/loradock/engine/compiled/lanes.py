@@ -12,8 +12,8 @@ from loradock.engine.compiled import layers
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.memory import Array, aligned
 from loradock.engine.compiled.mixed import MODULE
-from loradock.engine.compiled.team import Team, leave, team_of
-from loradock.engine.compiled.work import DONE, Work, Workshop
+from loradock.engine.compiled.team import GONE, Team, leave, team_of
+from loradock.engine.compiled.work import Work, Workshop
 from loradock.engine.core import BLOCK_SIZE, Logits, Row
 from loradock.engine.kv import KVCache
 from loradock.engine.lanes import Lane
@@ -25,6 +25,8 @@ LANE_ROWS = 16
 
 class CompiledLanes:
     """One lane for all threads, or as many lanes as threads with the same number of tokens in each."""
+
+    begins_with_all = True
 
     def __init__(self, model: CompiledDecoder, cache: KVCache, threads: int) -> None:
         self.small = LANE_ROWS * max(2, threads)
@@ -92,7 +94,7 @@ class Member:
         except BaseException:
             # Nobody shall wait for what will never be.
             leave(self._team)
-            self.stored[0] = DONE
+            self.stored[0] = GONE
             raise
         lane = self._work.lane
         if self._team.number > 0:

@@ -195,6 +195,10 @@ def dot_bfloat16(builder, total, x, weights):
     """total `[16]` float32 += the products of two bfloat16 in each lane."""
     if DOTS_BFLOAT16:
         return _instruction(builder, "vdpbf16ps", total, x, weights)
+    return spelled_out_bfloat16(builder, total, x, weights)
+
+
+def spelled_out_bfloat16(builder, total, x, weights):
     for part in (low_half, high_half):
         total = multiply_add(builder, part(builder, x), part(builder, weights), total)
     return total
@@ -204,6 +208,10 @@ def dot_bytes(builder, total, weights, x):
     """total `[16]` int32 += the products of four unsigned weights and four signed x in each lane."""
     if DOTS_BYTES:
         return _instruction(builder, "vpdpbusd", total, weights, x)
+    return spelled_out_bytes(builder, total, weights, x)
+
+
+def spelled_out_bytes(builder, total, weights, x):
     for n in range(4):
         unsigned = builder.and_(builder.lshr(weights, all_lanes(INTS, 8 * n)), all_lanes(INTS, 255))
         signed = builder.ashr(builder.shl(x, all_lanes(INTS, 24 - 8 * n)), all_lanes(INTS, 24))

@@ -8,6 +8,7 @@ from numba.extending import intrinsic
 
 from loradock.engine.compiled import machine as m
 from loradock.engine.compiled.products import ROWS, ROWS_STRIDE
+from loradock.engine.compiled.weighted import weighted
 from loradock.engine.kernels import FAST, pointer
 
 MODULE = 4
@@ -48,47 +49,8 @@ def _shrink(rows, ranks):
     return shrink
 
 
-def _expand(rows, vectors):
-    """An intrinsic: out float32 `[rows, columns]` += sums `[rows, rank]` · B^T `[rank, columns]`, the columns in runs
-    of so many vectors.
-    """
-
-    @intrinsic
-    def expand(typingctx, sums, stride, rank, b, b_stride, columns, out, out_stride):
-        def generate(context, builder, signature, arguments):
-            sums, stride, rank, b, b_stride, columns, out, out_stride = arguments
-            with cgutils.for_range(builder, builder.udiv(columns, m.number(vectors * m.LANES))) as block:
-                run = (block.index, vectors * m.LINE)
-                places = [
-                    [m.add(builder, out, (out_stride, r), run, m.LINE * v) for v in range(vectors)] for r in range(rows)
-                ]
-                totals = [[cgutils.alloca_once(builder, m.FLOATS) for _ in row] for row in places]
-                _each(places, totals, lambda place, total: builder.store(m.load(builder, place, m.FLOATS), total))
-                with cgutils.for_range(builder, rank) as loop:
-                    at = m.add(builder, b, (b_stride, loop.index), (block.index, vectors * m.LINE // 2))
-                    shorts = [m.load(builder, m.add(builder, at, m.LINE // 2 * v), m.SHORTS) for v in range(vectors)]
-                    wide = [m.widen(builder, part) for part in shorts]
-                    for r, row in enumerate(totals):
-                        factor = m.load(builder, m.add(builder, sums, (stride, r), (loop.index, 4)), m.FLOAT)
-                        factor = m.splat(builder, factor)
-                        for vector, total in zip(wide, row, strict=True):
-                            builder.store(m.multiply_add(builder, factor, vector, builder.load(total)), total)
-                _each(places, totals, lambda place, total: m.store(builder, builder.load(total), place))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 8), generate
-
-    return expand
-
-
-def _each(places, totals, do):
-    for row, sums in zip(places, totals, strict=True):
-        for place, total in zip(row, sums, strict=True):
-            do(place, total)
-
-
 _shrink_44, _shrink_41, _shrink_14, _shrink_11 = (_shrink(r, k) for r, k in ((4, 4), (4, 1), (1, 4), (1, 1)))
-_expand_44, _expand_41, _expand_11 = (_expand(r, v) for r, v in ((4, 4), (4, 1), (1, 1)))
+_expand_44, _expand_41, _expand_11 = (weighted(r, v) for r, v in ((4, 4), (4, 1), (1, 1)))
 _LONG = 4 * 16
 
 
@@ -165,7 +127,7 @@ def _expand_rows(module, sums, stride, depth, first, end, count, out, out_stride
     b, into = at + (depth + begin - low) * 2, out + begin * 4
     if count == 4:
         long = columns // _LONG * _LONG
-        _expand_44(sums, stride, rank, b, length, long, into, out_stride)
-        _expand_41(sums, stride, rank, b + long * 2, length, columns - long, into + long * 4, out_stride)
+        _expand_44(sums, stride, rank, b, length, 0, long, into, out_stride)
+        _expand_41(sums, stride, rank, b + long * 2, length, 0, columns - long, into + long * 4, out_stride)
     else:
-        _expand_11(sums, stride, rank, b, length, columns, into, out_stride)
+        _expand_11(sums, stride, rank, b, length, 0, columns, into, out_stride)

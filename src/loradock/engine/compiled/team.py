@@ -1,7 +1,7 @@
 """Threads that go through the same lane side by side, and meet between two of its operations.
 
-A meeting takes a microsecond, since who waits keeps looking; sleeping and being woken would take as long as several
-operations. Where a member has to wait long, somebody else wants its processor, and gets it.
+A meeting takes a microsecond or less, since who waits keeps looking; sleeping and being woken would take as long as
+several operations. Where a member has to wait long, somebody else wants its processor, and gets it.
 """
 
 import platform
@@ -15,8 +15,10 @@ from numba.extending import intrinsic
 from loradock.engine.compiled.memory import aligned
 from loradock.engine.kernels import FAST
 
-ARRIVED, MEETINGS, BROKEN = 0, 8, 16
-"""Where on a gate, each on a line of its own: how many wait, how many meetings there were, whether a member is gone."""
+ARRIVED, MEETINGS = 0, 8
+"""Where on a gate, each on a line of its own: how many wait, how many meetings there were."""
+GONE = 2**62
+"""The number of who cannot go on: more than anybody waits for."""
 PATIENCE = 1000
 """After so many looks, some twenty microseconds, a member lets others have the processor between two looks."""
 _PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "yield", "arm64": "yield"}.get(platform.machine().lower(), "")
@@ -25,7 +27,7 @@ _give_way = types.ExternalFunction("sched_yield", types.int32())
 
 
 class Team(NamedTuple):
-    """One member's view: its number, how many there are, and the gate int64 `[24]` where they meet."""
+    """One member's view: its number, how many there are, and the gate int64 `[16]` where they meet."""
 
     number: int
     size: int
@@ -34,14 +36,14 @@ class Team(NamedTuple):
 
 def team_of(size: int) -> list[Team]:
     """All members' views of a new team."""
-    gate = aligned(24, np.int64)
+    gate = aligned(16, np.int64)
     gate[:] = 0
     return [Team(number, size, gate) for number in range(size)]
 
 
 def leave(team: Team) -> None:
     """Nobody shall wait for this member any more: it cannot go on."""
-    team.gate[BROKEN] = 1
+    team.gate[MEETINGS] = GONE
 
 
 @_part
@@ -49,18 +51,13 @@ def meet(team):
     """Until all members are here; what each wrote before, all can read after."""
     if team.size == 1:
         return
-    gate = team.gate.ctypes.data
-    meeting = _read(gate + 8 * MEETINGS)
-    if _count(gate + 8 * ARRIVED) == team.size - 1:
-        _write(gate + 8 * ARRIVED, 0)
-        _write(gate + 8 * MEETINGS, meeting + 1)
+    arrived, meetings = team.gate[ARRIVED:].ctypes.data, team.gate[MEETINGS:].ctypes.data
+    following = min(_read(meetings) + 1, GONE)
+    if _count(arrived) < team.size - 1:
+        _wait(meetings, following)
         return
-    looks = 0
-    while _read(gate + 8 * MEETINGS) == meeting and _read(gate + 8 * BROKEN) == 0:
-        looks += 1
-        if looks > PATIENCE:
-            _give_way()
-        _pause()
+    _write(arrived, 0)
+    _lift(meetings, following)
 
 
 @_part
@@ -78,8 +75,13 @@ def announce(place, number):
 @_part
 def await_number(place, number):
     """Until another thread has announced at least `number`."""
+    _wait(place.ctypes.data, number)
+
+
+@_part
+def _wait(address, number):
     looks = 0
-    while _read(place.ctypes.data) < number:
+    while _read(address) < number:
         looks += 1
         if looks > PATIENCE:
             _give_way()
@@ -100,6 +102,18 @@ def _write(typingctx, address, number):
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         builder.store_atomic(arguments[1], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _lift(typingctx, address, number):
+    """Write the number unless a larger one is there."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.atomic_rmw("max", pointer, arguments[1], "acq_rel")
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate

@@ -113,8 +113,8 @@ def half(typingctx, address):
 
 @intrinsic
 def unpack(typingctx, weights, uppers, count, ahead, out):
-    """`count` lines of a panel in 12 bits to as many of bfloat16 at `out`. The same lines `ahead` bytes on are asked
-    for.
+    """`count` lines of a panel in 12 bits to as many of bfloat16 at `out`. Where no tile of packed panels asks for what
+    comes next, this does, `ahead` bytes on.
     """
 
     def generate(context, builder, signature, arguments):
@@ -122,7 +122,8 @@ def unpack(typingctx, weights, uppers, count, ahead, out):
         table = m.four_times(builder, uppers)
         with cgutils.for_range(builder, count) as loop:
             at = m.add(builder, weights, (loop.index, LINE))
-            m.prefetch(builder, m.add(builder, at, ahead))
+            if not m.MANY_REGISTERS:
+                m.prefetch(builder, m.add(builder, at, ahead))
             m.store(builder, m.unpacked(builder, at, table), m.add(builder, out, (loop.index, m.LINE)))
         return context.get_dummy_value()
 
@@ -150,9 +151,8 @@ def _bfloat16(builder, x, scales, behind, weights, ahead, uppers, depth):
 
 def _pairs(builder, x, panels, depth, vectors):
     """Two steps at a time; few rows add in several chains, since each addition waits for the one before it."""
-    few = len(x) * panels
-    unrolled = 4 if few < 4 else 2
-    chains = unrolled if few == 1 or (few < 4 and m.MANY_REGISTERS) else {2: 2}.get(few, 1)
+    chains = {1: 4, 2: 2}.get(len(x) * panels, 1)
+    unrolled = 4 if chains > 1 else 2
     sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in range(panels)] for _ in x]
     with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * unrolled))) as loop:
         for u in range(unrolled):

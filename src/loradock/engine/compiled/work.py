@@ -8,6 +8,7 @@ from loradock.engine.attention import Prefill, plan_prefill, slots_of
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.layers import Lane
 from loradock.engine.compiled.memory import Array, aligned
+from loradock.engine.compiled.team import GONE
 from loradock.engine.core import BLOCK_SIZE, Row
 from loradock.engine.kv import KVCache
 from loradock.engine.lanes import wanted_of
@@ -15,9 +16,7 @@ from loradock.engine.mixing import KernelTables
 
 SHORT = 192
 """Chunks that see no more keys than this attend row by row like decoding rows; longer ones by PyTorch's attention."""
-DONE = 2**62
-"""What a lane announces for which nobody shall wait."""
-_NOBODY = np.array([DONE])
+_NOBODY = np.array([GONE])
 
 
 @dataclass(frozen=True, slots=True)
