@@ -36,6 +36,17 @@ def pointer(typingctx, address, like):
     return types.CPointer(like)(types.intp, like), generate
 
 
+@intrinsic
+def address(typingctx, array):
+    """Where an array begins, as int64: `ctypes.data` has no sign, and makes float64 of sums with what has one."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.int64(array), generate
+
+
 def value(x):
     """As float32."""
 

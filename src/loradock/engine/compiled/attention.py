@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from loradock.engine.compiled import machine as m
 from loradock.engine.compiled.weighted import weighted
 from loradock.engine.core import BLOCK_SIZE
-from loradock.engine.kernels import BFLOAT16, FAST, narrow, pointer, value
+from loradock.engine.kernels import BFLOAT16, FAST, address, narrow, pointer, value
 
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _SIZE = 2
@@ -148,7 +148,7 @@ def attend(qkv, keys_at, values_at, tables, lengths, window, kv_heads, first, en
     for item in range(first, end):
         i, g = item // kv_heads, item % kv_heads
         low, high = _blocks_of(lengths[i], window)
-        queries = _queries(qkv[i].ctypes.data + g * group * dim * _SIZE, room[1])
+        queries = _queries(address(qkv[i]) + g * group * dim * _SIZE, room[1])
         for b in range(low, high):
             at, ahead = _block(tables, lengths, kv_heads, dim, item, end, b)
             _score_block(queries, group, dim, keys_at + at, ahead, scores, b * BLOCK_SIZE)
@@ -156,14 +156,14 @@ def attend(qkv, keys_at, values_at, tables, lengths, window, kv_heads, first, en
         _mask(scores, lengths[i], high * BLOCK_SIZE)
         for h in range(group):
             seen = scores[h, low * BLOCK_SIZE : high * BLOCK_SIZE]
-            _weigh(seen.ctypes.data, high - low, np.float32(1) / np.sqrt(np.float32(dim)))
+            _weigh(address(seen), high - low, np.float32(1) / np.sqrt(np.float32(dim)))
         room[0] = np.float32(0)
         for b in range(low, high):
             at, ahead = _block(tables, lengths, kv_heads, dim, item, end, b)
             # What lies behind the last position may be another's, even not finite.
             count = min(BLOCK_SIZE, lengths[i] - b * BLOCK_SIZE)
             _gather_block(scores, b * BLOCK_SIZE, values_at + at, count, ahead, room[0])
-        answer = carray(pointer(out[i].ctypes.data + g * group * dim * _SIZE, BFLOAT16), (group, dim))
+        answer = carray(pointer(address(out[i]) + g * group * dim * _SIZE, BFLOAT16), (group, dim))
         for h in range(group):
             for j in range(dim):
                 answer[h, j] = narrow(room[0, h, j], BFLOAT16)
@@ -196,7 +196,7 @@ def _queries(at, room):
     for h in range(room.shape[0]):
         for j in range(room.shape[1]):
             room[h, j] = value(queries[h, j])
-    return room.ctypes.data
+    return address(room)
 
 
 @_part
@@ -210,7 +210,7 @@ def _mask(scores, low, high):
 def _score_block(queries, group, dim, keys, ahead, scores, at):
     stride = scores.shape[1] * 4
     for h in range(0, group, 4):
-        query, place, heads = queries + h * dim * _QUERY, scores[h, at:].ctypes.data, min(4, group - h)
+        query, place, heads = queries + h * dim * _QUERY, address(scores[h, at:]), min(4, group - h)
         if heads == 4:
             _score_4(query, dim, keys, ahead, place, stride)
         elif heads == 3:
@@ -226,7 +226,7 @@ def _gather_block(scores, at, values, count, ahead, result):
     group, dim = result.shape
     stride = scores.shape[1] * 4
     for h in range(0, group, 4):
-        weights, out, heads = scores[h, at:].ctypes.data, result[h].ctypes.data, min(4, group - h)
+        weights, out, heads = address(scores[h, at:]), address(result[h]), min(4, group - h)
         if heads == 4:
             _gather_4(weights, stride, count, values, ahead, dim, out)
         elif heads == 3:

@@ -29,16 +29,22 @@ from loradock.engine.compiled.products import (
 from loradock.engine.compiled.team import announce, await_number, meet, share
 from loradock.engine.compiled.tiles import GROUP, half
 from loradock.engine.compiled.twelve import decode, rare_of
-from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, exp, narrow, pointer, rotate_and_store, value
+from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, address, exp, narrow, pointer, rotate_and_store, value
 
-QKV, OUT, GATE_UP, DOWN = range(4)
-ATTENTION_NORM, MLP_NORM, Q_NORM, K_NORM = range(4)
+QKV, OUT, GATE_UP, DOWN = map(np.int64, range(4))
+ATTENTION_NORM, MLP_NORM, Q_NORM, K_NORM = map(np.int64, range(4))
+STORE, ADD = map(np.int64, range(2))
+"""What a product does. (All of these have a type: for plain numbers Numba compiles a function once for each of them.)
+"""
 HEADS, KV_HEADS, DIM, WINDOW, BLOCKS = range(5)
 WHOLE, ENTER, LEAVE = range(3)
 CHUNK = 64
 """Rows that go through a layer together: what they need in between stays in the second cache."""
 _kernel = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_once = njit(inline="always")
+"""For what is called from one place. A function of its own is optimised, and made machine code of, once more by each
+function around it."""
 _BYTE = np.uint8(0)
 
 
@@ -134,7 +140,7 @@ def run(kind, head_kind, model, lane, scratch, team, part, layer):
         _logits(head_kind, model, lane, scratch, team)
 
 
-@_part
+@_once
 def _embed_all(model, lane, team):
     first, end = share(lane.tokens.size, team)
     for i in range(first, end):
@@ -142,7 +148,7 @@ def _embed_all(model, lane, team):
     meet(team)
 
 
-@_part
+@_once
 def _logits(kind, model, lane, scratch, team):
     hidden, rows = lane.x.shape[1], lane.wanted
     tops, places = scratch.tops[team.number], scratch.places[team.number]
@@ -161,23 +167,23 @@ def _logits(kind, model, lane, scratch, team):
         meet(team)
 
 
-@_part
+@_once
 def _look(kind, model, lane, scratch, team, low, count):
     """A member's part of the logits, some panels at a time."""
     vocabulary, kept = model.head[OUTPUTS], lane.logits.shape[0] > 0
     begin, finish = share((vocabulary + SHARE - 1) // SHARE, team)
     for part in range(begin, finish):
         left, right = part * SHARE, min(vocabulary, (part + 1) * SHARE)
-        out, stride = scratch.seen.ctypes.data - left * 4, SHARE * 4
+        out, stride = address(scratch.seen) - left * 4, SHARE * 4
         if kept:
-            out, stride = lane.logits[low].ctypes.data, vocabulary * 4
-        multiply(kind, model.head, scratch.inputs, count, out, stride, 0, left // PANEL, right // PANEL)
+            out, stride = address(lane.logits[low]), vocabulary * 4
+        multiply(kind, model.head, scratch.inputs, count, out, stride, STORE, left // PANEL, right // PANEL)
         for i in range(count):
             seen = lane.logits[low + i, left:right] if kept else scratch.seen[i, : right - left]
             look_through(seen, left, scratch.tops[team.number, i], scratch.places[team.number], i)
 
 
-@_part
+@_once
 def _embed(model, token, x):
     if model.embedding != 0:
         row = carray(pointer(model.embedding + token * x.size * 2, BFLOAT16), (x.size,))
@@ -212,7 +218,7 @@ def _norm(x, weight, out, eps):
 def _down(model, lane, scratch, layer, which, low, first, end):
     """What the adapters of rows `first:end` make of a product's input."""
     if lane.adapters.size > 0:
-        table, entry = lane.adapters[layer, which].ctypes.data, lane.adapters.shape[3]
+        table, entry = address(lane.adapters[layer, which]), lane.adapters.shape[3]
         owners, depth = lane.owners[low : low + end], model.products[layer, which, INPUTS]
         shrink_adapters(table, entry, owners, scratch.inputs, depth, first, end, scratch.sums)
 
@@ -226,7 +232,7 @@ def _project(kind, model, lane, scratch, team, layer, which, low, count, out, st
     first, end = 2 * begin, min(panels, 2 * finish)
     multiply(kind, line, scratch.inputs, count, out, stride, add, first, end)
     if lane.adapters.size > 0:
-        table, entry = lane.adapters[layer, which].ctypes.data, lane.adapters.shape[3]
+        table, entry = address(lane.adapters[layer, which]), lane.adapters.shape[3]
         owners, sums = lane.owners[low : low + count], scratch.sums
         left, right = first * PANEL, end * PANEL
         expand_adapters(table, entry, owners, line[INPUTS], count, left, right, out, stride, sums)
@@ -242,7 +248,7 @@ def _normed(kind, model, lane, scratch, layer, norm, which, low, first, end):
     _down(model, lane, scratch, layer, which, low, first, end)
 
 
-@_part
+@_once
 def _enter(kind, model, lane, scratch, team, layer):
     rows, width = lane.qkv.shape
     heads, kv_heads, dim = model.shape[HEADS], model.shape[KV_HEADS], model.shape[DIM]
@@ -252,11 +258,11 @@ def _enter(kind, model, lane, scratch, team, layer):
         first, end = share(count, team)
         _normed(kind, model, lane, scratch, layer, ATTENTION_NORM, QKV, low, first, end)
         meet(team)
-        _project(kind, model, lane, scratch, team, layer, QKV, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
+        _project(kind, model, lane, scratch, team, layer, QKV, low, count, address(wide), wide.shape[1] * 4, STORE)
         meet(team)
         for i in range(first, end):
             if model.norms[layer, Q_NORM] != 0:
-                _norm_heads(wide[i], model.norms[layer, Q_NORM], 0, heads, dim, model.eps)
+                _norm_heads(wide[i], model.norms[layer, Q_NORM], np.int64(0), heads, dim, model.eps)
                 _norm_heads(wide[i], model.norms[layer, K_NORM], heads, kv_heads, dim, model.eps)
             row = lane.qkv[low + i]
             for j in range(width):
@@ -273,15 +279,15 @@ def _enter(kind, model, lane, scratch, team, layer):
     _attend(model, lane, scratch, layer, first, end)
 
 
-@_part
+@_once
 def _store(model, lane, layer, first, end):
     offset = layer * lane.layer_bytes
     rotate_and_store(
         BFLOAT16,
-        lane.qkv[first:end].ctypes.data,
-        lane.cos[first:end].ctypes.data,
-        lane.sin[first:end].ctypes.data,
-        lane.slots[first:end].ctypes.data,
+        address(lane.qkv[first:end]),
+        address(lane.cos[first:end]),
+        address(lane.sin[first:end]),
+        address(lane.slots[first:end]),
         lane.keys + offset,
         lane.values + offset,
         end - first,
@@ -300,7 +306,7 @@ def _norm_heads(row, weight_at, first, count, dim, eps):
         _norm(head, weight, head, eps)
 
 
-@_part
+@_once
 def _attend(model, lane, scratch, layer, first, end):
     offset = layer * lane.layer_bytes
     attend(
@@ -319,30 +325,30 @@ def _attend(model, lane, scratch, layer, first, end):
     )
 
 
-@_part
+@_once
 def _leave(kind, model, lane, scratch, team, layer):
     rows, hidden = lane.x.shape
     wide = scratch.wide
     for low in range(0, rows, CHUNK):
         count = min(CHUNK, rows - low)
         first, end = share(count, team)
-        x_at = lane.x[low].ctypes.data
+        x_at = address(lane.x[low])
         meet(team)
         _attended(kind, model, lane, scratch, layer, low, first, end)
         meet(team)
-        _project(kind, model, lane, scratch, team, layer, OUT, low, count, x_at, hidden * 4, 1)
+        _project(kind, model, lane, scratch, team, layer, OUT, low, count, x_at, hidden * 4, ADD)
         meet(team)
         _normed(kind, model, lane, scratch, layer, MLP_NORM, GATE_UP, low, first, end)
         meet(team)
-        _project(kind, model, lane, scratch, team, layer, GATE_UP, low, count, wide.ctypes.data, wide.shape[1] * 4, 0)
+        _project(kind, model, lane, scratch, team, layer, GATE_UP, low, count, address(wide), wide.shape[1] * 4, STORE)
         meet(team)
         _activated(kind, model, lane, scratch, layer, low, first, end)
         meet(team)
-        _project(kind, model, lane, scratch, team, layer, DOWN, low, count, x_at, hidden * 4, 1)
+        _project(kind, model, lane, scratch, team, layer, DOWN, low, count, x_at, hidden * 4, ADD)
         meet(team)
 
 
-@_part
+@_once
 def _attended(kind, model, lane, scratch, layer, low, first, end):
     row = scratch.row[: lane.attended.shape[1]]
     for i in range(first, end):
@@ -352,7 +358,7 @@ def _attended(kind, model, lane, scratch, layer, low, first, end):
     _down(model, lane, scratch, layer, OUT, low, first, end)
 
 
-@_part
+@_once
 def _activated(kind, model, lane, scratch, layer, low, first, end):
     inner = model.products[layer, GATE_UP, OUTPUTS] // 2
     row, wide = scratch.row[:inner], scratch.wide

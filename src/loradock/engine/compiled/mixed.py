@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 from loradock.engine.compiled import machine as m
 from loradock.engine.compiled.products import ROWS, ROWS_STRIDE
 from loradock.engine.compiled.weighted import weighted
-from loradock.engine.kernels import FAST, pointer
+from loradock.engine.kernels import FAST, address, pointer
 
 MODULE = 4
 """A module's entry in a table's line: the address of its rows, the rank, first and end column of the output."""
@@ -65,7 +65,7 @@ def shrink_adapters(table, entry, owners, inputs, depth, first, end, sums):
         count = _alike(owners, i, end)
         if owners[i] >= 0:
             line = carray(pointer(table + owners[i] * entry * 8, _INDEX), (entry,))
-            x, place, stride = inputs[ROWS] + i * inputs[ROWS_STRIDE], sums[i].ctypes.data, sums.shape[1] * 4
+            x, place, stride = inputs[ROWS] + i * inputs[ROWS_STRIDE], address(sums[i]), sums.shape[1] * 4
             for part in range(0, entry, MODULE):
                 _shrink_rows(line[part : part + MODULE], x, inputs[ROWS_STRIDE], depth, count, place, stride)
                 place += line[part + 1] * 4
@@ -75,12 +75,12 @@ def shrink_adapters(table, entry, owners, inputs, depth, first, end, sums):
 @_part
 def expand_adapters(table, entry, owners, depth, rows, first, end, out, out_stride, sums):
     """Add the sums times B to columns `first:end` of float32 `[rows, …]` at `out`."""
-    i = 0
+    i = np.int64(0)
     while i < rows:
         count = _alike(owners, i, rows)
         if owners[i] >= 0:
             line = carray(pointer(table + owners[i] * entry * 8, _INDEX), (entry,))
-            place, stride = sums[i].ctypes.data, sums.shape[1] * 4
+            place, stride = address(sums[i]), sums.shape[1] * 4
             for part in range(0, entry, MODULE):
                 module = line[part : part + MODULE]
                 _expand_rows(module, place, stride, depth, first, end, count, out + i * out_stride, out_stride)

@@ -7,7 +7,7 @@ from numba.extending import overload
 from loradock.engine.compiled.machine import DOTS_BFLOAT16, MANY_REGISTERS
 from loradock.engine.compiled.tiles import GROUP, SHORT_NUMBERS, quantize, quantize_shorts, tile, unpack
 from loradock.engine.compiled.twelve import LINE, NUMBERED, add_rare
-from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, narrow, pointer, value
+from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, address, narrow, pointer, value
 
 PANEL = 16
 WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS, RARE, RARES = range(8)
@@ -208,7 +208,7 @@ def _form_of(kind, row, inputs, i):
 
     def in_groups(kind, row, inputs, i):
         groups = row.size // GROUP
-        values, numbers = row.ctypes.data, inputs[TILED] + i * inputs[TILED_STRIDE]
+        values, numbers = address(row), inputs[TILED] + i * inputs[TILED_STRIDE]
         factors = inputs[FACTORS] + i * inputs[FACTORS_STRIDE]
         scales = carray(pointer(factors, FLOAT32), (groups,))
         whole = carray(pointer(factors + inputs[FACTORS_STRIDE] // 2, _INT), (groups,))

@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from loradock.engine.compiled.memory import aligned
-from loradock.engine.kernels import FAST
+from loradock.engine.kernels import FAST, address
 
 ARRIVED, MEETINGS = 0, 8
 """Where on a gate, each on a line of its own: how many wait, how many meetings there were."""
@@ -51,7 +51,7 @@ def meet(team):
     """Until all members are here; what each wrote before, all can read after."""
     if team.size == 1:
         return
-    arrived, meetings = team.gate[ARRIVED:].ctypes.data, team.gate[MEETINGS:].ctypes.data
+    arrived, meetings = address(team.gate[ARRIVED:]), address(team.gate[MEETINGS:])
     following = min(_read(meetings) + 1, GONE)
     if _count(arrived) < team.size - 1:
         _wait(meetings, following)
@@ -69,13 +69,13 @@ def share(count, team):
 @_part
 def announce(place, number):
     """Let others see, with all that was written before, that `place` int64 `[1]` is `number` now."""
-    _write(place.ctypes.data, number)
+    _write(address(place), number)
 
 
 @_part
 def await_number(place, number):
     """Until another thread has announced at least `number`."""
-    _wait(place.ctypes.data, number)
+    _wait(address(place), number)
 
 
 @_part
