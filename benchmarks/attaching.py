@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import shutil
 import time
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 
@@ -17,12 +18,14 @@ from benchmarks.workload import fleet
 
 RANK, STREAMS, TOKENS = 16, 4, 64
 _IDLE_SECONDS = 12.0
+_ALONE = 25
 
 
 async def add_attaching(records: Records, count: int) -> None:
-    """Through the gateway and to the engine alone: `count` adapters of rank 16 on all projections, one after the
-    other, each asked for one token, beside four streams of adapters that were there before."""
-    adapters = [made(f"attach-{number}", RANK, seed=900_000 + number) for number in range(count)]
+    """Through the gateway and to the engine alone, with adapters of rank 16 on all projections: some attached and
+    asked for a token while nothing else goes on; then, beside four streams of adapters that were there before, `count`
+    attached in a row; then, taken off, attached in a row once more and each asked for a token at once."""
+    adapters = [made(f"attach-{number}", RANK, seed=900_000 + number) for number in range(_ALONE + count)]
     try:
         for peer in (Gateway(), Engine()):
             if records.where(kind="attach", peer=peer.name):
@@ -42,42 +45,45 @@ async def add_attaching(records: Records, count: int) -> None:
 
 async def _upload(server: Server, adapters: list[Adapter]) -> None:
     """Attaching starts from what lies on the local disk."""
-    if hasattr(server, "upload"):
-        for adapter in adapters:
-            await server.upload(adapter)
+    for adapter in adapters:
+        await server.upload(adapter)
 
 
 async def _attach(server: Server, adapters: list[Adapter]) -> dict[str, float]:
-    bind = getattr(server, "bind", server.attach)
     async with session(server.headers) as http:
-        alone = [await _attach_one(http, server, bind, adapter) for adapter in adapters[: len(adapters) // 4]]
+        alone = [await _attach_one(http, server, adapter) for adapter in adapters[:_ALONE]]
+        row = adapters[_ALONE:]
         streams = Streams(http, server)
         await asyncio.sleep(2)
         idle = await streams.gaps_during(asyncio.sleep(_IDLE_SECONDS))
-        busy_attaches: list[float] = []
+        attaching = await streams.gaps_during(_each(server.bind, row))
+        await _each(server.detach, row)
+        first: list[float] = []
 
-        async def attach_rest() -> None:
-            for adapter in adapters[len(adapters) // 4 :]:
-                busy_attaches.append(await _attach_one(http, server, bind, adapter))
+        async def ask_through(adapter: Adapter) -> None:
+            first.append(await _attach_one(http, server, adapter))
 
-        busy = await streams.gaps_during(attach_rest())
+        asked = await streams.gaps_during(_each(ask_through, row))
         await streams.end()
-    return {
-        "first_ms_p50": quantile(alone, 0.5),
-        "first_ms_p99": quantile(alone, 0.99),
-        "beside_streams_ms_p50": quantile(busy_attaches, 0.5),
-        "beside_streams_ms_p99": quantile(busy_attaches, 0.99),
-        "idle_gap_ms_p50": quantile(idle, 0.5),
-        "idle_gap_ms_p99": quantile(idle, 0.99),
-        "attaching_gap_ms_p50": quantile(busy, 0.5),
-        "attaching_gap_ms_p99": quantile(busy, 0.99),
+    found = {
+        "first_ms": alone,
+        "beside_streams_ms": first,
+        "idle_gap_ms": idle,
+        "only_attaching_gap_ms": attaching,
+        "attaching_gap_ms": asked,
     }
+    return {f"{name}_p{share}": quantile(times, share / 100) for name, times in found.items() for share in (50, 99)}
 
 
-async def _attach_one(http: aiohttp.ClientSession, server: Server, bind, adapter: Adapter) -> float:
+async def _each(work: Callable[[Adapter], Awaitable[None]], adapters: list[Adapter]) -> None:
+    for adapter in adapters:
+        await work(adapter)
+
+
+async def _attach_one(http: aiohttp.ClientSession, server: Server, adapter: Adapter) -> float:
     """Milliseconds until the first token through it."""
     begun = time.perf_counter()
-    await bind(adapter)
+    await server.bind(adapter)
     await ask(http, server.url, Request("Tell me about rain.", 1, server.extra(adapter)))
     return 1000 * (time.perf_counter() - begun)
 

@@ -30,9 +30,19 @@ class Server:
         return {"model": "base" if adapter is None else adapter.name}
 
     async def attach(self, adapter: Adapter) -> None:
+        await self.upload(adapter)
+        await self.bind(adapter)
+
+    async def upload(self, adapter: Adapter) -> None:
+        """Nothing: the server reads the adapter's folder."""
+
+    async def bind(self, adapter: Adapter) -> None:
         """By the surface that vLLM has for it."""
         body = {"lora_name": adapter.name, "lora_path": str(adapter.folder)}
         await call(self, "/v1/load_lora_adapter", body)
+
+    async def detach(self, adapter: Adapter) -> None:
+        await call(self, "/v1/unload_lora_adapter", {"lora_name": adapter.name})
 
     async def end(self) -> None:
         await asyncio.to_thread(self.tree.end)

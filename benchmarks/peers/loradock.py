@@ -77,10 +77,6 @@ class LoradockServer(Server):
     def extra(self, adapter: Adapter | None) -> dict[str, object]:
         return {"model": self.endpoint_name if adapter is None else f"{ACCOUNT}/{adapter.name}"}
 
-    async def attach(self, adapter: Adapter) -> None:
-        await self.upload(adapter)
-        await self.bind(adapter)
-
     async def upload(self, adapter: Adapter) -> None:
         form = aiohttp.FormData()
         form.add_field("model_name", adapter.name)
@@ -93,8 +89,14 @@ class LoradockServer(Server):
             await asyncio.sleep(0.05)
 
     async def bind(self, adapter: Adapter) -> None:
+        await self._adapters("POST", adapter)
+
+    async def detach(self, adapter: Adapter) -> None:
+        await self._adapters("DELETE", adapter)
+
+    async def _adapters(self, method: str, adapter: Adapter) -> None:
         body = {"model_id": f"{self.endpoint_name}:{ACCOUNT}/{adapter.name}"}
-        await self.call("POST", f"/v1/endpoints/{self.endpoint}/adapters", json=body)
+        await self.call(method, f"/v1/endpoints/{self.endpoint}/adapters", json=body)
 
     async def call(self, method: str, path: str, **kwargs: object) -> dict:
         # No content type of ours here: aiohttp sets that of the form.

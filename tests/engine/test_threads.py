@@ -1,4 +1,10 @@
-from loradock.engine.threads import FIRST, LONGEST, TRIAL, ThreadCount
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from loradock.engine.threads import FIRST, LONGEST, TRIAL, ThreadCount, current_processor, keep_off, processors
 
 
 def run(count, steps, seconds):
@@ -18,8 +24,13 @@ def test_all_threads_are_used_where_they_are_faster():
 
 def test_what_is_slower_is_tried_ever_more_seldom():
     chosen = run(ThreadCount(4), 3000, {1: 1.0, 4: 9.0})
-    assert chosen.count(4) <= 12 * TRIAL
+    assert chosen.count(4) <= 12
     assert 4 in chosen[-LONGEST - TRIAL - 1 :]
+
+
+def test_a_choice_that_is_hardly_slower_is_tried_for_several_steps():
+    chosen = run(ThreadCount(4), FIRST + TRIAL, {1: 1.0, 4: 1.2})
+    assert chosen == [1] * FIRST + [4] * TRIAL
 
 
 def test_one_thread_takes_over_at_once_when_the_others_are_held_up():
@@ -30,3 +41,21 @@ def test_one_thread_takes_over_at_once_when_the_others_are_held_up():
 
 def test_a_single_core_has_no_choice():
     assert set(run(ThreadCount(1), 100, {1: 1.0})) == {1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
+def test_a_thread_keeps_off_the_processor_of_another():
+    mine = processors()
+    with ThreadPoolExecutor(1) as pool:
+        for processor in sorted(mine):
+            pool.submit(keep_off, processor, mine).result()
+            assert pool.submit(os.sched_getaffinity, 0).result() == (mine - {processor} or mine)
+            assert pool.submit(current_processor).result() in mine
+    assert processors() == mine
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
+def test_processors_that_are_gone_are_no_error():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(keep_off, 0, frozenset({0, 100_000})).result()
+        assert pool.submit(os.sched_getaffinity, 0).result() == processors()

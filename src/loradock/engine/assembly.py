@@ -56,7 +56,7 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
     # once there are more than processors: only the compute thread may have some.
     torch.set_num_threads(1)
-    threads = options.threads or processors()
+    threads = options.threads or len(processors())
     bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)

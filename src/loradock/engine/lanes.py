@@ -33,8 +33,8 @@ class Lanes(Protocol):
 
     small: int
     """A step of fewer tokens may be faster on fewer threads."""
-    begins_with_all: bool
-    """Whether it is usually faster on all of them."""
+    share_processors: bool
+    """Threads that wait for each other let others have the processor: steps are usually faster on all of them."""
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
         """For so many threads at most. The lanes' logits follow each other as the rows' do."""
@@ -46,7 +46,7 @@ class Lanes(Protocol):
 class DecoderLanes:
     """With kernels as many lanes as threads, else one."""
 
-    begins_with_all = False
+    share_processors = False
 
     def __init__(self, model: Decoder, cache: KVCache) -> None:
         self.model, self.cache = model, cache

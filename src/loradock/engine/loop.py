@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -105,7 +106,10 @@ class EngineLoop:
             if generation.cached is None:
                 generation.cached = row.sequence.computed
         try:
-            self._advance(rows, generations, self.runner.step(rows))
+            begun = time.perf_counter()
+            logits = self.runner.step(rows)
+            self.scheduler.pace.record(sum(row.count for row in rows), time.perf_counter() - begun)
+            self._advance(rows, generations, logits)
             self._failures = 0
             self.steps += 1
         except Exception as error:

@@ -12,10 +12,10 @@ from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.lanes import CompiledLanes
 from loradock.engine.core import Logits, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.lanes import DecoderLanes, Lanes
+from loradock.engine.lanes import DecoderLanes, Lane, Lanes
 from loradock.engine.mixing import Mixing
 from loradock.engine.model import Decoder
-from loradock.engine.threads import ThreadCount, processors
+from loradock.engine.threads import ThreadCount, current_processor, keep_off, processors
 
 
 class Runner:
@@ -27,7 +27,8 @@ class Runner:
 
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
-        self.threads = threads or processors()
+        self._processors = processors()
+        self.threads = threads or len(self._processors)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="lane")
         self._small: dict[int, ThreadCount] = {}
         self._beside = 0
@@ -56,10 +57,10 @@ class Runner:
         return logits
 
     def _small_step(self, rows: list[Row], tokens: int) -> Logits:
-        if self._beside:
+        shares = self._lanes.share_processors
+        if self._beside and not shares:
             return self._run(rows, max(1, self.threads - self._beside))
-        begin_with_all = self._lanes.begins_with_all
-        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=begin_with_all))
+        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=shares))
         begun = time.perf_counter()
         logits = self._run(rows, count.choose())
         count.record(time.perf_counter() - begun)
@@ -68,7 +69,8 @@ class Runner:
     def _run(self, rows: list[Row], threads: int) -> Logits:
         first, *others = self._lanes.split(rows, threads)
         each = max(1, threads // (1 + len(others)))
-        running = [self._pool.submit(lane.run, each) for lane in others]
+        here = current_processor()
+        running = [self._pool.submit(self._elsewhere, here, lane, each) for lane in others]
         try:
             logits = first.run(each)
         finally:
@@ -76,10 +78,15 @@ class Runner:
             wait(running)
         return _joined([logits, *(lane.result() for lane in running)])
 
+    def _elsewhere(self, processor: int, lane: Lane, threads: int) -> Logits:
+        keep_off(processor, self._processors)
+        return lane.run(threads)
+
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Around long work on a thread of its own. Small steps leave a processor to it meanwhile: threads that share
-        a product would wait for the one that has to share its processor, and be slower together than the rest alone.
+        """Around long work on a thread of its own. Where OpenMP's threads share a product, small steps leave a
+        processor to it meanwhile: they would wait for the one that has to share its processor, and be slower together
+        than the rest alone.
         """
         with self._counting:
             self._beside += 1

@@ -2,12 +2,14 @@
 
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.kv import KVCache
+from loradock.engine.pace import Pace
 from loradock.engine.turns import Turns
 from loradock.engine.waiting import WaitingLine
 
 
 class Scheduler:
-    """Running sequences decode in every step; prompts are prefilled in chunks beside them. With more adapters running
+    """Running sequences decode in every step; prompts are prefilled in chunks beside them, so long that the step does
+    not take too long for those (`Pace`). With more adapters running
     than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
 
     When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
@@ -16,6 +18,7 @@ class Scheduler:
     def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
         self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
+        self.pace = Pace()
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
@@ -59,7 +62,7 @@ class Scheduler:
         decoding = [s for s in running if len(s) - s.computed == 1]
         prefilling = [s for s in running if len(s) - s.computed > 1]
         rows = [row for s in decoding if (row := self._row(s, 1))]
-        budget = self.step_tokens - len(rows)
+        budget = self.pace.prompt_tokens(len(rows), self.step_tokens)
         for sequence in prefilling:
             need = len(sequence) - sequence.computed
             # A long prompt takes half of what is left, so that short ones behind it need not wait for its end.

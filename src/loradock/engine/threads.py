@@ -1,17 +1,39 @@
-"""How many threads there may be, and how many of them a small step is worth."""
+"""How many threads there may be, on which processors, and how many of them a small step is worth."""
 
+import contextlib
+import ctypes
 import os
+import threading
 
 FIRST, LONGEST = 8, 512
 TRIAL = 3
-SUDDEN = 3.0
+SUDDEN, CLEARLY = 3.0, 1.3
+_libc = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
+_kept_off = threading.local()
 
 
-def processors() -> int:
-    """Those this process may run on."""
+def processors() -> frozenset[int]:
+    """The processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def current_processor() -> int:
+    """The number of the one that this thread is on; -1 where the system does not tell."""
+    return _libc.sched_getcpu() if _libc else -1
+
+
+def keep_off(processor: int, allowed: frozenset[int]) -> None:
+    """Have this thread run on others of these. Two threads that wait for each other on one processor, because something
+    of less importance has the other, take turns at it; the system takes seconds to see that.
+    """
+    others = allowed - {processor}
+    if processor < 0 or not others or getattr(_kept_off, "processor", None) == processor:
+        return
+    with contextlib.suppress(OSError):  # the processors that the process may use were changed
+        os.sched_setaffinity(0, others)
+    _kept_off.processor = processor
 
 
 class ThreadCount:
@@ -19,8 +41,8 @@ class ThreadCount:
 
     Threads that share a product wait for each other at its end: on an idle machine all of them are faster, but where
     others want the cores too, each of a step's hundred products waits until the last thread has had its turn. So the
-    other choice is tried now and then for `TRIAL` steps: after `FIRST` steps, later ever more seldom, and at once when
-    a step takes `SUDDEN` times as long as usual.
+    other choice is tried now and then for `TRIAL` steps, or a single one that takes `CLEARLY` longer than usual: after
+    `FIRST` steps, later ever more seldom, and at once when a step takes `SUDDEN` times as long as usual.
     """
 
     def __init__(self, most: int, *, begin_with_all: bool = False) -> None:
@@ -38,7 +60,8 @@ class ThreadCount:
             self._record_current(seconds)
             return
         self._tried.append(seconds)
-        if len(self._tried) == TRIAL:
+        slower = self._usual is not None and seconds > CLEARLY * self._usual
+        if len(self._tried) == TRIAL or slower:
             self._decide(min(self._tried))
 
     def _record_current(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ LANE_ROWS = 16
 class CompiledLanes:
     """One lane for all threads, or as many lanes as threads with the same number of tokens in each."""
 
-    begins_with_all = True
+    share_processors = True
 
     def __init__(self, model: CompiledDecoder, cache: KVCache, threads: int) -> None:
         self.small = LANE_ROWS * max(2, threads)
