@@ -17,7 +17,8 @@ from benchmarks.records import Records
 from benchmarks.workload import fleet
 
 RANK, STREAMS, TOKENS = 16, 4, 64
-_IDLE_SECONDS = 12.0
+_IDLE_SECONDS, _SETTLED_SECONDS = 12.0, 3.0
+"""How long the streams are watched alone, and how long adapters that were taken off may take to leave memory."""
 _ALONE = 25
 
 
@@ -58,6 +59,7 @@ async def _attach(server: Server, adapters: list[Adapter]) -> dict[str, float]:
         idle = await streams.gaps_during(asyncio.sleep(_IDLE_SECONDS))
         attaching = await streams.gaps_during(_each(server.bind, row))
         await _each(server.detach, row)
+        await asyncio.sleep(_SETTLED_SECONDS)
         first: list[float] = []
 
         async def ask_through(adapter: Adapter) -> None:

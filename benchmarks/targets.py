@@ -124,9 +124,10 @@ def _attaching(found: Found) -> Iterator[Goal]:
         value = found.middle(f"first_ms_{share}", kind="attach", peer="loradock")
         yield _most(f"attach to first token {share}, ms", value, goal, ".0f")
     idle = found.middle("idle_gap_ms_p99", kind="attach", peer="loradock")
+    count = found.middle("count", kind="attach", peer="loradock") or 0
     for column, asked in (("only_attaching_gap_ms", ""), ("attaching_gap_ms", " and asked at once")):
         busy = found.middle(f"{column}_p99", kind="attach", peer="loradock")
-        words = f"other streams' p99 between tokens while 100 adapters are attached in a row{asked}, times idle"
+        words = f"other streams' p99 between tokens while {count:.0f} adapters are attached in a row{asked}, times idle"
         yield _most(words, _over(busy, idle), 1.1)
 
 

@@ -1,6 +1,7 @@
 """The compiled decoder against PyTorch: its products number by number, its logits against the float32 decoder's."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,6 +27,7 @@ from loradock.engine.kv import KVCache
 from loradock.engine.loading import load_model
 from loradock.engine.lora import AdapterReader
 from loradock.engine.runner import Runner
+from loradock.engine.threads import processors
 from loradock.types.errors import BadRequest
 from tests.engine.tiny import save_adapter
 
@@ -323,6 +325,35 @@ def test_a_lane_that_fails_keeps_no_other_waiting(base, monkeypatch):
     monkeypatch.setattr(lanes, "attend_prefill", attend)
     with pytest.raises(MemoryError):
         Runner(model, cache, 2).step([Row(sequence, 500, 1)])
+
+
+@pytest.fixture
+def threads_of_steps(base, monkeypatch):
+    """A runner on two threads, and on how many each of its steps was."""
+    model = load_model(base / "base", torch.bfloat16)
+    cache, used = KVCache(model.architecture, 10, torch.bfloat16), []
+    runner = Runner(model, cache, 2)
+    split = runner._lanes.split
+    monkeypatch.setattr(runner._lanes, "split", lambda rows, threads: used.append(threads) or split(rows, threads))
+    sequence = Sequence(1, list(range(60)), SamplingParams())
+    assert cache.allocate(sequence, 60)
+    return runner, sequence, used
+
+
+def test_a_small_step_needs_not_give_way_to_work_beside_it(threads_of_steps):
+    runner, sequence, used = threads_of_steps
+    with runner.beside(), runner.beside():
+        runner.step([Row(sequence, 1, 0)])
+    assert used == [2]
+
+
+@pytest.mark.skipif(len(processors()) < 2, reason="there is only one processor")
+@pytest.mark.parametrize("count", [1, 40])
+def test_lanes_keep_off_the_processor_of_the_compute_thread(threads_of_steps, count):
+    runner, sequence, _ = threads_of_steps
+    runner.step([Row(sequence, 1, 0)])  # the pool starts its thread
+    runner.step([Row(sequence, count, 0)])
+    assert len(runner._pool.submit(os.sched_getaffinity, 0).result()) == len(processors()) - 1
 
 
 def test_any_number_of_a_rooms_threads_may_take_a_step(base):

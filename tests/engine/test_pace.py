@@ -1,4 +1,15 @@
-from loradock.engine.pace import LEAST, STALL, Pace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loradock.engine.pace import LEAST, STALL, Pace, divided
+
+
+def paced(alone, each):
+    """Where decoding takes `alone` of a step, and each prompt token `each`, seconds."""
+    pace = Pace()
+    pace.record(4, 0, alone)
+    pace.record(4, 100, alone + 100 * each)
+    return pace
 
 
 def test_without_anything_known_a_prompt_gets_all_there_is():
@@ -6,28 +17,57 @@ def test_without_anything_known_a_prompt_gets_all_there_is():
 
 
 def test_beside_decoding_rows_a_step_takes_no_longer_than_a_stream_may_stall():
-    pace = Pace()
-    pace.record(100, 100 * STALL / 64)
-    assert pace.prompt_tokens(4, 256) == 60
+    pace = paced(STALL / 5, STALL / 100)
+    assert 79 <= pace.prompt_tokens(4, 256) <= 80
     assert pace.prompt_tokens(0, 256) == 256
+    assert pace.prompt_tokens(4, 64) == 60
 
 
-def test_prompts_get_half_of_the_time_however_slow_the_machine():
+def test_prompts_get_half_of_the_time_where_decoding_takes_most_of_it():
+    assert 199 <= paced(4 * STALL, STALL / 50).prompt_tokens(4, 256) <= 200
+
+
+def test_a_prompt_goes_on_however_slow_the_machine():
+    assert paced(0.01, 1.0).prompt_tokens(4, 256) == LEAST
+
+
+def test_chunks_of_few_tokens_say_nothing():
     pace = Pace()
-    pace.record(LEAST, 1.0)
-    assert pace.prompt_tokens(4, 256) == LEAST
-    assert pace.prompt_tokens(40, 256) == 40
-    assert pace.prompt_tokens(200, 256) == 56
-
-
-def test_short_steps_say_nothing():
-    pace = Pace()
-    pace.record(LEAST - 1, 1.0)
+    pace.record(4, LEAST - 1, 1.0)
     assert pace.prompt_tokens(4, 256) == 252
 
 
 def test_the_pace_follows_the_steps():
+    pace = paced(0.01, 0.01)
+    for _ in range(40):
+        pace.record(4, 64, 0.01 + 64 * 0.0005)
+    assert 75 <= pace.prompt_tokens(4, 256) <= 80
+
+
+def test_a_step_that_was_held_up_counts_for_little():
+    pace = paced(0.01, 0.0005)
+    pace.record(4, 64, 100.0)
+    assert pace.prompt_tokens(4, 256) >= 60
+
+
+def test_a_clock_that_stands_still_is_no_error():
     pace = Pace()
-    for seconds in (1.0, *[0.064] * 40):
-        pace.record(64, seconds)
-    assert 45 <= pace.prompt_tokens(1, 256) <= 49
+    pace.record(0, 64, 0.0)
+    assert pace.prompt_tokens(4, 256) == 252
+
+
+def test_short_prompts_do_not_wait_for_the_end_of_long_ones():
+    assert divided(64, [200, 10]) == [54, 10]
+    assert divided(16, [2000] * 6 + [10]) == [8, 0, 0, 0, 0, 0, 8]
+
+
+def test_the_oldest_goes_on_however_many_short_ones_come():
+    assert divided(16, [2000, *[3] * 9]) == [8, 3, 3, 2, 0, 0, 0, 0, 0, 0]
+    assert divided(1, [10, 1]) == [1, 0]
+
+
+@given(st.integers(-2, 300), st.lists(st.integers(1, 500), max_size=12))
+def test_all_tokens_are_given_to_who_needs_them(tokens, needs):
+    counts = divided(tokens, needs)
+    assert all(0 <= count <= need for count, need in zip(counts, needs, strict=True))
+    assert sum(counts) == min(max(0, tokens), sum(needs))

@@ -51,8 +51,19 @@ def test_a_long_prompt_does_not_hold_up_decoding_or_short_prompts():
     assert step(s) == [(1, 2)]
     s.add([sequence(2, 200)])
     s.add([sequence(3, 10)])
-    assert step(s) == [(1, 1), (2, 31), (3, 10)]
+    assert step(s) == [(1, 1), (2, 53), (3, 10)]
     assert step(s) == [(1, 1), (3, 1), (2, 62)]
+
+
+def test_beside_decoding_a_prompt_gets_what_the_pace_allows():
+    s = scheduler(blocks=100, step=256)
+    s.add([sequence(1, 2)])
+    step(s)
+    s.pace.record(1, 100, 0.25)
+    s.add([sequence(2, 200)])
+    assert step(s) == [(1, 1), (2, 20)]
+    s.remove(s.running[0])
+    assert step(s) == [(2, 180)]
 
 
 def test_siblings_wait_for_the_prompt_and_share_its_blocks():

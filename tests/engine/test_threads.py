@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from loradock.engine.threads import FIRST, LONGEST, TRIAL, ThreadCount, current_processor, keep_off, processors
+from loradock.engine.threads import FIRST, LONGEST, TRIAL, Helpers, ThreadCount, current_processor, processors
 
 
 def run(count, steps, seconds):
@@ -44,18 +44,33 @@ def test_a_single_core_has_no_choice():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
-def test_a_thread_keeps_off_the_processor_of_another():
-    mine = processors()
-    with ThreadPoolExecutor(1) as pool:
+def test_helpers_keep_off_the_processor_of_the_compute_thread():
+    mine, helpers = processors(), Helpers()
+    with ThreadPoolExecutor(1, initializer=helpers.join) as pool, ThreadPoolExecutor(1) as compute:
+        pool.submit(int).result()
         for processor in sorted(mine):
-            pool.submit(keep_off, processor, mine).result()
-            assert pool.submit(os.sched_getaffinity, 0).result() == (mine - {processor} or mine)
-            assert pool.submit(current_processor).result() in mine
+            compute.submit(os.sched_setaffinity, 0, {processor}).result()
+            assert compute.submit(current_processor).result() == processor
+            compute.submit(os.sched_setaffinity, 0, mine).result()
+            here = compute.submit(_keep_off, helpers).result()
+            others = mine - {here} or mine
+            assert pool.submit(os.sched_getaffinity, 0).result() == others
+            assert pool.submit(current_processor).result() in others
     assert processors() == mine
 
 
+def _keep_off(helpers):
+    """Where the compute thread was."""
+    while True:
+        here = current_processor()
+        helpers.keep_off()
+        if current_processor() == here:
+            return here
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
-def test_processors_that_are_gone_are_no_error():
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(keep_off, 0, frozenset({0, 100_000})).result()
-        assert pool.submit(os.sched_getaffinity, 0).result() == processors()
+def test_a_helper_that_has_ended_is_no_error():
+    helpers = Helpers()
+    with ThreadPoolExecutor(1, initializer=helpers.join) as pool:
+        pool.submit(int).result()
+    helpers.keep_off()

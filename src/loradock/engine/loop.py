@@ -108,7 +108,7 @@ class EngineLoop:
         try:
             begun = time.perf_counter()
             logits = self.runner.step(rows)
-            self.scheduler.pace.record(sum(row.count for row in rows), time.perf_counter() - begun)
+            self._note(rows, time.perf_counter() - begun)
             self._advance(rows, generations, logits)
             self._failures = 0
             self.steps += 1
@@ -118,6 +118,10 @@ class EngineLoop:
             if self._failures >= MAX_FAILURES:
                 raise
             self._fail(generations, Internal(f"the engine failed on this request: {type(error).__name__}: {error}"))
+
+    def _note(self, rows: list[Row], seconds: float) -> None:
+        decoding = sum(row.count == 1 for row in rows)
+        self.scheduler.pace.record(decoding, sum(row.count for row in rows) - decoding, seconds)
 
     def _advance(self, rows: list[Row], generations: list[Generation], logits: Logits) -> None:
         ready: list[Generation] = []

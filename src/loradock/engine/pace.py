@@ -3,27 +3,52 @@
 STALL = 0.05
 """Seconds that a step with decoding rows may take: twenty tokens a second still read smoothly."""
 LEAST = 16
-"""Prompt tokens that any step may hold; and steps of fewer tokens say little about what one token takes."""
+"""Prompt tokens that a step may hold however long they take; fewer in a step say little about what one takes."""
+_JUMP = 2.0
 
 
 class Pace:
-    """What a token takes in the steps of late, a prompt's or a decoding sequence's."""
+    """What a step of decoding rows alone takes lately, and what each prompt token adds to it."""
 
     def __init__(self) -> None:
+        self._alone: float | None = None
         self._each: float | None = None
 
-    def record(self, tokens: int, seconds: float) -> None:
+    def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """How long a step of so many took."""
-        if tokens < LEAST:
-            return
-        each = seconds / tokens
-        self._each = each if self._each is None else 0.8 * self._each + 0.2 * each
+        if prompt_tokens == 0:
+            self._alone = _smoothed(self._alone, seconds)
+        elif prompt_tokens >= LEAST:
+            before = (self._alone or 0.0) if decoding else 0.0
+            # Never less than a tenth: a step that was measured before may have been an unusually slow one.
+            self._each = _smoothed(self._each, max(seconds - before, seconds / 10, 1e-9) / prompt_tokens)
 
     def prompt_tokens(self, decoding: int, most: int) -> int:
-        """How many a step may hold beside so many decoding rows, of `most` tokens in all. At the least as many as there
-        are decoding rows: prompts get half of the time.
+        """How many a step of at most `most` tokens may hold beside so many decoding rows: what fits in STALL, or half
+        of the time where decoding alone takes most of that.
         """
         room = most - decoding
         if decoding == 0 or self._each is None:
             return room
-        return min(room, max(int(STALL / self._each) - decoding, decoding, LEAST))
+        alone = self._alone or 0.0
+        return min(room, max(int(max(STALL - alone, alone) / self._each), LEAST))
+
+
+def _smoothed(before: float | None, now: float) -> float:
+    """A step that something else held up counts for little."""
+    return now if before is None else 0.8 * before + 0.2 * min(now, _JUMP * before)
+
+
+def divided(tokens: int, needs: list[int]) -> list[int]:
+    """How many of `tokens` each prompt gets, the oldest first in `needs`. That one gets half of them, the others in the
+    order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest again.
+    """
+    counts = [0] * len(needs)
+    left = tokens
+    for n in sorted(range(1, len(needs)), key=needs.__getitem__):
+        most = left - min(needs[0], (tokens + 1) // 2)
+        counts[n] = max(0, min(needs[n], most))
+        left -= counts[n]
+    if needs:
+        counts[0] = max(0, min(needs[0], left))
+    return counts

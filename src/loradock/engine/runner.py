@@ -12,10 +12,10 @@ from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.compiled.lanes import CompiledLanes
 from loradock.engine.core import Logits, Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
-from loradock.engine.lanes import DecoderLanes, Lane, Lanes
+from loradock.engine.lanes import DecoderLanes, Lanes
 from loradock.engine.mixing import Mixing
 from loradock.engine.model import Decoder
-from loradock.engine.threads import ThreadCount, current_processor, keep_off, processors
+from loradock.engine.threads import Helpers, ThreadCount, processors
 
 
 class Runner:
@@ -27,9 +27,9 @@ class Runner:
 
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
-        self._processors = processors()
-        self.threads = threads or len(self._processors)
-        self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="lane")
+        self.threads = threads or len(processors())
+        self._helpers = Helpers()
+        self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)
         self._small: dict[int, ThreadCount] = {}
         self._beside = 0
         self._counting = threading.Lock()
@@ -69,18 +69,16 @@ class Runner:
     def _run(self, rows: list[Row], threads: int) -> Logits:
         first, *others = self._lanes.split(rows, threads)
         each = max(1, threads // (1 + len(others)))
-        here = current_processor()
-        running = [self._pool.submit(self._elsewhere, here, lane, each) for lane in others]
+        # OpenMP's threads would go where the one that starts them may go, and stay there.
+        if others and self._lanes.share_processors and self.threads <= len(processors()):
+            self._helpers.keep_off()
+        running = [self._pool.submit(lane.run, each) for lane in others]
         try:
             logits = first.run(each)
         finally:
             # What a failed step leaves behind is freed at once: no lane may still be at work on it.
             wait(running)
         return _joined([logits, *(lane.result() for lane in running)])
-
-    def _elsewhere(self, processor: int, lane: Lane, threads: int) -> Logits:
-        keep_off(processor, self._processors)
-        return lane.run(threads)
 
     @contextmanager
     def beside(self) -> Iterator[None]:

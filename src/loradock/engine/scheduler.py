@@ -2,7 +2,7 @@
 
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.kv import KVCache
-from loradock.engine.pace import Pace
+from loradock.engine.pace import Pace, divided
 from loradock.engine.turns import Turns
 from loradock.engine.waiting import WaitingLine
 
@@ -63,13 +63,10 @@ class Scheduler:
         prefilling = [s for s in running if len(s) - s.computed > 1]
         rows = [row for s in decoding if (row := self._row(s, 1))]
         budget = self.pace.prompt_tokens(len(rows), self.step_tokens)
-        for sequence in prefilling:
-            need = len(sequence) - sequence.computed
-            # A long prompt takes half of what is left, so that short ones behind it need not wait for its end.
-            count = min(need, budget if sequence is prefilling[-1] else max(1, budget // 2))
-            if budget > 0 and (row := self._row(sequence, count)):
+        shares = divided(budget, [len(sequence) - sequence.computed for sequence in prefilling])
+        for sequence, count in zip(prefilling, shares, strict=True):
+            if count > 0 and (row := self._row(sequence, count)):
                 rows.append(row)
-                budget -= count
         rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
         return sorted(rows, key=_place)
 

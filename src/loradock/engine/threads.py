@@ -9,7 +9,6 @@ FIRST, LONGEST = 8, 512
 TRIAL = 3
 SUDDEN, CLEARLY = 3.0, 1.3
 _libc = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
-_kept_off = threading.local()
 
 
 def processors() -> frozenset[int]:
@@ -24,16 +23,31 @@ def current_processor() -> int:
     return _libc.sched_getcpu() if _libc else -1
 
 
-def keep_off(processor: int, allowed: frozenset[int]) -> None:
-    """Have this thread run on others of these. Two threads that wait for each other on one processor, because something
-    of less importance has the other, take turns at it; the system takes seconds to see that.
+class Helpers:
+    """The threads that compute beside the compute thread, kept off its processor.
+
+    Two that wait for each other on one processor, because something of less importance has the other, take turns at
+    it, and the system takes seconds to see that. Only Linux can be told.
     """
-    others = allowed - {processor}
-    if processor < 0 or not others or getattr(_kept_off, "processor", None) == processor:
-        return
-    with contextlib.suppress(OSError):  # the processors that the process may use were changed
-        os.sched_setaffinity(0, others)
-    _kept_off.processor = processor
+
+    def __init__(self) -> None:
+        self._threads: list[int] = []
+        self._kept: tuple[int, int] | None = None
+
+    def join(self) -> None:
+        """To be called by each of them."""
+        self._threads.append(threading.get_native_id())
+
+    def keep_off(self) -> None:
+        """Called by the compute thread before it has them run: they sleep, so that none is moved while it runs."""
+        kept = current_processor(), len(self._threads)
+        if kept == self._kept or kept[0] < 0:
+            return
+        self._kept = kept
+        others = processors() - {kept[0]}
+        for thread in self._threads if others else ():
+            with contextlib.suppress(OSError):  # it has ended, or the processors were changed just now
+                os.sched_setaffinity(thread, others)
 
 
 class ThreadCount:
@@ -41,8 +55,9 @@ class ThreadCount:
 
     Threads that share a product wait for each other at its end: on an idle machine all of them are faster, but where
     others want the cores too, each of a step's hundred products waits until the last thread has had its turn. So the
-    other choice is tried now and then for `TRIAL` steps, or a single one that takes `CLEARLY` longer than usual: after
-    `FIRST` steps, later ever more seldom, and at once when a step takes `SUDDEN` times as long as usual.
+    other choice is tried now and then: after `FIRST` steps, later ever more seldom, and at once when a step takes
+    `SUDDEN` times as long as usual. A trial ends after `TRIAL` steps, or with the first that takes `CLEARLY` times as
+    long as usual, and its quickest step counts.
     """
 
     def __init__(self, most: int, *, begin_with_all: bool = False) -> None:

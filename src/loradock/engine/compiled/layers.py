@@ -125,18 +125,16 @@ def run(kind, head_kind, model, lane, scratch, team, part, layer):
 
     One function, since everything it needs is compiled again for each. `kind` and `head_kind`: see `products.KINDS`.
     """
-    last = model.norms.shape[0] - 1
-    if part == WHOLE or (part == ENTER and layer == 0):
+    count = model.norms.shape[0]
+    first, end = (0, count) if part == WHOLE else (layer, layer + 1)
+    if part != LEAVE and first == 0:
         _embed_all(model, lane, team)
-    if part == WHOLE:
-        for n in range(last + 1):
+    for n in range(first, end):
+        if part != LEAVE:
             _enter(kind, model, lane, scratch, team, n)
+        if part != ENTER:
             _leave(kind, model, lane, scratch, team, n)
-    elif part == ENTER:
-        _enter(kind, model, lane, scratch, team, layer)
-    else:
-        _leave(kind, model, lane, scratch, team, layer)
-    if part == WHOLE or (part == LEAVE and layer == last):
+    if part != ENTER and end == count:
         _logits(head_kind, model, lane, scratch, team)
 
 
@@ -270,12 +268,12 @@ def _enter(kind, model, lane, scratch, team, layer):
         _store(model, lane, layer, low + first, low + end)
     if lane.alone and team.size <= rows <= CHUNK:
         first, end = share(rows, team)
-        _attend(model, lane, scratch, layer, first * kv_heads, end * kv_heads)
-        return
-    meet(team)
-    await_number(lane.ahead, layer + 1)
-    announce(lane.stored, layer + 1)
-    first, end = share(lane.lengths.size * kv_heads, team)
+        first, end = first * kv_heads, end * kv_heads
+    else:
+        meet(team)
+        await_number(lane.ahead, layer + 1)
+        announce(lane.stored, layer + 1)
+        first, end = share(lane.lengths.size * kv_heads, team)
     _attend(model, lane, scratch, layer, first, end)
 
 
