@@ -95,9 +95,9 @@ def test_an_engine_that_fails_again_and_again_gives_up_and_says_why(loop):
 
 def test_steps_tell_how_much_of_a_prompt_the_next_may_hold(loop):
     pace = loop.scheduler.pace
-    assert pace.prompt_tokens(1, 10**9) == 10**9 - 1
+    assert pace.prompt_tokens(1, 1, 10**9) == 10**9 - 1
     prompt = Generation(Sequence(1, [1] * 40, SamplingParams(max_tokens=1)), lambda event: None, frozenset())
     loop.submit([prompt])
     while loop.steps == 0:
         loop.call(int).result(5)
-    assert pace.prompt_tokens(1, 10**9) < 10**9 - 1
+    assert pace.prompt_tokens(1, 1, 10**9) < 10**9 - 1

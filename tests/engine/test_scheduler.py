@@ -59,11 +59,11 @@ def test_beside_decoding_a_prompt_gets_what_the_pace_allows():
     s = scheduler(blocks=100, step=256)
     s.add([sequence(1, 2)])
     step(s)
-    s.pace.record(1, 100, 0.25)
+    s.pace.record(1, 100, 0.125)
     s.add([sequence(2, 200)])
-    assert step(s) == [(1, 1), (2, 20)]
+    assert step(s) == [(1, 1), (2, 40)]
     s.remove(s.running[0])
-    assert step(s) == [(2, 180)]
+    assert step(s) == [(2, 160)]
 
 
 def test_siblings_wait_for_the_prompt_and_share_its_blocks():

@@ -2,8 +2,9 @@
 
 STALL = 0.05
 """Seconds that a step with decoding rows may take: twenty tokens a second still read smoothly."""
-LEAST = 16
-"""Prompt tokens that a step may hold however long they take; fewer in a step say little about what one takes."""
+LEAST = 32
+"""Tokens that a step may hold of each prompt, on the average, however long they take: prompts that outnumber the
+decoding rows need not wait for them. Fewer in a step say little about what one takes."""
 _JUMP = 2.0
 
 
@@ -23,15 +24,15 @@ class Pace:
             # Never less than a tenth: a step that was measured before may have been an unusually slow one.
             self._each = _smoothed(self._each, max(seconds - before, seconds / 10, 1e-9) / prompt_tokens)
 
-    def prompt_tokens(self, decoding: int, most: int) -> int:
-        """How many a step of at most `most` tokens may hold beside so many decoding rows: what fits in STALL, or half
-        of the time where decoding alone takes most of that.
+    def prompt_tokens(self, decoding: int, prompts: int, most: int) -> int:
+        """How many tokens of so many prompts a step of at most `most` may hold beside so many decoding rows: what fits
+        in STALL, or half of the time where decoding alone takes most of that.
         """
         room = most - decoding
         if decoding == 0 or self._each is None:
             return room
         alone = self._alone or 0.0
-        return min(room, max(int(max(STALL - alone, alone) / self._each), LEAST))
+        return min(room, max(int(max(STALL - alone, alone) / self._each), LEAST * prompts))
 
 
 def _smoothed(before: float | None, now: float) -> float:

@@ -62,7 +62,7 @@ class Scheduler:
         decoding = [s for s in running if len(s) - s.computed == 1]
         prefilling = [s for s in running if len(s) - s.computed > 1]
         rows = [row for s in decoding if (row := self._row(s, 1))]
-        budget = self.pace.prompt_tokens(len(rows), self.step_tokens)
+        budget = self.pace.prompt_tokens(len(rows), len(prefilling), self.step_tokens)
         shares = divided(budget, [len(sequence) - sequence.computed for sequence in prefilling])
         for sequence, count in zip(prefilling, shares, strict=True):
             if count > 0 and (row := self._row(sequence, count)):
