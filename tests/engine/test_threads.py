@@ -45,7 +45,7 @@ def test_a_single_core_has_no_choice():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
 def test_helpers_keep_off_the_processor_of_the_compute_thread():
-    mine, helpers = processors(), Helpers()
+    mine, helpers = processors(), Helpers(1)
     with ThreadPoolExecutor(1, initializer=helpers.join) as pool, ThreadPoolExecutor(1) as compute:
         pool.submit(int).result()
         for processor in sorted(mine):
@@ -69,8 +69,17 @@ def _keep_off(helpers):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
+def test_more_helpers_than_other_processors_stay_where_the_system_puts_them():
+    helpers = Helpers(len(processors()))
+    with ThreadPoolExecutor(1, initializer=helpers.join) as pool:
+        pool.submit(int).result()
+        helpers.keep_off()
+        assert pool.submit(os.sched_getaffinity, 0).result() == processors()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")
 def test_a_helper_that_has_ended_is_no_error():
-    helpers = Helpers()
+    helpers = Helpers(1)
     with ThreadPoolExecutor(1, initializer=helpers.join) as pool:
         pool.submit(int).result()
     helpers.keep_off()

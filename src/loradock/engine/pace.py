@@ -45,11 +45,10 @@ def divided(tokens: int, needs: list[int]) -> list[int]:
     order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest again.
     """
     counts = [0] * len(needs)
-    left = tokens
+    left, kept = max(0, tokens), min(needs[0], (tokens + 1) // 2) if needs else 0
     for n in sorted(range(1, len(needs)), key=needs.__getitem__):
-        most = left - min(needs[0], (tokens + 1) // 2)
-        counts[n] = max(0, min(needs[n], most))
+        counts[n] = min(needs[n], max(0, left - kept))
         left -= counts[n]
     if needs:
-        counts[0] = max(0, min(needs[0], left))
+        counts[0] = min(needs[0], left)
     return counts

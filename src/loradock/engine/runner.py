@@ -28,7 +28,7 @@ class Runner:
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
         self.threads = threads or len(processors())
-        self._helpers = Helpers()
+        self._helpers = Helpers(self.threads - 1)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)
         self._small: dict[int, ThreadCount] = {}
         self._beside = 0
@@ -70,7 +70,7 @@ class Runner:
         first, *others = self._lanes.split(rows, threads)
         each = max(1, threads // (1 + len(others)))
         # OpenMP's threads would go where the one that starts them may go, and stay there.
-        if others and self._lanes.share_processors and self.threads <= len(processors()):
+        if others and self._lanes.share_processors:
             self._helpers.keep_off()
         running = [self._pool.submit(lane.run, each) for lane in others]
         try:

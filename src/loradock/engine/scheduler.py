@@ -8,9 +8,9 @@ from loradock.engine.waiting import WaitingLine
 
 
 class Scheduler:
-    """Running sequences decode in every step; prompts are prefilled in chunks beside them, so long that the step does
-    not take too long for those (`Pace`). With more adapters running
-    than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
+    """Running sequences decode in every step; prompts are prefilled beside them, in chunks that do not hold those up
+    for long (`Pace`). With more adapters running than `slots`, those whose turn it is not keep their blocks and sit the
+    step out (`Turns`).
 
     When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
     """

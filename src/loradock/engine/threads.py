@@ -27,10 +27,12 @@ class Helpers:
     """The threads that compute beside the compute thread, kept off its processor.
 
     Two that wait for each other on one processor, because something of less importance has the other, take turns at
-    it, and the system takes seconds to see that. Only Linux can be told.
+    it, and the system takes seconds to see that. Only Linux can be told. With fewer processors than `count` and the
+    compute thread need, they stay where the system puts them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._threads: list[int] = []
         self._kept: tuple[int, int] | None = None
 
@@ -45,7 +47,7 @@ class Helpers:
             return
         self._kept = kept
         others = processors() - {kept[0]}
-        for thread in self._threads if others else ():
+        for thread in self._threads if len(others) >= self._count else ():
             with contextlib.suppress(OSError):  # it has ended, or the processors were changed just now
                 os.sched_setaffinity(thread, others)
 

@@ -1,5 +1,7 @@
 """Together's shapes, as its Python and TypeScript clients parse them."""
 
+from abc import abstractmethod
+
 from loradock.engine.choice import Choice, Delta
 from loradock.engine.requests.generation import LogprobShape
 from loradock.engine.responses import logprobs
@@ -24,9 +26,9 @@ class _Together(Shape):
             "usage": self.usage(),
         }
 
+    @abstractmethod
     def content(self, whole: Delta) -> Json:
         """The field of a choice that holds the text."""
-        raise NotImplementedError
 
     def prompts(self) -> list[Json]:
         if not self.answer.request.echo:
