@@ -16,6 +16,7 @@ from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
 from benchmarks.workload import Case, Fleet
+from loradock.checkpoints.packed import write_packed
 
 KEY, ACCOUNT = "ld-benchmark-key", "bench"
 
@@ -51,7 +52,7 @@ class Engine(Peer):
         port = free_port()
         command = [sys.executable, "-m", "loradock.engine", "--model", packaged_gguf(), "--port", str(port)]
         tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags])
-        return Server(tree, f"http://127.0.0.1:{port}")
+        return EngineServer(tree, f"http://127.0.0.1:{port}")
 
     async def start(self, fleet: Fleet) -> Server:
         begun = time.perf_counter()
@@ -59,6 +60,12 @@ class Engine(Peer):
         await until_first_token(server, begun)
         await attach_all(server, fleet.adapters)
         return server
+
+
+class EngineServer(Server):
+    async def upload(self, adapter: Adapter) -> None:
+        """What Loradock's server does with an adapter that was uploaded."""
+        write_packed(adapter.folder)
 
 
 def _answers(url: str) -> bool:

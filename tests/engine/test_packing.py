@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine import lora
+from loradock.checkpoints.packed import GROUPS, PACKED_FILE, PAGE, write_packed
+from loradock.engine import lora, packing
 from loradock.engine.lora import AdapterReader
-from loradock.engine.packing import GROUPS, PLACE
+from loradock.engine.packing import PLACE
 from loradock.types.errors import AdapterRefused, DamagedWeights
 
 # More columns than the kernel turns at a time, and no multiple of that.
@@ -59,12 +60,15 @@ def check(adapter, folder, scale):
             assert torch.equal(b, (tensors[f"{stem}B.weight"].float().T * scale).to(dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(
+STORED = pytest.mark.parametrize(
     "stored",
     [[torch.float16], [torch.bfloat16], [torch.float32], [torch.float16, torch.float32, torch.bfloat16]],
     ids=["f16", "bf16", "f32", "mixed"],
 )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@STORED
 def test_every_number_is_torchs(tmp_path, dtype, stored):
     folder = save(tmp_path / "a", stored)
     check(AdapterReader(BASE, dtype).read("a", folder), folder, 13 / 5)
@@ -135,3 +139,82 @@ def test_ranks_above_the_limit_are_refused_with_the_numbers(tmp_path):
     for kernels in (True, False):
         with pytest.raises(AdapterRefused, match="rank 5; this engine takes up to 4"):
             AdapterReader(BASE, torch.bfloat16, kernels=kernels, max_rank=4).read("a", folder)
+
+
+def packs(monkeypatch):
+    """How often an adapter is packed from here on, instead of being mapped."""
+    count, pack = [], packing.Layout.pack
+    monkeypatch.setattr(packing.Layout, "pack", lambda *arguments: count.append(1) or pack(*arguments))
+    return count
+
+
+@STORED
+def test_what_was_packed_before_has_the_same_numbers(tmp_path, monkeypatch, stored):
+    folder, packed = save(tmp_path / "a", stored), packs(monkeypatch)
+    made = AdapterReader(BASE, torch.bfloat16).read("a", folder)
+    write_packed(folder)
+    mapped = AdapterReader(BASE, torch.bfloat16).read("a", folder)
+    assert len(packed) == 1
+    check(mapped, folder, 13 / 5)
+    assert torch.equal(mapped.packed.view(torch.int16), made.packed.view(torch.int16))
+    assert mapped.bytes == made.bytes
+
+
+def test_in_float32_the_adapter_itself_is_read(tmp_path, monkeypatch):
+    folder, packed = save(tmp_path / "a", [torch.float32]), packs(monkeypatch)
+    write_packed(folder)
+    check(AdapterReader(BASE, torch.float32).read("a", folder), folder, 13 / 5)
+    assert packed
+
+
+def cut(folder):
+    with (folder / PACKED_FILE).open("ab") as file:
+        file.truncate(PAGE + 100)
+
+
+def cut_within_the_page(folder):
+    with (folder / PACKED_FILE).open("ab") as file:
+        file.truncate(100)
+
+
+def spoil(folder):
+    with (folder / PACKED_FILE).open("r+b") as file:
+        file.seek(PAGE + 1000)
+        file.write(b"\x80\x7f")
+
+
+def unreadable(folder):
+    (folder / PACKED_FILE).unlink()
+    (folder / PACKED_FILE).mkdir()
+
+
+def train_again(folder):
+    """Another adapter of the same shape in the same place."""
+    other = save(folder.parent / "b", [torch.float16], seed=7)
+    (other / "adapter_model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
+def scale_again(folder):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 20}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [cut, cut_within_the_page, spoil, unreadable, train_again, scale_again],
+    ids=lambda change: change.__name__,
+)
+def test_what_was_packed_of_something_else_is_not_used(tmp_path, monkeypatch, change):
+    folder, packed = save(tmp_path / "a", [torch.float16]), packs(monkeypatch)
+    write_packed(folder)
+    change(folder)
+    check(AdapterReader(BASE, torch.bfloat16).read("a", folder), folder, 4.0 if change is scale_again else 13 / 5)
+    assert packed
+
+
+def test_an_adapter_that_is_mapped_is_not_changed_by_who_writes_to_it(tmp_path):
+    folder = save(tmp_path / "a", [torch.float16])
+    write_packed(folder)
+    reader = AdapterReader(BASE, torch.bfloat16)
+    reader.read("a", folder).packed.zero_()
+    check(reader.read("a", folder), folder, 13 / 5)

@@ -1,6 +1,7 @@
 import pytest
 
 from loradock.registry.blobs import Blobs
+from loradock.registry.details import files_of
 
 
 @pytest.fixture
@@ -22,6 +23,16 @@ def test_publishing_is_by_content_and_idempotent(blobs):
     assert sorted(file.read_text() for file in blobs.path(first).iterdir()) == ["1", "22"]
     assert list(blobs.staging.iterdir()) == []
     assert all(file.stat().st_mode & 0o777 == 0o444 for file in blobs.path(first).iterdir())
+
+
+def test_what_is_made_of_the_content_is_none(blobs):
+    plain, size = blobs.publish(staged(blobs, a="1", b="22"))
+    blobs.free(plain)
+    with_more = blobs.publish(staged(blobs, a="1", b="22", **{".made-of-it": "333"}))
+    assert with_more == (plain, size)
+    made = blobs.path(plain) / ".made-of-it"
+    assert (made.read_text(), made.stat().st_mode & 0o777) == ("333", 0o444)
+    assert [file.name for file in files_of(blobs.path(plain))] == ["a", "b"]
 
 
 def test_names_and_borders_are_part_of_the_content(blobs):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from loradock.checkpoints.inspection import inspect_adapter
+from loradock.checkpoints.inspection import inspect_adapter, read_files
+from loradock.checkpoints.packed import PACKED_FILE, find_packed
 from loradock.registry.requests import NameUsed
 from loradock.store.tables import Model
 from loradock.types.enums import JobStatus, ModelKind, ModelState
@@ -43,8 +44,9 @@ def check_published(registry, job, name="mine"):
     revision = model.revisions[0]
     assert (revision.rank, revision.target_modules) == (4, ["q_proj", "v_proj"])
     folder = registry.blobs.path(revision.digest)
-    assert {file.name for file in folder.iterdir()} == FILES
-    assert revision.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    assert {file.name for file in folder.iterdir()} == FILES | {PACKED_FILE}
+    assert revision.size_bytes == sum((folder / file).stat().st_size for file in FILES)
+    assert find_packed(folder, read_files(folder)) is not None
     assert inspect_adapter(folder, None).max_rank == 4
     assert registry.leftovers() == []
 

@@ -18,7 +18,7 @@ _TENSOR = re.compile(
     r"base_model\.model\.(?P<path>model\.layers\.(?P<layer>0|[1-9]\d{0,3})\.(?:self_attn|mlp)\.(?P<module>\w+))"
     r"\.lora_(?P<side>[AB])(?:\.default)?\.weight"
 )
-_DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _FOREIGN = {
     "lora_embedding_": "LoRA on embeddings cannot share an endpoint",
@@ -116,7 +116,7 @@ def _pairs(tensors: dict[str, TensorInfo], config: AdapterConfig) -> list[LoraPa
         match = _TENSOR.fullmatch(name)
         if match is None or match["module"] not in SERVED_MODULES:
             raise AdapterRefused(_unexpected(name))
-        if info.dtype not in _DTYPES or len(info.shape) != 2:
+        if info.dtype not in DTYPES or len(info.shape) != 2:
             raise AdapterRefused(
                 f"{name} is {info.dtype} {list(info.shape)}: a matrix of float32, float16 or bfloat16 was expected"
             )
@@ -177,7 +177,7 @@ def _check_complete(pairs: Iterable[LoraPair], config: AdapterConfig, base: Arch
 def _check_finite(weights: Path, tensors: dict[str, TensorInfo]) -> None:
     data = np.memmap(weights, dtype=np.uint8, mode="r")
     for name, info in tensors.items():
-        values: Any = data[info.start : info.end].view(_DTYPES[info.dtype])
+        values: Any = data[info.start : info.end].view(DTYPES[info.dtype])
         finite = (values & 0x7F80) != 0x7F80 if info.dtype == "BF16" else np.isfinite(values)
         if not finite.all():
             raise not_finite(name)

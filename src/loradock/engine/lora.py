@@ -17,9 +17,9 @@ from safetensors import safe_open
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, parse_adapter_config
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.inspection import AdapterFiles, LoraPair, inspect_adapter, read_files
+from loradock.checkpoints.packed import GROUPS
 from loradock.checkpoints.safetensors_header import parse_header
 from loradock.engine import packing
-from loradock.engine.packing import GROUPS
 from loradock.types.errors import AdapterRefused
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -92,7 +92,7 @@ class AdapterReader:
             return self._for_torch(name, path)
         # A very long one is not worth the room.
         layout = self._layouts(files) if len(files.header.text) < _LONG else self._lay_out(files)
-        packed, lines = layout.pack(path, self._dtype)
+        packed, lines = layout.take(path, files, self._dtype) or layout.pack(path, self._dtype)
         return LoadedAdapter(name, path, layout.config, [], packed, lines)
 
     @staticmethod

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import torch
 
+from loradock.checkpoints.packed import GROUPS
 from loradock.engine.lora import LoadedAdapter
-from loradock.engine.packing import GROUPS, LINE, NUMBER
+from loradock.engine.packing import LINE, NUMBER
 
 
 class KernelLoraBatch:

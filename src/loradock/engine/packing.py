@@ -11,21 +11,20 @@ import torch
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.inspection import AdapterFiles, not_finite, understand
+from loradock.checkpoints.packed import GROUPS, PAGE, find_packed, in_order
 from loradock.checkpoints.safetensors_header import parse_header
 from loradock.types.errors import DamagedWeights
-
-GROUPS = {
-    "qkv": ("q_proj", "k_proj", "v_proj"),
-    "o": ("o_proj",),
-    "gate_up": ("gate_proj", "up_proj"),
-    "down": ("down_proj",),
-}
-"""Projections that share an input."""
 
 PLACE = 4
 LINE = PLACE * max(len(modules) for modules in GROUPS.values())
 NUMBER = {group: number for number, group in enumerate(GROUPS)}
+_BEFORE = {
+    module: (NUMBER[group], modules[: modules.index(module)]) for group, modules in GROUPS.items() for module in modules
+}
+"""Of a module: its group's number, and whose columns come before its own."""
 Array = np.ndarray[Any, Any]
+Laid = tuple[torch.Tensor, torch.Tensor]
+"""`LoadedAdapter.packed` and `lines`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,23 @@ class Layout:
     size: int
     lines: Array
 
-    def pack(self, path: Path, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    def take(self, path: Path, files: AdapterFiles, dtype: torch.dtype) -> Laid | None:
+        """The same as `pack`, of what was packed before (`checkpoints.packed`), where it lies: nothing is copied, and
+        engines share it. None when there is nothing, or something else."""
+        found = find_packed(path, files) if dtype == torch.bfloat16 else None
+        if found is None:
+            return None
+        from loradock.engine import packing_kernels
+
+        with found.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants what could be written to
+        numbers = np.frombuffer(mapped, np.uint16, offset=PAGE)
+        # Looked at here, so that the compute thread need not wait for the disk.
+        if numbers.size != self.size or not packing_kernels.finite(numbers):
+            return None
+        return self._with_addresses(torch.from_numpy(numbers).view(dtype))
+
+    def pack(self, path: Path, dtype: torch.dtype) -> Laid:
         """`packed` and `lines` of what lies in this folder. Raises AdapterRefused when a number is not finite."""
         from loradock.engine import packing_kernels
         from loradock.engine.elementwise import like
@@ -57,9 +72,12 @@ class Layout:
             del content  # before the map can be closed
         if bad >= 0:
             raise not_finite(self.tensors[bad])
+        return self._with_addresses(packed)
+
+    def _with_addresses(self, packed: torch.Tensor) -> Laid:
         lines = self.lines.copy()
         starts, ranks = lines[:, :, 0::PLACE], lines[:, :, 1::PLACE]
-        starts[ranks > 0] = starts[ranks > 0] * dtype.itemsize + packed.data_ptr()
+        starts[ranks > 0] = starts[ranks > 0] * packed.itemsize + packed.data_ptr()
         return packed, torch.from_numpy(lines)
 
 
@@ -67,23 +85,20 @@ def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
     """In the order in which a step reads it. Raises AdapterRefused."""
     from loradock.engine.packing_kernels import KINDS
 
-    report, tensors = understand(files, architecture), parse_header(files.header)
-    pairs = {(pair.layer, pair.module): pair for pair in report.pairs}
+    report, tensors, linears = understand(files, architecture), parse_header(files.header), architecture.linears()
     lines = np.zeros((architecture.layers, len(GROUPS), LINE), np.int64)
     names, moves, scales, at = [], [], [], 0
-    for layer, (group, modules) in ((layer, item) for layer in range(architecture.layers) for item in GROUPS.items()):
-        column = 0
-        for place, module in enumerate(modules):
-            width, into = architecture.linears()[module]
-            if pair := pairs.get((layer, module)):
-                kinds = [(tensors[name].start, KINDS.index(tensors[name].dtype)) for name in (pair.a, pair.b)]
-                names += [pair.a, pair.b]
-                moves.append((*kinds[0], *kinds[1], pair.rank, into, width, at))
-                scales.append(report.config.scaling(pair.module_path))
-                line = (at, pair.rank, column, column + width)
-                lines[layer, NUMBER[group], place * PLACE : (place + 1) * PLACE] = line
-                at += pair.rank * (into + width)
-            column += width
+    for pair in in_order(report):
+        width, into = linears[pair.module]
+        kinds = [(tensors[name].start, KINDS.index(tensors[name].dtype)) for name in (pair.a, pair.b)]
+        names += [pair.a, pair.b]
+        moves.append((*kinds[0], *kinds[1], pair.rank, into, width, at))
+        scales.append(report.config.scaling(pair.module_path))
+        group, before = _BEFORE[pair.module]
+        begin = sum(linears[module][0] for module in before)
+        place = PLACE * len(before)
+        lines[pair.layer, group, place : place + PLACE] = (at, pair.rank, begin, begin + width)
+        at += pair.rank * (into + width)
     numbers = np.array(moves, np.int64), np.array(scales, np.float32)
     return Layout(files.header.size, report.config, names, *numbers, at, lines)
 
@@ -94,3 +109,4 @@ def warm_up(dtype: torch.dtype) -> None:
     from loradock.engine.elementwise import like
 
     packing_kernels.pack(like(dtype), np.zeros((0, 8), np.int64), np.zeros(0, np.float32), 0, 0)
+    packing_kernels.finite(np.zeros(0, np.uint16))

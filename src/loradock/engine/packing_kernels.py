@@ -95,6 +95,15 @@ def pack(like, moves, scales, file_at, out_at):
     return -1
 
 
+@_kernel
+def finite(numbers):
+    """Whether none of these bfloat16, uint16 `[n]`, is infinite or no number."""
+    most = np.uint16(0)
+    for n in range(numbers.size):
+        most = max(most, numbers[n] & np.uint16(0x7F80))
+    return most < np.uint16(0x7F80)
+
+
 @_part
 def _copy(source, rows, source_like, like):
     """Into the first columns; whether all was finite."""

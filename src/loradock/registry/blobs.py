@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 
+DERIVED = "."
 _CHUNK = 1 << 20
 
 
@@ -32,14 +33,16 @@ class Blobs:
         return folder
 
     def publish(self, folder: Path) -> tuple[str, int]:
-        """Move a staged folder of files to its place; publishing the same content again changes nothing.
+        """Move a staged folder of files to its place; publishing the same content again changes nothing. A file whose
+        name begins with a dot is made of the others, and no content.
 
         Returns (digest, bytes). Durable when it returns.
         """
-        files = sorted(folder.iterdir())
+        there = list(folder.iterdir())
+        files = [file for file in there if not file.name.startswith(DERIVED)]
         digest = content_digest(files)
         size = sum(file.stat().st_size for file in files)
-        for file in files:
+        for file in there:
             file.chmod(0o444)
             _sync(file)
         _sync(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
+from loradock.registry.blobs import DERIVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class AdapterFacts:
 def files_of(path: Path) -> list[FileFacts]:
     """Of a folder or of one file, by name; empty when it is gone."""
     found = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [FileFacts(file.name, file.stat().st_size) for file in found if file.is_file()]
+    content = (file for file in found if file.is_file() and not file.name.startswith(DERIVED))
+    return [FileFacts(file.name, file.stat().st_size) for file in content]
 
 
 def adapter_facts(folder: Path) -> AdapterFacts | None:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.packed import write_packed
 from loradock.registry.acceptance import Accepted, accept
 from loradock.registry.blobs import Blobs
 from loradock.registry.jobs import JobReporter, advance
@@ -24,7 +25,7 @@ from loradock.registry.sources import Source, SourceRules, read_source
 from loradock.registry.transfer import Limits, Transfer, UploadStopped
 from loradock.store.database import Database
 from loradock.store.tables import Event, Job, Model, Revision
-from loradock.types.enums import JobStatus, ModelState
+from loradock.types.enums import JobStatus, ModelKind, ModelState
 from loradock.types.errors import LoradockError
 from loradock.types.names import new_id
 
@@ -153,7 +154,10 @@ class UploadRunner:
         kind = task.source.fetch(workspace, files, task.request.kind, transfer)
         reporter.say("inspecting")
         account = task.job.account_id
-        return accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
+        accepted = accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
+        if kind is ModelKind.ADAPTER:
+            write_packed(files)
+        return accepted
 
     def _commit(self, task: _Task, accepted: Accepted, digest: str, size: int) -> None:
         """Revision, model and (unless an attach follows) the end of the job: all or none."""

@@ -1,0 +1,83 @@
+"""An adapter as the engine's kernels read it, kept beside its files, so that attaching it is mapping a file.
+
+A page of JSON says what it was made of. Then come, as bfloat16, the layers, in each the projections in the order of
+GROUPS, and of a projection `rank` rows: a row of A and the same row of B^T times the scaling. Whoever finds something
+else than expected reads the adapter itself: nothing depends on this file but time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loradock.checkpoints.adapter import WEIGHTS_FILE
+from loradock.checkpoints.inspection import DTYPES, AdapterFiles, AdapterReport, LoraPair, read_files, understand
+from loradock.checkpoints.safetensors_header import TensorInfo, parse_header
+
+PACKED_FILE = ".packed-bfloat16"
+PAGE = 4096
+"""Where the numbers begin: a file is mapped by whole pages."""
+GROUPS = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "o": ("o_proj",),
+    "gate_up": ("gate_proj", "up_proj"),
+    "down": ("down_proj",),
+}
+"""Projections that share an input."""
+_FORMAT = 1
+Array = np.ndarray[Any, Any]
+
+
+def write_packed(folder: Path) -> None:
+    """For an adapter that was accepted. Raises AdapterRefused when it was not, and OSError."""
+    files = read_files(folder)
+    report, tensors = understand(files, None), parse_header(files.header)
+    data = np.memmap(folder / WEIGHTS_FILE, np.uint8, "r")
+    with (folder / PACKED_FILE).open("wb") as file:
+        file.write(_what_it_is_of(folder, files).ljust(PAGE))
+        for pair in in_order(report):
+            down, up = (_numbers(data, tensors[name]) for name in (pair.a, pair.b))
+            scaled = up.T * np.float32(report.config.scaling(pair.module_path))
+            file.write(np.concatenate([_narrow(down), _narrow(scaled)], axis=1).tobytes())
+
+
+def find_packed(folder: Path, files: AdapterFiles) -> Path | None:
+    """The packed form of these very files, if there is one."""
+    path = folder / PACKED_FILE
+    try:
+        with path.open("rb") as file:
+            return path if file.read(PAGE).rstrip() == _what_it_is_of(folder, files) else None
+    except OSError:
+        return None
+
+
+def in_order(report: AdapterReport) -> Iterator[LoraPair]:
+    """The pairs as a step reads them."""
+    places = {module: place for place, module in enumerate(m for modules in GROUPS.values() for m in modules)}
+    return iter(sorted(report.pairs, key=lambda pair: (pair.layer, places[pair.module])))
+
+
+def _what_it_is_of(folder: Path, files: AdapterFiles) -> bytes:
+    """What differs when the files do: weights of the same size and shapes have another time."""
+    made_of = hashlib.sha256(files.config + b"\0" + files.header.text).hexdigest()
+    weights = (folder / WEIGHTS_FILE).stat()
+    return json.dumps(
+        {"format": _FORMAT, "made_of": made_of, "size": weights.st_size, "changed": weights.st_mtime_ns}
+    ).encode()
+
+
+def _numbers(data: Array, tensor: TensorInfo) -> Array:
+    """A tensor as float32."""
+    values = data[tensor.start : tensor.end].view(DTYPES[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "BF16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return values.astype(np.float32)
+
+
+def _narrow(values: Array) -> Array:
+    """Finite float32 as the nearest bfloat16 (of two that are as near the even one), in uint16."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
