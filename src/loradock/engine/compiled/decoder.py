@@ -1,5 +1,7 @@
 """The decoder on a CPU: weights packed for the tiles, and steps that run compiled from the embedding to the logits."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -10,11 +12,14 @@ from loradock.engine.compiled.machine import LANES, LINE, LOOKS_UP
 from loradock.engine.compiled.memory import aligned
 from loradock.engine.compiled.tiles import GROUP
 from loradock.engine.model import rotary_tables
+from loradock.engine.threads import processors
 from loradock.engine.weights import TensorReader
 from loradock.types.errors import BadRequest
 
 HEAD_BITS = 8
 """In 4 bits the head alone would cost most of the accuracy."""
+_MEMORY = 4 * 2**30
+"""Bytes that packing may take meanwhile."""
 
 
 class CompiledDecoder:
@@ -27,18 +32,19 @@ class CompiledDecoder:
 
     def __init__(self, architecture: Architecture, read: TensorReader, bits: int = 16) -> None:
         self.architecture, self._read = architecture, read
-        self._arena = packing.Arena(_bytes(architecture, bits))
         a, head_bits = architecture, 16 if bits == 16 else HEAD_BITS
         self._kept: list[np.ndarray] = []
+        self._bits = bits, head_bits
         embedding = self._tensor("model.embed_tokens.weight", a.vocab_size, a.hidden_size)
         head = embedding if a.tie_embeddings else self._tensor("lm_head.weight", a.vocab_size, a.hidden_size)
-        lines = np.array([[packing.pack(self._arena, *part) for part in self._layer(n, bits)] for n in range(a.layers)])
+        own_embedding = 0 if a.tie_embeddings else embedding.numel() * 2 + LINE
+        self._arena = packing.Arena(_bytes_of_head(a, head_bits) + a.layers * _bytes_of_layer(a, bits) + own_embedding)
+        packed_head, packed_layers = self._pack(head)
         self.cos, self.sin = rotary_tables(a)
-        self._bits = bits, head_bits
         self.kinds = products.KINDS[bits], products.KINDS[head_bits]
         self.plan = layers.Model(
-            products=lines,
-            head=np.array(packing.pack(self._arena, head, head_bits)),
+            products=np.array(packed_layers),
+            head=np.array(packed_head),
             norms=np.array([self._norms(n) for n in range(a.layers)]),
             last_norm=self._vector("model.norm.weight", a.hidden_size),
             shape=np.zeros(5, np.int64),
@@ -76,20 +82,33 @@ class CompiledDecoder:
             for room in unpacked
         ]
 
-    def _layer(self, index: int, bits: int) -> list[tuple[torch.Tensor, int, int]]:
-        """(weight, bits, address of the bias) of a layer's products, those that share an input fused."""
-        a, prefix = self.architecture, f"model.layers.{index}."
+    def _pack(self, head: torch.Tensor) -> tuple[list[int], list[list[list[int]]]]:
+        """The lines of the head and of each layer's products, by all processors."""
+        a, (bits, head_bits) = self.architecture, self._bits
+        head_room = self._arena.part(_bytes_of_head(a, head_bits))
+        rooms = [self._arena.part(_bytes_of_layer(a, bits)) for _ in range(a.layers)]
 
-        def weight(room: str, *names: str) -> torch.Tensor:
+        def pack(index: int) -> list[list[int]]:
+            return [packing.pack(rooms[index], *part) for part in self._layer(index, rooms[index])]
+
+        with ThreadPoolExecutor(_at_once(a), "pack", initializer=lambda: torch.set_num_threads(1)) as threads:
+            packed_head = threads.submit(packing.pack, head_room, head, head_bits)
+            return packed_head.result(), list(threads.map(pack, range(a.layers)))
+
+    def _layer(self, index: int, room: packing.Arena) -> list[tuple[torch.Tensor, int, int]]:
+        """(weight, bits, address of the bias in `room`) of a layer's products, those that share an input fused."""
+        a, bits, prefix = self.architecture, self._bits[0], f"model.layers.{index}."
+
+        def weight(block: str, *names: str) -> torch.Tensor:
             shapes = [a.linears()[f"{name}_proj"] for name in names]
-            parts = [f"{prefix}{room}.{name}_proj.weight" for name in names]
+            parts = [f"{prefix}{block}.{name}_proj.weight" for name in names]
             return torch.cat([self._tensor(part, *shape) for part, shape in zip(parts, shapes, strict=True)])
 
         def bias(names: str, *, present: bool) -> int:
             if not present:
                 return 0
             parts = [(f"{prefix}self_attn.{name}_proj.bias", a.linears()[f"{name}_proj"][0]) for name in names]
-            return self._arena.keep(torch.cat([self._tensor(part, size) for part, size in parts]).float())
+            return room.keep(torch.cat([self._tensor(part, size) for part, size in parts]).float())
 
         return [
             (weight("self_attn", *"qkv"), bits, bias("qkv", present=a.qkv_bias)),
@@ -129,8 +148,14 @@ def runs_compiled(architecture: Architecture, bits: int) -> bool:
     return fits and (bits < 16 or LOOKS_UP)
 
 
-def _bytes(a: Architecture, bits: int) -> int:
-    """Of all packed weights, with room to begin each on a line."""
+def _at_once(a: Architecture) -> int:
+    """How many threads may pack: each holds a layer's widest weight, and copies of it, in float32."""
+    each = 2 * 4 * 2 * a.intermediate_size * a.hidden_size
+    return max(1, min(len(processors()), _MEMORY // each))
+
+
+def _bytes_of_layer(a: Architecture, bits: int) -> int:
+    """Of its packed weights and biases, with room to begin each on a line."""
     width = (a.heads + 2 * a.kv_heads) * a.head_dim
     shapes = [
         (width, a.hidden_size),
@@ -138,10 +163,9 @@ def _bytes(a: Architecture, bits: int) -> int:
         (2 * a.intermediate_size, a.hidden_size),
         (a.hidden_size, a.intermediate_size),
     ]
-    total = a.layers * sum(packing.packed_bytes(*shape, bits) + 8 * shape[0] for shape in shapes)
-    total += packing.packed_bytes(a.vocab_size, a.hidden_size, 16 if bits == 16 else HEAD_BITS)
-    return (
-        total
-        + (0 if a.tie_embeddings else 2 * a.vocab_size * a.hidden_size)
-        + (16 * a.layers + 16) * products.PANEL * 8
-    )
+    biases = 4 * (width + a.hidden_size) + 2 * LINE
+    return sum(packing.packed_bytes(*shape, bits) for shape in shapes) + packing.whole_lines(biases)
+
+
+def _bytes_of_head(a: Architecture, bits: int) -> int:
+    return packing.packed_bytes(a.vocab_size, a.hidden_size, bits)

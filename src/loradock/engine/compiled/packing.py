@@ -1,6 +1,7 @@
 """Weights in the order in which tiles read them, all in one run of memory."""
 
 import math
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,12 @@ class Arena:
         self._bytes = np.empty(self.size + LINE, np.uint8)
         self._used = -self._bytes.ctypes.data % LINE
 
+    def part(self, size: int) -> "Arena":
+        """The next `size` bytes as an arena of its own, so that several threads can fill one."""
+        part = copy(self)
+        part.size, part._bytes, part._used = size, self.take((size,)), 0
+        return part
+
     def keep(self, values: torch.Tensor) -> int:
         """The address of a copy that begins a line."""
         room = torch.from_numpy(self.take((values.numel() * values.element_size(),)))
@@ -41,7 +48,9 @@ class Arena:
         """Bytes that begin a line."""
         size = math.prod(shape)
         room = self._bytes[self._used : self._used + size]
-        self._used += -(-size // LINE) * LINE
+        if room.size < size:
+            raise MemoryError(f"{size} bytes are more than is left of an arena of {self.size}")
+        self._used += whole_lines(size)
         return room.reshape(shape)
 
 
@@ -49,7 +58,11 @@ def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
     """How much of an arena a weight takes at most."""
     scales = {16: outputs + _rare_room(outputs, inputs) * 12, 8: outputs * (inputs // GROUP) * 2}
     numbers = outputs * inputs * {16: 12}.get(bits, bits) // 8
-    return numbers + scales.get(bits, outputs * (inputs // GROUP) * 4) + 3 * LINE
+    return whole_lines(numbers + scales.get(bits, outputs * (inputs // GROUP) * 4) + 3 * LINE)
+
+
+def whole_lines(size: int) -> int:
+    return -(-size // LINE) * LINE
 
 
 def pack(arena: Arena, weight: torch.Tensor, bits: int, bias: int = 0) -> list[int]:
