@@ -221,6 +221,37 @@ def test_adapters_change_much_more_than_rounding(base, reference):
     assert all((other - seen[0]).std() > 0.3 * seen[0].std() for other in seen[1:])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_a_row_is_computed_alike_whoever_shares_its_step(base, bits, threads):
+    """To the last bit: an answer does not depend on what else is asked, nor on what is drafted."""
+    model = load_model(base / "base", torch.bfloat16, bits=bits)
+    cache, adapters = KVCache(model.architecture, 300, model.dtype), adapters_for(base, model)
+    runner, generator, sequences = Runner(model, cache, threads), torch.Generator().manual_seed(3), []
+    for number in range(40):
+        tokens = torch.randint(0, 112, (5 + 3 * number,), generator=generator).tolist()
+        sequence = Sequence(number, tokens, SamplingParams(), adapters[number * len(adapters) // 40])
+        assert cache.allocate(sequence, len(tokens))
+        runner.step([Row(sequence, len(tokens) - 1, 0)])
+        sequences.append(sequence)
+
+    def logits(some, count):
+        found = runner.step([Row(sequence, count, count) for sequence in some]).values.clone()
+        for sequence in some:
+            sequence.computed -= count
+        return found
+
+    alone = torch.cat([logits([sequence], 1) for sequence in sequences])
+    for size in (2, 3, 4, 5, 7, 8, 9, 13, 40):
+        together = torch.cat([logits(sequences[n : n + size], 1) for n in range(0, 40, size)])
+        assert torch.equal(together, alone), size
+    for count in (2, 3, 4, 5):  # as the last of a chunk
+        for number in (2, 19, 39):
+            sequences[number].computed -= count - 1
+            assert torch.equal(logits([sequences[number]], count)[-1], alone[number]), count
+            sequences[number].computed += count - 1
+
+
 def test_what_does_not_fit_the_tiles_is_served_otherwise_and_not_in_few_bits(tmp_path):
     LlamaForCausalLM(LlamaConfig(**SIZES | {"vocab_size": 97})).save_pretrained(tmp_path)
     model = load_model(tmp_path, torch.bfloat16)

@@ -61,7 +61,8 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)
     cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
-    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras)
+    limits = options.max_num_seqs, options.max_step_tokens, options.max_loras, options.speculative_tokens
+    scheduler = Scheduler(cache, *limits)
     return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
 
 

@@ -95,12 +95,14 @@ class Row:
 
     `logits`: how many trailing positions of the chunk need logits (0 for an inner prefill chunk, 1 to sample,
     `count` for prompt logprobs). `skipped`: how many of the step's tokens of this sequence are in another row before.
+    `drafts`: tokens that may follow its last one. They are counted, but belong to the sequence only once sampled.
     """
 
     sequence: Sequence
     count: int
     logits: int
     skipped: int = 0
+    drafts: list[int] = field(default_factory=list)
 
     @property
     def start(self) -> int:
@@ -110,8 +112,9 @@ class Row:
     @property
     def tokens(self) -> list[int]:
         sequence, start = self.sequence, self.start
-        if self.count == 1 and start >= len(sequence.prompt):
-            return [sequence.output[start - len(sequence.prompt)]]
+        begin = start - len(sequence.prompt)
+        if begin >= 0:
+            return [*sequence.output[begin : begin + self.count], *self.drafts][: self.count]
         return sequence.tokens[start : start + self.count]
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,30 @@ log = logging.getLogger(__name__)
 Deliver = Callable[[list[tuple[Generation, Event]]], object]
 Result = TypeVar("Result")
 MAX_FAILURES = 5
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A generation that gets a token from row `first` of the logits, and more from those behind it as long as each is
+    the next of its `drafts`."""
+
+    generation: Generation
+    first: int
+    drafts: list[int]
+    accepted: int = 0
+
+    @property
+    def at(self) -> int:
+        return self.first + self.accepted
+
+    def accept(self) -> bool:
+        """Whether the token that was sampled last is the one that the next row was computed with."""
+        sequence = self.generation.sequence
+        if self.accepted == len(self.drafts) or sequence.output[-1] != self.drafts[self.accepted]:
+            return False
+        self.accepted += 1
+        sequence.computed += 1
+        return True
 
 
 class EngineLoop:
@@ -120,22 +145,28 @@ class EngineLoop:
             self._fail(generations, Internal(f"the engine failed on this request: {type(error).__name__}: {error}"))
 
     def _note(self, rows: list[Row], seconds: float) -> None:
-        decoding = sum(row.count == 1 for row in rows)
-        self.scheduler.pace.record(decoding, sum(row.count for row in rows) - decoding, seconds)
+        drafted = sum(len(row.drafts) for row in rows)
+        decoding = sum(row.count == 1 + len(row.drafts) for row in rows)
+        prompts = sum(row.count for row in rows) - decoding - drafted
+        self.scheduler.pace.record(decoding, prompts, seconds)
+        if not prompts:
+            self.scheduler.drafter.record(decoding + drafted, seconds)
 
     def _advance(self, rows: list[Row], generations: list[Generation], logits: Logits) -> None:
-        ready: list[Generation] = []
-        picked: list[int] = []
+        ready: list[_Ready] = []
         end = 0
         for row, generation in zip(rows, generations, strict=True):
             end += row.logits
             if row.sequence.params.prompt_logprobs is not None and not row.sequence.output:
                 _read_prompt(generation, row, logits.values[end - row.logits : end])
             if row.sequence.computed == len(row.sequence):
-                ready.append(generation)
-                picked.append(end - 1)
-        if ready:
-            self._sample(ready, logits.of(picked))
+                ready.append(_Ready(generation, end - 1 - len(row.drafts), row.drafts))
+        drafted = [one for one in ready if one.drafts]
+        while ready:
+            self._sample([one.generation for one in ready], logits.of([one.at for one in ready]))
+            ready = [one for one in ready if one.generation.sequence.id in self._generations and one.accept()]
+        for one in drafted:
+            self.scheduler.drafter.note(one.generation.sequence, len(one.drafts), one.accepted)
 
     def _sample(self, generations: list[Generation], found: Logits) -> None:
         usable, tokens = found.usable, dict(enumerate(found.best))

@@ -42,6 +42,8 @@ class Metrics:
             "steps_total": loop.steps,
             "adapter_reads_total": adapters.memory.reads,
             "preemptions_total": loop.scheduler.preemptions,
+            "draft_tokens_total": loop.scheduler.drafter.drafted,
+            "accepted_draft_tokens_total": loop.scheduler.drafter.accepted,
             "prompt_tokens_total": self.prompt_tokens,
             "generated_tokens_total": loop.generated_tokens,
         }

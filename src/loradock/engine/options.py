@@ -28,6 +28,7 @@ class EngineOptions:
     max_num_seqs: int
     max_waiting: int
     max_step_tokens: int
+    speculative_tokens: int
     kv_cache_gib: float | None
     threads: int | None
 
@@ -60,13 +61,27 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-num-seqs", type=_positive, default=64, help="sequences generated at a time")
     p.add_argument("--max-waiting", type=_positive, default=1024, help="sequences that may wait; more get a 503")
     p.add_argument("--max-step-tokens", type=_positive, default=256, help="tokens computed per step")
+    p.add_argument(
+        "--speculative-tokens",
+        type=_not_negative,
+        default=7,
+        help="tokens of a sequence that may be tried at a time because they followed the same ones before; 0: none",
+    )
     p.add_argument("--kv-cache-gib", type=float, help="default: 2, or a quarter of the free memory if that is less")
     p.add_argument("--threads", type=_positive, help="compute threads; default: one per core")
     return p
 
 
 def _positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _not_negative(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}")
     return value

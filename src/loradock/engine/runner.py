@@ -48,12 +48,13 @@ class Runner:
     def step(self, rows: list[Row]) -> Logits:
         """Of `sum of row.logits` rows, decode rows first as given.
 
-        `rows` must hold their blocks already, single-token rows before chunks. Advances `sequence.computed`.
+        `rows` must hold their blocks already, single-token rows before chunks. Advances `sequence.computed`, without
+        drafts.
         """
         tokens = sum(row.count for row in rows)
         logits = self._small_step(rows, tokens) if tokens < self._lanes.small else self._run(rows, self.threads)
         for row in rows:
-            row.sequence.computed += row.count
+            row.sequence.computed += row.count - len(row.drafts)
         return logits
 
     def _small_step(self, rows: list[Row], tokens: int) -> Logits:

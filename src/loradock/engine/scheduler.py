@@ -1,6 +1,7 @@
 """Continuous batching: which sequences take part in the next step, and with how many tokens."""
 
 from loradock.engine.core import Row, Sequence, SequenceState
+from loradock.engine.drafting import Drafter
 from loradock.engine.kv import KVCache
 from loradock.engine.pace import Pace, divided
 from loradock.engine.turns import Turns
@@ -9,16 +10,16 @@ from loradock.engine.waiting import WaitingLine
 
 class Scheduler:
     """Running sequences decode in every step; prompts are prefilled beside them, in chunks that do not hold those up
-    for long (`Pace`). With more adapters running than `slots`, those whose turn it is not keep their blocks and sit the
-    step out (`Turns`).
+    for long (`Pace`). Where there are none, drafts of the next tokens are tried (`Drafter`). With more adapters running
+    than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
 
     When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
     """
 
-    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32) -> None:
+    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32, drafts: int = 0) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
         self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
-        self.pace = Pace()
+        self.pace, self.drafter = Pace(), Drafter(drafts)
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
@@ -46,6 +47,7 @@ class Scheduler:
                 if sequence in siblings:
                     siblings.remove(sequence)
         sequence.state = SequenceState.FINISHED
+        self.drafter.forget(sequence)
         self._release_siblings(sequence)
 
     def schedule(self) -> list[Row]:
@@ -68,7 +70,16 @@ class Scheduler:
             if count > 0 and (row := self._row(sequence, count)):
                 rows.append(row)
         rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
+        if not prefilling:
+            self._draft(rows)
         return sorted(rows, key=_place)
+
+    def _draft(self, rows: list[Row]) -> None:
+        """Nobody gives blocks back for a draft."""
+        for row, drafts in zip(rows, self.drafter.propose([row.sequence for row in rows]), strict=True):
+            if drafts and self.cache.allocate(row.sequence, len(row.sequence) + len(drafts)):
+                row.drafts = drafts
+                row.count = row.logits = 1 + len(drafts)
 
     def _admit(self) -> None:
         while (places := self.max_sequences - len(self.running)) > 0:

@@ -141,6 +141,6 @@ def divided(rows: list[Row], lanes: int) -> list[list[Row]]:
             count = min(max(room, 2), row.count - done)
             left = row.count - done - count
             logits = min(count, max(0, row.logits - left))
-            parts[-1].append(Row(row.sequence, count, logits, done))
+            parts[-1].append(Row(row.sequence, count, logits, done, row.drafts))
             done, room = done + count, room - count
     return parts

@@ -55,7 +55,7 @@ def _rows_through(eight, four, two, one):
     return through
 
 
-def _rows_through_one(four, two, one):
+def _rows_through_one(four, three, two, one):
     """The same through one panel after the other, for processors with few registers."""
 
     @_part
@@ -68,7 +68,10 @@ def _rows_through_one(four, two, one):
                 if left >= 4:
                     four(row, step, scales, jump, at, size, factors, to, out_stride, depth, add)
                     i += 4
-                elif left >= 2:
+                elif left == 3:
+                    three(row, step, scales, jump, at, size, factors, to, out_stride, depth, add)
+                    i += 3
+                elif left == 2:
                     two(row, step, scales, jump, at, size, factors, to, out_stride, depth, add)
                     i += 2
                 else:
@@ -81,7 +84,7 @@ def _rows_through_one(four, two, one):
 def _through(kind):
     if MANY_REGISTERS:
         return _rows_through(*(tile(kind, rows, panels) for rows, panels in ((8, 2), (4, 2), (2, 2), (1, 1))))
-    return _rows_through_one(*(tile(kind, rows, 1) for rows in (4, 2, 1)))
+    return _rows_through_one(*(tile(kind, rows, 1) for rows in (4, 3, 2, 1)))
 
 
 _packed, _unpacked, _in_8_bits, _in_4_bits = (_through(kind) for kind in (12, 16, 8, 4))

@@ -18,6 +18,7 @@ from loradock.engine.compiled.twelve import LINE, NUMBERED
 
 GROUP = 32
 """How many inputs share a scale, in weights and in activations."""
+_STEPS = 2
 SHORT_NUMBERS = m.ADDS_PAIRS and not m.DOTS_BYTES
 """Sums of bytes are made of 16-bit numbers, two of which the processor multiplies and adds at once."""
 _FINITE = ((">", 0.0), ("<", math.inf))
@@ -150,23 +151,24 @@ def _bfloat16(builder, x, scales, behind, weights, ahead, uppers, depth):
 
 
 def _pairs(builder, x, panels, depth, vectors):
-    """Two steps at a time; few rows add in several chains, since each addition waits for the one before it."""
-    chains = {1: 4, 2: 2}.get(len(x) * panels, 1)
-    unrolled = 4 if chains > 1 else 2
-    sums = [[[_zero(builder, m.FLOATS) for _ in range(chains)] for _ in range(panels)] for _ in x]
-    with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * unrolled))) as loop:
-        for u in range(unrolled):
-            step = m.add(builder, m.number(u), (loop.index, unrolled))
+    """Every tile adds a row's products in the same order, one after the other: a row is computed
+    alike whoever goes through with it. (In several chains a single row would wait less for its additions, but it waits
+    for memory as long.)
+    """
+    sums = [[_zero(builder, m.FLOATS) for _ in range(panels)] for _ in x]
+    with cgutils.for_range(builder, builder.udiv(depth, m.number(2 * _STEPS))) as loop:
+        for u in range(_STEPS):
+            step = m.add(builder, m.number(u), (loop.index, _STEPS))
             lines = vectors(step)
             for half in (None,) if m.DOTS_BFLOAT16 else (m.low_half, m.high_half):
                 halves = lines if half is None else [half(builder, line) for line in lines]
                 for r, row in enumerate(x):
                     number = _number_of(builder, row, step, half)
                     for c, vector in enumerate(halves):
-                        total = sums[r][c][u % chains]
+                        total = sums[r][c]
                         add = m.dot_bfloat16 if half is None else _add_product
                         builder.store(add(builder, builder.load(total), number, vector), total)
-    return [[_sum(builder, chain) for chain in row] for row in sums]
+    return [[builder.load(total) for total in row] for row in sums]
 
 
 def _number_of(builder, row, step, half):

@@ -1,0 +1,236 @@
+"""Drafts from what was said before: which are made, and that answers are the same whatever is drafted."""
+
+import random
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.engine.compiled.decoder import CompiledDecoder
+from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.drafting import TOGETHER, Drafter
+from loradock.engine.generation import Ended, Generation, TokenSampled
+from loradock.engine.grammar import Grammars
+from loradock.engine.kv import KVCache
+from loradock.engine.loading import load_model
+from loradock.engine.loop import EngineLoop
+from loradock.engine.lora import AdapterReader
+from loradock.engine.requests.constraint import Constraint
+from loradock.engine.runner import Runner
+from loradock.engine.scheduler import Scheduler
+from loradock.engine.tokenizer import load_tokenizer
+from tests.engine import tiny
+
+
+def sequence(prompt, output=(), number=1, most=100):
+    return Sequence(number, list(prompt), SamplingParams(max_tokens=most), output=list(output))
+
+
+def drafts(drafter, *sequences):
+    return drafter.propose(list(sequences))
+
+
+def following(tokens, most):
+    """What followed the last tokens before, the slow way."""
+    for count in (4, 3, 2):
+        for start in range(len(tokens) - count - 1, -1, -1):
+            if tokens[start : start + count] == tokens[-count:]:
+                behind = tokens[start + count :]
+                return [behind[n % len(behind)] for n in range(most)]
+    return []
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 256, 257, 65536]), min_size=1, max_size=40), st.integers(0, 30))
+def test_what_followed_the_longest_run_of_last_tokens_is_drafted(tokens, split):
+    """Some of these numbers look alike at other than a number's borders."""
+    drafter = Drafter(3)
+    drafter._seconds = dict.fromkeys(range(1, 5), 1.0)
+    assert drafts(drafter, sequence(tokens[:split], tokens[split:])) == [following(tokens, 3)]
+
+
+def test_no_more_is_drafted_than_may_be_said():
+    for left, wanted in ((5, [3, 4, 5]), (2, [3]), (1, []), (0, [])):
+        made = sequence([1, 2, 3, 4, 5, 1, 2], most=left)
+        assert drafts(Drafter(3), made) == [wanted]
+    assert drafts(Drafter(0), sequence([1, 2, 1, 2])) == [[]]
+
+
+def test_a_sequence_is_followed_as_it_grows():
+    drafter, growing = Drafter(2), sequence([1, 2, 3])
+    assert drafts(drafter, growing) == [[]]
+    growing.output += [7, 1, 2]
+    assert drafts(drafter, growing) == [[3, 7]]
+    growing.output += [3, 7]
+    assert drafts(drafter, growing) == [[1, 2]]
+
+
+def test_what_is_never_accepted_is_seldom_tried():
+    drafter, dull = Drafter(3), sequence([1, 2, 3] * 3)
+    tried = 0
+    for _ in range(200):
+        (draft,) = drafts(drafter, dull)
+        tried += bool(draft)
+        drafter.record(1 + len(draft), 1.0 + 0.2 * len(draft))
+        if draft:
+            drafter.note(dull, len(draft), 0)
+    assert tried < 20
+    assert drafts(drafter, sequence([1, 2, 3] * 3, number=2)) != [[]], "another sequence has its own luck"
+
+
+def test_as_many_are_tried_as_a_step_takes_without_becoming_slow():
+    drafter, repeating = Drafter(7), sequence([1, 2, 3, 4] * 3)
+    for _ in range(100):
+        (draft,) = drafts(drafter, repeating)
+        # From the fifth token on a step takes three times as long.
+        drafter.record(1 + len(draft), 1.0 if len(draft) <= 3 else 3.0)
+        if draft:
+            drafter.note(repeating, len(draft), len(draft))
+    assert len(drafts(drafter, repeating)[0]) == 3
+    assert (drafter.accepted, drafter.drafted) == (drafter.drafted, drafter.drafted)
+
+
+def test_a_step_of_many_sequences_has_no_drafts_and_never_too_many_tokens():
+    for count in range(1, 30):
+        drafter = Drafter(7)
+        made = drafts(drafter, *(sequence([1, 2, 3, 4] * 3, number=n) for n in range(count)))
+        assert count >= TOGETHER or count + sum(map(len, made)) <= TOGETHER
+        assert count < TOGETHER or not any(made)
+
+
+def test_nothing_is_kept_of_who_has_left():
+    scheduler = Scheduler(KVCache(Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 64), 8, torch.float32), 4, 64)
+    for drafted in (sequence([1, 2, 1, 2]), sequence([3, 4, 3, 4], number=2)):
+        scheduler.drafter.most = 3
+        scheduler.add([drafted])
+        drafts(scheduler.drafter, drafted)
+        scheduler.remove(drafted)
+    assert scheduler.drafter._past == {}
+
+
+class Oracle(Drafter):
+    """Drafts what is known to come, with mistakes: every way in which a draft can be right or wrong."""
+
+    def __init__(self, known, seed):
+        super().__init__(7)
+        self.known, self.dice = known, random.Random(seed)
+
+    def propose(self, sequences):
+        return [self._oracle(one) for one in sequences]
+
+    def _oracle(self, one):
+        said = len(one.output)
+        right = self.known[one.id][said : said + self.dice.randint(0, 5)]
+        left = one.params.max_tokens - said - 1
+        return [t if self.dice.random() < 0.8 else 7 for t in right][:left]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drafting")
+    base = tiny.save_base(folder / "base")
+    for seed in (1, 2):
+        tiny.save_adapter(folder / f"adapter{seed}", base, seed, targets=tuple(read_architecture(base).linears()))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["compiled", "int8", "float32"])
+def model(request, files):
+    dtype = torch.float32 if request.param == "float32" else torch.bfloat16
+    made = load_model(files / "base", dtype, bits=8 if request.param == "int8" else None)
+    assert isinstance(made, CompiledDecoder) == (request.param != "float32")
+    return made
+
+
+def jobs(model, files):
+    """(prompt, parameters, adapter, tokens that end it, constraint) of answers of every kind."""
+    reader = AdapterReader(model.architecture, model.dtype, kernels=True)
+    adapters = [None, *(reader.read(f"a{n}", files / f"adapter{n}") for n in (1, 2))]
+    dice = random.Random(5)
+    kinds = [
+        {"temperature": 0},
+        {"temperature": 0, "logprobs": 2},
+        {"temperature": 0, "frequency_penalty": 0.7, "repetition_penalty": 1.2},
+        {"temperature": 1.0, "seed": 3},
+        {"temperature": 0.8, "top_p": 0.9, "top_k": 50, "seed": 4, "logprobs": 1},
+    ]
+    schema = Constraint("response_format", {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}})
+    for number, kind in enumerate([*kinds, kinds[0], kinds[3]]):
+        prompt = [dice.randrange(100, 40_000) for _ in range(dice.randrange(1, 40))]
+        params = SamplingParams(max_tokens=dice.randrange(20, 50), ignore_eos=True, **kind)
+        yield prompt, params, adapters[number % 3], schema if number > 4 else None
+
+
+class Heard:
+    """What came of the generations of one run."""
+
+    def __init__(self, model, work, drafter, eos):
+        self.events = [[] for _ in work]
+        self._left, self._done = len(work), threading.Event()
+        cache = KVCache(model.architecture, 60, model.dtype)
+        scheduler = Scheduler(cache, 8, 256)
+        scheduler.drafter = drafter
+        loop = EngineLoop(Runner(model, cache, 2), scheduler, self._deliver, print)
+        loop.start()
+        generations = [self._generation(n, *one, eos) for n, one in enumerate(work)]
+        for one in generations:
+            loop.submit([one])
+        assert self._done.wait(120)
+        self.steps = loop.steps
+        loop.stop(10)
+        assert cache.usage == 0
+        self.known = dict(cache._by_content)
+
+    def _generation(self, number, prompt, params, adapter, grammar, stops, eos):
+        made = Sequence(number, list(prompt), params, adapter)
+        made.constrained = grammar is not None
+        ends = stops | eos if grammar else stops
+        return Generation(made, self.events[number].append, ends, grammar.copy() if grammar else None)
+
+    def _deliver(self, events):
+        for generation, event in events:
+            generation.send(event)
+            if isinstance(event, Ended) or (isinstance(event, TokenSampled) and event.finish):
+                self._left -= 1
+        if self._left == 0:
+            self._done.set()
+
+    @property
+    def tokens(self):
+        return [[event.token for event in events if isinstance(event, TokenSampled)] for events in self.events]
+
+
+def test_answers_are_the_same_whatever_is_drafted(model, files):
+    tokenizer = load_tokenizer(files / "base", model.architecture)
+    grammars = Grammars(tokenizer.tokenizer, tokenizer.eos_ids, model.architecture.vocab_size)
+    work = [(p, s, a, c and grammars.compile(c), frozenset()) for p, s, a, c in jobs(model, files)]
+    free = Heard(model, work, Drafter(0), tokenizer.eos_ids)
+    # One of them ends in the middle of what may be drafted, and one goes on from another's answer.
+    stop = free.tokens[0][11]
+    work[0] = *work[0][:4], frozenset({stop})
+    work.append((work[1][0] + free.tokens[1], work[1][1], work[1][2], None, frozenset()))
+    plain = Heard(model, work, Drafter(0), tokenizer.eos_ids)
+    assert plain.tokens[0] == free.tokens[0][: free.tokens[0].index(stop) + 1]
+    for seed in range(2):
+        drafter = Oracle(dict(enumerate(plain.tokens)), seed)
+        drafted = Heard(model, work, drafter, tokenizer.eos_ids)
+        assert drafted.tokens == plain.tokens
+        assert 0 < drafter.accepted < drafter.drafted
+        assert drafted.steps < plain.steps
+        for one, other in zip(drafted.events, plain.events, strict=True):
+            assert [event.finish for event in one[1:]] == [event.finish for event in other[1:]]
+            if isinstance(model, CompiledDecoder):  # to the last bit: rows are computed alike whoever is beside them
+                assert one == other
+
+
+def test_every_token_that_is_accepted_spares_a_step(model, files):
+    """Of three words only, an answer soon repeats itself."""
+    params = SamplingParams(max_tokens=60, seed=1, ignore_eos=True, logit_bias=dict.fromkeys((20, 21, 22), 100.0))
+    work = [([11, 12, 13], params, None, None, frozenset())]
+    drafter = Drafter(7)
+    plain, drafted = (Heard(model, work, one, frozenset()) for one in (Drafter(0), drafter))
+    assert drafted.tokens == plain.tokens
+    assert drafter.accepted > 0
+    assert drafted.steps == plain.steps - drafter.accepted
