@@ -2,6 +2,7 @@
 
 import random
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,30 +26,75 @@ from loradock.engine.tokenizer import load_tokenizer
 from tests.engine import tiny
 
 
-def sequence(prompt, output=(), number=1, most=100):
-    return Sequence(number, list(prompt), SamplingParams(max_tokens=most), output=list(output))
+def sequence(prompt, output=(), number=1, most=100, adapter=None):
+    # Only the load id of an adapter matters here.
+    owner = SimpleNamespace(load_id=adapter) if adapter else None
+    return Sequence(number, list(prompt), SamplingParams(max_tokens=most), owner, output=list(output))
 
 
 def drafts(drafter, *sequences):
     return drafter.propose(list(sequences))
 
 
-def following(tokens, most):
-    """What followed the last tokens before, the slow way."""
-    for count in (4, 3, 2):
-        for start in range(len(tokens) - count - 1, -1, -1):
-            if tokens[start : start + count] == tokens[-count:]:
-                behind = tokens[start + count :]
-                return [behind[n % len(behind)] for n in range(most)]
+def following(tokens, earlier, most):
+    """What followed the last tokens before, here or in an earlier answer, the slow way."""
+    for counts in ((4, 3, 2), (1,)):
+        for text, repeats in ((tokens[:-1], True), (earlier, False)):
+            for count in counts:
+                for end in range(len(text), count - 1, -1):
+                    if text[end - count : end] == tokens[-count:] and count <= len(tokens):
+                        behind = tokens[end:] if repeats else earlier[end:]
+                        return [behind[n % len(behind)] for n in range(most)] if repeats else behind[:most]
     return []
 
 
-@given(st.lists(st.sampled_from([0, 1, 2, 256, 257, 65536]), min_size=1, max_size=40), st.integers(0, 30))
-def test_what_followed_the_longest_run_of_last_tokens_is_drafted(tokens, split):
-    """Some of these numbers look alike at other than a number's borders."""
-    drafter = Drafter(3)
+WORDS = st.lists(st.sampled_from([0, 1, 2, 256, 257, 65536]), min_size=1, max_size=40)
+"""Some of these numbers look alike at other than a number's borders."""
+
+
+@given(WORDS, st.integers(0, 30), WORDS)
+def test_what_followed_the_longest_run_of_last_tokens_is_drafted(tokens, split, earlier):
+    drafter, said = Drafter(3), sequence([], earlier, number=2)
     drafter._seconds = dict.fromkeys(range(1, 5), 1.0)
-    assert drafts(drafter, sequence(tokens[:split], tokens[split:])) == [following(tokens, 3)]
+    assert drafts(drafter, said)
+    drafter.forget(said)
+    assert drafts(drafter, sequence(tokens[:split], tokens[split:])) == [following(tokens, earlier, 3)]
+
+
+def test_what_was_said_through_one_adapter_is_not_drafted_for_another():
+    drafter = Drafter(2)
+    for number in (1, 2):
+        said = sequence([1, 2, 3], [10 * number, 10 * number + 1], number=number, adapter=number)
+        drafts(drafter, said)
+        drafter.forget(said)
+    again = [sequence([7, 2, 3], number=10 + number, adapter=number) for number in (1, 2, 0)]
+    assert [drafts(drafter, one) for one in again] == [[[10, 11]], [[20, 21]], [[]]]
+    drafter.forget_adapter(1)
+    assert [drafts(drafter, one) for one in again] == [[[]], [[20, 21]], [[]]]
+
+
+def test_a_draft_ends_where_the_answer_it_is_of_ended():
+    drafter = Drafter(5)
+    for number, answer in enumerate(([8, 9], [5, 6])):
+        said = sequence([1, 2, 3], answer, number=number)
+        drafts(drafter, said)
+        drafter.forget(said)
+    assert drafts(drafter, sequence([4, 8])) == [[9]]
+    assert drafts(drafter, sequence([4, 9], number=2)) == [[]]
+
+
+def test_of_very_many_answers_the_latest_are_kept():
+    drafter = Drafter(1)
+    for number in range(3000):
+        said = sequence([number], [number + 5000], number=number, adapter=number % 300)
+        drafts(drafter, said)
+        drafter.forget(said)
+    assert len(drafter._habits) == 256
+    said = sequence([1], list(range(10_000)), most=20_000, adapter=1)
+    drafts(drafter, said)
+    drafter.forget(said)
+    assert len(drafter._habits[1]) == 4096
+    assert drafts(drafter, sequence([9000], adapter=1)) == [[9001]]
 
 
 def test_no_more_is_drafted_than_may_be_said():
@@ -106,6 +152,7 @@ def test_nothing_is_kept_of_who_has_left():
         scheduler.drafter.most = 3
         scheduler.add([drafted])
         drafts(scheduler.drafter, drafted)
+        scheduler.remove(drafted)
         scheduler.remove(drafted)
     assert scheduler.drafter._past == {}
 

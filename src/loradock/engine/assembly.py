@@ -84,6 +84,7 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
         def between_steps() -> None:
             loop.runner.mixing.forget(adapter.load_id)
             loop.scheduler.cache.forget_adapter(adapter.load_id)
+            loop.scheduler.drafter.forget_adapter(adapter.load_id)
 
         await asyncio.wrap_future(loop.call(between_steps))
 

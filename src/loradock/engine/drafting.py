@@ -2,11 +2,13 @@
 
 Where reading the weights is what a step takes its time for, a few more tokens in it cost little. What followed the last
 tokens when they stood in the prompt or the answer before often follows them again: names, lists, code, what is to be
-quoted or corrected (prompt lookup: https://github.com/apoorvumang/prompt-lookup-decoding). Of a draft only what is
+quoted or corrected (prompt lookup: https://github.com/apoorvumang/prompt-lookup-decoding). And an adapter was trained
+to say the same things again and again, so the latest answers through it are looked into, too. Of a draft only what is
 sampled anyway is accepted, so that answers are the same with and without drafts.
 """
 
 from array import array
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
@@ -14,10 +16,13 @@ from loradock.engine.core import Sequence
 
 TOGETHER = 16
 """Tokens of a step with drafts: more of them no longer come for little."""
-_LONGEST, _SHORTEST = 4, 2
-"""Tokens that must have stood before."""
-_REACH = 8192
-"""How many tokens back they are looked for."""
+_RUNS = ((4, 3, 2), (1,))
+"""How many of the last tokens must have stood before: a run of several is looked for everywhere before a single one."""
+_REACH, _HABIT, _OWNERS = 8192, 4096, 256
+"""How many tokens back they are looked for in a sequence and in earlier answers, and for how many adapters these are
+kept."""
+_OPENING, _BORDER = 4, -1
+"""Tokens of a prompt's end that are kept with its answer, and what stands between two answers."""
 _HOPE, _TRIED = 1.0, 2.0
 """A sequence of which nothing is known yet counts as if one of two drafted tokens had been accepted."""
 _FADE = 0.9
@@ -26,11 +31,18 @@ _UNTRIED, _FORGET = 1.05, 0.998
 certain, so that it is tried again."""
 
 
+def _int32() -> "array[int]":
+    return array("i")
+
+
+_NONE = _int32()
+
+
 @dataclass(slots=True)
 class _Past:
-    """A sequence's tokens, as int32, and how many drafted ones were accepted lately of those that were tried."""
+    """A sequence's tokens, and how many drafted ones were accepted lately of those that were tried."""
 
-    tokens: "array[int]" = field(default_factory=lambda: array("i"))
+    tokens: "array[int]" = field(default_factory=_int32)
     accepted: float = _HOPE
     tried: float = _TRIED
 
@@ -40,23 +52,33 @@ class _Past:
             self.tokens, known = array("i", sequence.prompt), 0
         self.tokens.extend(sequence.output[known:])
 
-    def draft(self, most: int) -> list[int]:
-        """What followed the longest run of the last tokens that stood there before; on and on where it ends soon."""
-        text = self.tokens[-_REACH:].tobytes()
-        for count in range(min(_LONGEST, len(text) // 4 - 1), _SHORTEST - 1, -1):
-            if behind := _since(text, count):
-                return list(islice(cycle(self.tokens[-behind:]), max(0, most)))
+    def draft(self, habit: "array[int]", most: int) -> list[int]:
+        """What followed the longest run of the last tokens that stood before, here or else in earlier answers; on and
+        on where it ends here."""
+        own, others = self.tokens[-_REACH:].tobytes(), habit.tobytes()
+        for counts in _RUNS:
+            for text, end in ((own, len(own) - 4), (others, len(others))):
+                for count in counts:
+                    at = _behind(text, own[-4 * count :], end) if len(own) >= 4 * count else 0
+                    if at and text is own:
+                        return list(islice(cycle(self.tokens[at - len(own) // 4 :]), most))
+                    if at:
+                        return _until_border(habit[at : at + most])
         return []
 
 
-def _since(text: bytes, count: int) -> int:
-    """How many tokens of int32 follow the place where the last `count` stood the time before, 0 if there is none."""
-    wanted, end = text[-4 * count :], len(text) - 4
+def _behind(text: bytes, wanted: bytes, end: int) -> int:
+    """Where, in tokens of int32, the last place before `end` (in bytes) ends where these stand; 0 if there is none."""
     while (at := text.rfind(wanted, 0, end)) >= 0:
         if at % 4 == 0:
-            return len(text) // 4 - at // 4 - count
+            return (at + len(wanted)) // 4
         end = at + len(wanted) - 1
     return 0
+
+
+def _until_border(tokens: "array[int]") -> list[int]:
+    found = tokens.tolist()
+    return found[: found.index(_BORDER)] if _BORDER in found else found
 
 
 class Drafter:
@@ -68,6 +90,7 @@ class Drafter:
         self.most = most
         self.drafted = self.accepted = 0
         self._past: dict[int, _Past] = {}
+        self._habits: OrderedDict[int, array[int]] = OrderedDict()
         self._seconds: dict[int, float] = {}
 
     def propose(self, sequences: list[Sequence]) -> list[list[int]]:
@@ -95,13 +118,26 @@ class Drafter:
             past.tried = _FADE * past.tried + min(drafted, accepted + 1)
 
     def forget(self, sequence: Sequence) -> None:
-        self._past.pop(sequence.id, None)
+        """It has ended: what was said is kept for others of its adapter."""
+        if self._past.pop(sequence.id, None) is None:
+            return
+        owner = _owner(sequence)
+        habit = self._habits.setdefault(owner, _int32())
+        self._habits.move_to_end(owner)
+        habit.extend((*sequence.prompt[-_OPENING:], *sequence.output, _BORDER))
+        del habit[:-_HABIT]
+        if len(self._habits) > _OWNERS:
+            self._habits.popitem(last=False)
+
+    def forget_adapter(self, load_id: int) -> None:
+        self._habits.pop(load_id, None)
 
     def _draft(self, sequence: Sequence) -> list[int]:
         past = self._past.setdefault(sequence.id, _Past())
         past.follow(sequence)
         # One token is sampled in any case.
-        return past.draft(min(self.most, sequence.params.max_tokens - len(sequence.output) - 1))
+        room = min(self.most, sequence.params.max_tokens - len(sequence.output) - 1)
+        return past.draft(self._habits.get(_owner(sequence), _NONE), room) if room > 0 else []
 
     def _worth(self, sequences: list[Sequence], drafts: list[list[int]]) -> int:
         """How many tokens of each draft to try."""
@@ -127,3 +163,7 @@ class Drafter:
 def _expected(chance: float, drafted: int) -> float:
     """Tokens that a step makes of a sequence."""
     return sum(chance**n for n in range(drafted + 1))
+
+
+def _owner(sequence: Sequence) -> int:
+    return sequence.adapter.load_id if sequence.adapter else 0
