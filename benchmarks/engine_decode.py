@@ -113,7 +113,8 @@ def _fastest(work, repeats: int = 12) -> float:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
     options = read_options(
-        ["--model", str(arguments.model), "--max-loras", "64", "--threads", str(arguments.threads), *arguments.option]
+        ["--model", str(arguments.model), "--max-loras", "64", "--threads", str(arguments.threads)]
+        + ["--speculative-tokens", "0", *arguments.option]  # a step is to be one token of each
     )
     begun = time.perf_counter()
     decoding = Decoding()

@@ -1,7 +1,7 @@
 """The goals that Loradock's speed is held to, and how near each is."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.records import Records
 
@@ -13,7 +13,9 @@ LORADOCK = {"loradock": "bf16", "loradock-int8": "int8", "loradock-int4": "int4"
 """What is measured through the gateway, and in how many bits it keeps the weights."""
 _ENGINE = {"engine": "bf16", "engine-int8": "int8", "engine-int4": "int4"}
 _16_BIT = {"llamacpp-f16": "F16", "llamacpp-bf16": "BF16"}
-_LLAMA = {"llamacpp-q4_1": "Q4_1", "llamacpp-q8_0": "Q8_0", **_16_BIT}
+_4_BIT = {"llamacpp-q4_1": "Q4_1"}
+_LLAMA = {**_4_BIT, "llamacpp-q8_0": "Q8_0", **_16_BIT}
+_BITS = {**LORADOCK, **_ENGINE}
 
 
 class Found:
@@ -102,21 +104,44 @@ def _mixed(found: Found, peer: str, who: str) -> Iterator[Goal]:
 
 
 def _alone(found: Found) -> Iterator[Goal]:
-    """Engine against engine, and once more with all that the gateway does on our side."""
+    """Engine against engine, and once more with all that the gateway does on our side: as it comes, against the best
+    of llama.cpp with and without drafts; and without drafts on both sides."""
     for who, case in (("base", BASE_1), ("one adapter", ONE_1)):
-        sixteen = found.best(tuple(_16_BIT), case)
-        quick = found.best(tuple(_ENGINE), case)
-        quick_served = found.best(tuple(LORADOCK), case)
-        for engine, served, theirs, goal in (
-            ("engine", "loradock", sixteen, 1.5),
-            ("engine-int8", "loradock-int8", "llamacpp-q8_0", 1.5),
-            (quick, quick_served, "llamacpp-q4_1", 1),
-        ):
-            against = f"times llama.cpp {_LLAMA[theirs]}"
-            kind = "fastest mode, " if goal == 1 else ""
-            for ours, how, bits in ((engine, "engine alone", _ENGINE), (served, "through the gateway", LORADOCK)):
-                times = _over(found.rate(ours, case), found.rate(theirs, case))
-                yield _least(f"one request alone, {who}: {kind}{bits[ours]}, {how}, {against}", times, goal)
+        for drafts in (True, False):
+            for theirs, bits, goal in ((_16_BIT, "bf16", 1.5), (("llamacpp-q8_0",), "int8", 1.5), (_4_BIT, "", 1)):
+                ours = [(_mode(("engine", "loradock")[n], bits, found, case), how) for n, how in _WAYS]
+                yield from _one_alone(found, who, case, ours if drafts else ours[:1], theirs, goal, drafts=drafts)
+
+
+_WAYS = ((0, "engine alone"), (1, "through the gateway"))
+
+
+def _mode(peer: str, bits: str, found: Found, case: str) -> str:
+    """Our peer of so many bits; the fastest where none are named."""
+    names = [f"{peer}-{mode}".removesuffix("-bf16") for mode in ([bits] if bits else ["bf16", "int8", "int4"])]
+    return found.best(names, case)
+
+
+def _one_alone(
+    found: Found,
+    who: str,
+    case: str,
+    ours: Sequence[tuple[str, str]],
+    theirs: Iterable[str],
+    goal: float,
+    *,
+    drafts: bool,
+) -> Iterator[Goal]:
+    rivals = [name for peer in theirs for name in ((peer, f"{peer}-drafts") if drafts else (peer,))]
+    rival = found.best(rivals, case)
+    for peer, how in ours:
+        name = peer if drafts else f"{peer}-plain"
+        times = _over(found.rate(name, case), found.rate(rival, case))
+        kind = "fastest mode, " if goal == 1 else ""
+        against = _LLAMA[rival.removesuffix("-drafts")] + (" with drafts" if rival.endswith("-drafts") else "")
+        plain = "" if drafts else ", no drafts on either side"
+        words = f"one request alone{plain}, {who}: {kind}{_BITS[peer]}, {how}, times llama.cpp {against}"
+        yield _least(words, times, goal)
 
 
 def _attaching(found: Found) -> Iterator[Goal]:

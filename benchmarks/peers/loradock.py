@@ -22,21 +22,22 @@ KEY, ACCOUNT = "ld-benchmark-key", "bench"
 
 
 class Engine(Peer):
-    """`mode`: a --quantization, else bfloat16."""
+    """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes."""
 
     central_only = True
     ours = True
 
-    def __init__(self, mode: str = "") -> None:
-        self.name = f"engine-{mode}" if mode else "engine"
-        self.title = f"Loradock engine, {mode}" if mode else "Loradock engine"
-        self._flags = _flags(mode)
-        self.settings = (
-            f"as it comes, without the gateway; {_weights(mode)}; its kernels were compiled by a start before"
-        )
+    def __init__(self, mode: str = "", *, drafts: bool = True) -> None:
+        without = [] if drafts else ["no drafts"]
+        self.name = "-".join(["engine", *filter(None, [mode]), *([] if drafts else ["plain"])])
+        self.title = ", ".join(["Loradock engine", *filter(None, [mode]), *without])
+        self._flags = [*_flags(mode), *([] if drafts else ["--speculative-tokens", "0"])]
+        how = "as it comes" if drafts else "--speculative-tokens 0"
+        self.settings = f"{how}, without the gateway; {_weights(mode)}; its kernels were compiled by a start before"
 
     def asked(self, case: Case) -> bool:
-        """In few bits only one request at a time: with more, what counts is what comes through the gateway."""
+        """In few bits and without drafts only one request at a time: with more, what counts is what comes through the
+        gateway, and there are no drafts in any case."""
         return super().asked(case) and (not self._flags or case.clients == 1)
 
     def prepare(self) -> None:
