@@ -112,10 +112,9 @@ def _fastest(work, repeats: int = 12) -> float:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
-    options = read_options(
-        ["--model", str(arguments.model), "--max-loras", "64", "--threads", str(arguments.threads)]
-        + ["--speculative-tokens", "0", *arguments.option]  # a step is to be one token of each
-    )
+    # A step is to be one token of each.
+    fixed = ("--max-loras", "64", "--speculative-tokens", "0", "--threads", str(arguments.threads))
+    options = read_options(["--model", str(arguments.model), *fixed, *arguments.option])
     begun = time.perf_counter()
     decoding = Decoding()
     loop = decoding.loop = build_loop(options, decoding.deliver, print)

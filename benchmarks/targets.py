@@ -1,7 +1,7 @@
 """The goals that Loradock's speed is held to, and how near each is."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks.records import Records
 
@@ -109,39 +109,30 @@ def _alone(found: Found) -> Iterator[Goal]:
     for who, case in (("base", BASE_1), ("one adapter", ONE_1)):
         for drafts in (True, False):
             for theirs, bits, goal in ((_16_BIT, "bf16", 1.5), (("llamacpp-q8_0",), "int8", 1.5), (_4_BIT, "", 1)):
-                ours = [(_mode(("engine", "loradock")[n], bits, found, case), how) for n, how in _WAYS]
-                yield from _one_alone(found, who, case, ours if drafts else ours[:1], theirs, goal, drafts=drafts)
+                rival = found.best([name for peer in theirs for name in _with_drafts(peer, drafts)], case)
+                for peer, how in (("engine", "engine alone"), ("loradock", "through the gateway")):
+                    if drafts or peer == "engine":
+                        ours = found.best(_modes(peer, bits, drafts=drafts), case)
+                        yield _one_alone(found, f"{who}, {how}", case, ours, rival, goal)
 
 
-_WAYS = ((0, "engine alone"), (1, "through the gateway"))
+def _with_drafts(peer: str, drafts: bool) -> tuple[str, ...]:
+    return (peer, f"{peer}-drafts") if drafts else (peer,)
 
 
-def _mode(peer: str, bits: str, found: Found, case: str) -> str:
-    """Our peer of so many bits; the fastest where none are named."""
-    names = [f"{peer}-{mode}".removesuffix("-bf16") for mode in ([bits] if bits else ["bf16", "int8", "int4"])]
-    return found.best(names, case)
+def _modes(peer: str, bits: str, *, drafts: bool) -> list[str]:
+    """Our peers of so many bits, of any where none are named."""
+    end = "" if drafts else "-plain"
+    return [f"{peer}-{mode}".removesuffix("-bf16") + end for mode in ([bits] if bits else ["bf16", "int8", "int4"])]
 
 
-def _one_alone(
-    found: Found,
-    who: str,
-    case: str,
-    ours: Sequence[tuple[str, str]],
-    theirs: Iterable[str],
-    goal: float,
-    *,
-    drafts: bool,
-) -> Iterator[Goal]:
-    rivals = [name for peer in theirs for name in ((peer, f"{peer}-drafts") if drafts else (peer,))]
-    rival = found.best(rivals, case)
-    for peer, how in ours:
-        name = peer if drafts else f"{peer}-plain"
-        times = _over(found.rate(name, case), found.rate(rival, case))
-        kind = "fastest mode, " if goal == 1 else ""
-        against = _LLAMA[rival.removesuffix("-drafts")] + (" with drafts" if rival.endswith("-drafts") else "")
-        plain = "" if drafts else ", no drafts on either side"
-        words = f"one request alone{plain}, {who}: {kind}{_BITS[peer]}, {how}, times llama.cpp {against}"
-        yield _least(words, times, goal)
+def _one_alone(found: Found, who: str, case: str, ours: str, rival: str, goal: float) -> Goal:
+    plain = ", no drafts on either side" if ours.endswith("-plain") else ""
+    kind = "fastest mode, " if goal == 1 else ""
+    against = _LLAMA[rival.removesuffix("-drafts")] + (" with drafts" if rival.endswith("-drafts") else "")
+    bits = _BITS[ours.removesuffix("-plain")]
+    words = f"one request alone{plain}, {who}: {kind}{bits}, times llama.cpp {against}"
+    return _least(words, _over(found.rate(ours, case), found.rate(rival, case)), goal)
 
 
 def _attaching(found: Found) -> Iterator[Goal]:

@@ -123,8 +123,8 @@ def test_goals_name_our_fastest_and_the_best_of_the_others(tmp_path):
     said = targets(records)
     assert "Loradock in bf16, times the best llama.cpp (F16) ≥ 8 | 4.0 | not reached" in said
     assert "Loradock's fastest, int8, times the best llama.cpp (F16) ≥ 8 | 5.0 | not reached" in said
-    assert "one adapter: bf16, engine alone, times llama.cpp F16 ≥ 1.5 | 1.50 | reached" in said
-    assert "one adapter: bf16, through the gateway, times llama.cpp F16 ≥ 1.5 | 1.40 | not reached" in said
+    assert "one adapter, engine alone: bf16, times llama.cpp F16 ≥ 1.5 | 1.50 | reached" in said
+    assert "one adapter, through the gateway: bf16, times llama.cpp F16 ≥ 1.5 | 1.40 | not reached" in said
     assert "Q8_0" not in said  # no int8 of ours was measured
 
 

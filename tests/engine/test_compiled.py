@@ -224,7 +224,8 @@ def test_adapters_change_much_more_than_rounding(base, reference):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("bits", [None, 8, 4])
 def test_a_row_is_computed_alike_whoever_shares_its_step(base, bits, threads):
-    """To the last bit: an answer does not depend on what else is asked, nor on what is drafted."""
+    """To the last bit: a decoding row, and one of a chunk that is not too long, depends neither on what else is asked
+    nor on what is drafted."""
     model = load_model(base / "base", torch.bfloat16, bits=bits)
     cache, adapters = KVCache(model.architecture, 300, model.dtype), adapters_for(base, model)
     runner, generator, sequences = Runner(model, cache, threads), torch.Generator().manual_seed(3), []

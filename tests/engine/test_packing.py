@@ -1,6 +1,8 @@
 """Adapters as the kernels read them, held against torch's own reading of the same files."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,9 +169,34 @@ def test_in_float32_the_adapter_itself_is_read(tmp_path, monkeypatch):
     assert packed
 
 
+def test_an_adapter_that_is_mapped_keeps_no_file_open(tmp_path):
+    folder = save(tmp_path / "a", [torch.float16])
+    write_packed(folder)
+    reader = AdapterReader(BASE, torch.bfloat16)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    kept = [reader.read("a", folder) for _ in range(20)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len({adapter.packed.data_ptr() for adapter in kept}) == 20
+
+
 def cut(folder):
     with (folder / PACKED_FILE).open("ab") as file:
         file.truncate(PAGE + 100)
+
+
+def cut_within_a_number(folder):
+    with (folder / PACKED_FILE).open("ab") as file:
+        file.truncate(PAGE + 101)
+
+
+def longer(folder):
+    with (folder / PACKED_FILE).open("ab") as file:
+        file.write(b"0" * 100)
+
+
+def a_pipe(folder):
+    (folder / PACKED_FILE).unlink()
+    os.mkfifo(folder / PACKED_FILE)
 
 
 def cut_within_the_page(folder):
@@ -201,7 +228,7 @@ def scale_again(folder):
 
 @pytest.mark.parametrize(
     "change",
-    [cut, cut_within_the_page, spoil, unreadable, train_again, scale_again],
+    [cut, cut_within_a_number, longer, a_pipe, cut_within_the_page, spoil, unreadable, train_again, scale_again],
     ids=lambda change: change.__name__,
 )
 def test_what_was_packed_of_something_else_is_not_used(tmp_path, monkeypatch, change):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from loradock.checkpoints.inspection import inspect_adapter, read_files
-from loradock.checkpoints.packed import PACKED_FILE, find_packed
+from loradock.checkpoints.inspection import inspect_adapter
+from loradock.checkpoints.packed import PACKED_FILE, is_packed
 from loradock.registry.requests import NameUsed
 from loradock.store.tables import Model
 from loradock.types.enums import JobStatus, ModelKind, ModelState
@@ -46,7 +46,7 @@ def check_published(registry, job, name="mine"):
     folder = registry.blobs.path(revision.digest)
     assert {file.name for file in folder.iterdir()} == FILES | {PACKED_FILE}
     assert revision.size_bytes == sum((folder / file).stat().st_size for file in FILES)
-    assert find_packed(folder, read_files(folder)) is not None
+    assert is_packed(folder)
     assert inspect_adapter(folder, None).max_rank == 4
     assert registry.leftovers() == []
 
@@ -60,6 +60,24 @@ def test_archives_by_url(registry, web, adapter_files, pack, prefix):
     assert job.args == {"description": "words", "modelName": "tester/mine", "modelSource": url}
     assert job.status_updates[0]["status"] == "Queued"
     assert "secret" not in json.dumps(job.status_updates)
+
+
+def test_what_was_uploaded_by_an_earlier_version_is_packed_when_it_comes_again(registry, web, adapter_files):
+    url = web.serve("/lora", zipped(adapter_files))
+    check_published(registry, registry.upload(model_source=url))
+    (registry.blobs.path(registry.model().revisions[0].digest) / PACKED_FILE).unlink()
+    check_published(registry, registry.upload("again", model_source=url), "again")
+
+
+def test_an_adapter_that_cannot_be_packed_is_accepted_nevertheless(registry, web, adapter_files, monkeypatch, caplog):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("loradock.registry.packed.write_packed", full)
+    job = registry.upload(model_source=web.serve("/lora", zipped(adapter_files)))
+    assert job.status is JobStatus.COMPLETE
+    assert {file.name for file in registry.blobs.path(registry.model().revisions[0].digest).iterdir()} == FILES
+    assert "No space left" in caplog.text
 
 
 def test_redirects_are_followed_a_few_times(registry, web, adapter_files):

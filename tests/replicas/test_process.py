@@ -101,6 +101,15 @@ def test_it_is_told_in_how_many_bits_to_keep_weights(launcher, model, quantizati
     assert command[command.index("--max-lora-rank") + 2 :] == flags
 
 
+def test_it_is_told_what_else_the_operator_wants(tmp_path, model):
+    launcher = ProcessLauncher(tmp_path, engine_arguments=["--speculative-tokens", "0"])
+    instance = launcher.launch(spec(model))
+    try:
+        assert instance._process.cmdline()[-2:] == ["--speculative-tokens", "0"]
+    finally:
+        instance.terminate(0.2)
+
+
 @pytest.mark.parametrize(("shares", "policy"), [(True, "PASSIVE"), (False, None)])
 def test_replicas_that_share_the_cores_do_not_spin(launcher, model, monkeypatch, shares, policy):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

@@ -17,9 +17,9 @@ class Settings:
     """`import_root` is the only folder that `file://` uploads may read; None switches them off.
 
     `scale_target`: requests in flight that a replica should have; their number follows load that has lasted for
-    `scale_up_after` or `scale_down_after` seconds. `quantization`: of the built-in engine's
-    weights. `vllm_python`: the interpreter of an environment with vLLM, which is started with `vllm_args` besides what
-    it needs.
+    `scale_up_after` or `scale_down_after` seconds. `quantization`: of the built-in engine's weights, which is started
+    with `engine_args`, too. `vllm_python`: the interpreter of an environment with vLLM, which is started with
+    `vllm_args` besides what it needs.
     """
 
     data_dir: Path
@@ -32,6 +32,7 @@ class Settings:
     keep_replicas: bool = False
     engine_threads: int = 0
     quantization: Quantization | None = None
+    engine_args: tuple[str, ...] = ()
     scale_target: float = 8.0
     scale_up_after: float = 10.0
     scale_down_after: float = 300.0

@@ -7,6 +7,7 @@ else than expected reads the adapter itself: nothing depends on this file but ti
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,41 +33,50 @@ Array = np.ndarray[Any, Any]
 
 
 def write_packed(folder: Path) -> None:
-    """For an adapter that was accepted. Raises AdapterRefused when it was not, and OSError."""
+    """For an adapter that was accepted. Raises AdapterRefused when it was not, and OSError; then nothing is left."""
+    draft = folder / f"{PACKED_FILE}-{uuid.uuid4().hex}"
+    try:
+        _write(folder, draft)
+        draft.chmod(0o444)
+        draft.rename(folder / PACKED_FILE)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def first_page(folder: Path, files: AdapterFiles) -> bytes:
+    """What the packed form of these very files begins with. It differs when they do: weights of the same size and
+    shapes have another time."""
+    made_of = hashlib.sha256(files.config + b"\0" + files.header.text).hexdigest()
+    weights = (folder / WEIGHTS_FILE).stat()
+    facts = {"format": _FORMAT, "made_of": made_of, "size": weights.st_size, "changed": weights.st_mtime_ns}
+    return json.dumps(facts).encode().ljust(PAGE)
+
+
+def is_packed(folder: Path) -> bool:
+    """Raises AdapterRefused and OSError where there is no adapter."""
+    packed = folder / PACKED_FILE
+    if not packed.is_file():
+        return False
+    with packed.open("rb") as file:
+        return file.read(PAGE) == first_page(folder, read_files(folder))
+
+
+def _write(folder: Path, path: Path) -> None:
     files = read_files(folder)
     report, tensors = understand(files, None), parse_header(files.header)
     data = np.memmap(folder / WEIGHTS_FILE, np.uint8, "r")
-    with (folder / PACKED_FILE).open("wb") as file:
-        file.write(_what_it_is_of(folder, files).ljust(PAGE))
+    with path.open("wb") as file:
+        file.write(first_page(folder, files))
         for pair in in_order(report):
             down, up = (_numbers(data, tensors[name]) for name in (pair.a, pair.b))
             scaled = up.T * np.float32(report.config.scaling(pair.module_path))
             file.write(np.concatenate([_narrow(down), _narrow(scaled)], axis=1).tobytes())
 
 
-def find_packed(folder: Path, files: AdapterFiles) -> Path | None:
-    """The packed form of these very files, if there is one."""
-    path = folder / PACKED_FILE
-    try:
-        with path.open("rb") as file:
-            return path if file.read(PAGE).rstrip() == _what_it_is_of(folder, files) else None
-    except OSError:
-        return None
-
-
 def in_order(report: AdapterReport) -> Iterator[LoraPair]:
     """The pairs as a step reads them."""
     places = {module: place for place, module in enumerate(m for modules in GROUPS.values() for m in modules)}
     return iter(sorted(report.pairs, key=lambda pair: (pair.layer, places[pair.module])))
-
-
-def _what_it_is_of(folder: Path, files: AdapterFiles) -> bytes:
-    """What differs when the files do: weights of the same size and shapes have another time."""
-    made_of = hashlib.sha256(files.config + b"\0" + files.header.text).hexdigest()
-    weights = (folder / WEIGHTS_FILE).stat()
-    return json.dumps(
-        {"format": _FORMAT, "made_of": made_of, "size": weights.st_size, "changed": weights.st_mtime_ns}
-    ).encode()
 
 
 def _numbers(data: Array, tensor: TensorInfo) -> Array:

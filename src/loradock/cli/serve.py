@@ -56,6 +56,12 @@ def serve(
         int, typer.Option(envvar="LORADOCK_ENGINE_THREADS", min=0, help="CPU threads per replica; 0: one per core.")
     ] = 0,
     quantization: _Quantization = None,
+    engine_args: Annotated[
+        str,
+        typer.Option(
+            envvar="LORADOCK_ENGINE_ARGS", help="Further flags for the built-in engine, as one would type them."
+        ),
+    ] = "",
     vllm_python: _VllmPython = None,
     vllm_args: Annotated[
         str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
@@ -63,8 +69,11 @@ def serve(
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.settings import Settings
+    from loradock.engine.options import check_further
     from loradock.server.run import run
 
+    engine_words = _split("--engine-args", engine_args)
+    check_further(engine_words)
     settings = Settings(
         data_dir=data_dir.expanduser().resolve(),
         host=host,
@@ -79,18 +88,19 @@ def serve(
         scale_down_after=scale_down_after,
         engine_threads=engine_threads,
         quantization=quantization,
+        engine_args=engine_words,
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
-        vllm_args=_split(vllm_args),
+        vllm_args=_split("--vllm-args", vllm_args),
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
 
 
-def _split(flags: str) -> tuple[str, ...]:
+def _split(option: str, flags: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(flags))
     except ValueError as error:
-        raise BadRequest(f"--vllm-args cannot be read ({error}): {flags}") from error
+        raise BadRequest(f"{option} cannot be read ({error}): {flags}") from error
 
 
 def _banner(settings: "Settings", key: str, made: bool) -> None:

@@ -196,6 +196,6 @@ def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
         options.max_cpu_loras,
         options.threads,
         options.quantization if snapshot.engine is EngineKind.EMBEDDED else None,
-        options.vllm_arguments if snapshot.engine is EngineKind.VLLM else (),
+        options.vllm_arguments if snapshot.engine is EngineKind.VLLM else options.engine_arguments,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -21,7 +21,8 @@ class ControlOptions:
     `threads`: CPU threads per replica, 0 leaves it to the engine. `quantization`: of the built-in engine's weights.
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be
     attached to one endpoint.
-    `vllm_arguments`: those the operator gives vLLM, here for telling replicas that were started with others.
+    `engine_arguments` and `vllm_arguments`: those the operator gives the built-in engine and vLLM, here for telling
+    replicas that were started with others.
     `clock` in seconds, monotonic. `free_memory` of this machine in bytes.
     """
 
@@ -38,6 +39,7 @@ class ControlOptions:
     max_attachments: int = 10_000
     threads: int = 0
     quantization: Quantization | None = None
+    engine_arguments: tuple[str, ...] = ()
     vllm_arguments: tuple[str, ...] = ()
     scaling: ScalingRules = field(default_factory=ScalingRules)
     clock: Callable[[], float] = time.monotonic

@@ -11,6 +11,7 @@ import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.adapters import Adapters
+from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import KVCache
@@ -61,8 +62,9 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)
     cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
-    limits = options.max_num_seqs, options.max_step_tokens, options.max_loras, options.speculative_tokens
-    scheduler = Scheduler(cache, *limits)
+    # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
+    drafts = options.speculative_tokens if isinstance(model, CompiledDecoder) else 0
+    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
     return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
 
 

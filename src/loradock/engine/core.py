@@ -113,9 +113,9 @@ class Row:
     def tokens(self) -> list[int]:
         sequence, start = self.sequence, self.start
         begin = start - len(sequence.prompt)
-        if begin >= 0:
-            return [*sequence.output[begin : begin + self.count], *self.drafts][: self.count]
-        return sequence.tokens[start : start + self.count]
+        if self.count == 1 and 0 <= begin < len(sequence.output):
+            return [sequence.output[begin]]
+        return [*sequence.prompt, *sequence.output, *self.drafts][start : start + self.count]
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ Where reading the weights is what a step takes its time for, a few more tokens i
 tokens when they stood in the prompt or the answer before often follows them again: names, lists, code, what is to be
 quoted or corrected (prompt lookup: https://github.com/apoorvumang/prompt-lookup-decoding). And an adapter was trained
 to say the same things again and again, so the latest answers through it are looked into, too. Of a draft only what is
-sampled anyway is accepted, so that answers are the same with and without drafts.
+sampled anyway is accepted: where a row is computed alike whoever shares its step, as the compiled decoder does to the
+last bit, answers are the same with and without drafts.
 """
 
 from array import array
@@ -18,15 +19,19 @@ TOGETHER = 16
 """Tokens of a step with drafts: more of them no longer come for little."""
 _RUNS = ((4, 3, 2), (1,))
 """How many of the last tokens must have stood before: a run of several is looked for everywhere before a single one."""
-_REACH, _HABIT, _OWNERS = 8192, 4096, 256
+_REACH, _HABIT, _OWNERS = 4096, 4096, 256
 """How many tokens back they are looked for in a sequence and in earlier answers, and for how many adapters these are
 kept."""
+_MISSES = 8
+"""Bytes may look like the wanted tokens between two tokens; after so many such places the search ends."""
 _OPENING, _BORDER = 4, -1
 """Tokens of a prompt's end that are kept with its answer, and what stands between two answers."""
 _HOPE, _TRIED = 1.0, 2.0
 """A sequence of which nothing is known yet counts as if one of two drafted tokens had been accepted."""
 _FADE = 0.9
-_UNTRIED, _FORGET = 1.05, 0.998
+_WORTH = 1.02
+"""How many times as fast it has to be."""
+_UNTRIED, _FORGET = 1.05, 0.995
 """What another token is thought to add to a step as long as nobody has tried; how fast what was measured gets less
 certain, so that it is tried again."""
 
@@ -40,36 +45,53 @@ _NONE = _int32()
 
 @dataclass(slots=True)
 class _Past:
-    """A sequence's tokens, and how many drafted ones were accepted lately of those that were tried."""
+    """A sequence's tokens, and how many drafted ones were accepted lately of those that were tried, or would have been:
+    of a draft that was not tried the first token, `untried`, shows as well whether it was right."""
 
     tokens: "array[int]" = field(default_factory=_int32)
     accepted: float = _HOPE
     tried: float = _TRIED
+    untried: int | None = None
 
     def follow(self, sequence: Sequence) -> None:
         known = len(self.tokens) - len(sequence.prompt)
         if known < 0:
             self.tokens, known = array("i", sequence.prompt), 0
-        self.tokens.extend(sequence.output[known:])
+        said = sequence.output[known:]
+        self.tokens.extend(said)
+        if said and self.untried is not None:
+            self.note(1, int(said[0] == self.untried))
+
+    def note(self, drafted: int, accepted: int) -> None:
+        """What came behind a draft's first wrong token was not tried."""
+        self.accepted = _FADE * self.accepted + accepted
+        self.tried = _FADE * self.tried + min(drafted, accepted + 1)
+        self.untried = None
 
     def draft(self, habit: "array[int]", most: int) -> list[int]:
         """What followed the longest run of the last tokens that stood before, here or else in earlier answers; on and
         on where it ends here."""
         own, others = self.tokens[-_REACH:].tobytes(), habit.tobytes()
         for counts in _RUNS:
-            for text, end in ((own, len(own) - 4), (others, len(others))):
-                for count in counts:
-                    at = _behind(text, own[-4 * count :], end) if len(own) >= 4 * count else 0
-                    if at and text is own:
-                        return list(islice(cycle(self.tokens[at - len(own) // 4 :]), most))
-                    if at:
-                        return _until_border(habit[at : at + most])
+            if at := _latest(own, own, len(own) - 4, counts):
+                return list(islice(cycle(self.tokens[at - len(own) // 4 :]), most))
+            if at := _latest(others, own, len(others), counts):
+                return _until_border(habit[at : at + most])
         return []
+
+
+def _latest(text: bytes, last: bytes, end: int, counts: tuple[int, ...]) -> int:
+    """Behind which token of `text`, before `end`, as many of the last tokens as possible stand; 0 if there are none."""
+    runs = (last[-4 * count :] for count in counts if 4 * count <= len(last))
+    return next((at for run in runs if (at := _behind(text, run, end))), 0)
 
 
 def _behind(text: bytes, wanted: bytes, end: int) -> int:
     """Where, in tokens of int32, the last place before `end` (in bytes) ends where these stand; 0 if there is none."""
-    while (at := text.rfind(wanted, 0, end)) >= 0:
+    for _ in range(_MISSES):
+        at = text.rfind(wanted, 0, end)
+        if at < 0:
+            return 0
         if at % 4 == 0:
             return (at + len(wanted)) // 4
         end = at + len(wanted) - 1
@@ -95,27 +117,28 @@ class Drafter:
 
     def propose(self, sequences: list[Sequence]) -> list[list[int]]:
         """For each of those that decode in the next step. All empty where drafts promise nothing."""
-        if not self.most or len(sequences) >= TOGETHER:
+        if not self.most or not 0 < len(sequences) <= TOGETHER // 2:
             return [[] for _ in sequences]
         drafts = [self._draft(sequence) for sequence in sequences]
         count = self._worth(sequences, drafts) if any(drafts) else 0
+        for sequence, draft in zip(sequences, drafts, strict=True):
+            self._past[sequence.id].untried = draft[0] if draft and not count else None
         return [draft[:count] for draft in drafts]
 
     def record(self, tokens: int, seconds: float) -> None:
         """What a step of so many tokens took, none of them of a prompt."""
         if not self.most or tokens > TOGETHER:
             return
-        before = self._seconds.get(tokens, seconds)
+        before = self._seconds.get(tokens) or min(seconds, 2 * self._estimate(tokens, seconds))
         self._seconds = {n: _FORGET * s for n, s in self._seconds.items()}
         self._seconds[tokens] = 0.8 * before + 0.2 * min(seconds, 2 * before)
 
     def note(self, sequence: Sequence, drafted: int, accepted: int) -> None:
-        """What became of a sequence's draft. What came behind its first wrong token was not tried."""
+        """What became of a sequence's draft."""
         self.drafted += drafted
         self.accepted += accepted
         if past := self._past.get(sequence.id):
-            past.accepted = _FADE * past.accepted + accepted
-            past.tried = _FADE * past.tried + min(drafted, accepted + 1)
+            past.note(drafted, accepted)
 
     def forget(self, sequence: Sequence) -> None:
         """It has ended: what was said is kept for others of its adapter."""
@@ -142,7 +165,7 @@ class Drafter:
     def _worth(self, sequences: list[Sequence], drafts: list[list[int]]) -> int:
         """How many tokens of each draft to try."""
         chances = [past.accepted / past.tried for past in (self._past[sequence.id] for sequence in sequences)]
-        best, best_rate = 0, len(sequences) / self._estimate(len(sequences))
+        best, best_rate = 0, _WORTH * len(sequences) / self._estimate(len(sequences))
         for count in range(1, max(map(len, drafts)) + 1):
             lengths = [min(count, len(draft)) for draft in drafts]
             tokens = len(sequences) + sum(lengths)
@@ -153,10 +176,10 @@ class Drafter:
                 best, best_rate = count, rate
         return best
 
-    def _estimate(self, tokens: int) -> float:
-        """Seconds of a step; where they are not known, from the next smaller one."""
+    def _estimate(self, tokens: int, otherwise: float = 1.0) -> float:
+        """Seconds of a step, no less than of a smaller one; where they are not known, from the next smaller one."""
         known = max((n for n in self._seconds if n <= tokens), default=0)
-        seconds = self._seconds[known] if known else 1.0
+        seconds = max((s for n, s in self._seconds.items() if n <= tokens), default=otherwise)
         return float(seconds * _UNTRIED ** (tokens - known))
 
 

@@ -148,7 +148,8 @@ class EngineLoop:
         drafted = sum(len(row.drafts) for row in rows)
         decoding = sum(row.count == 1 + len(row.drafts) for row in rows)
         prompts = sum(row.count for row in rows) - decoding - drafted
-        self.scheduler.pace.record(decoding, prompts, seconds)
+        if not drafted:
+            self.scheduler.pace.record(decoding, prompts, seconds)
         if not prompts:
             self.scheduler.drafter.record(decoding + drafted, seconds)
 

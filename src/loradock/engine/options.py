@@ -1,10 +1,21 @@
 """The engine's command line."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from loradock.types.enums import Quantization
+from loradock.types.errors import BadRequest
+
+_OF_THE_SERVER = frozenset(
+    (
+        *("--model", "--served-model-name", "--host", "--port", "--announce", "--quantization", "--threads"),
+        *("--max-loras", "--max-cpu-loras", "--max-lora-rank", "--disable-lora"),
+    )
+)
+"""What whoever starts engines says for each of them."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,21 @@ def read_options(arguments: list[str] | None) -> EngineOptions:
     return EngineOptions(**vars(parser().parse_args(arguments)))
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="loradock engine", description="Serve one base model and its LoRA adapters.")
+def check_further(arguments: Sequence[str]) -> None:
+    """Raises BadRequest unless an engine can be started with these besides what the server tells it."""
+    taken = sorted(_OF_THE_SERVER & {argument.partition("=")[0] for argument in arguments})
+    if taken:
+        raise BadRequest(f"--engine-args: the server itself says {taken[0]}; leave it out")
+    parser(_Raising).parse_args(["--model", "", *arguments])
+
+
+class _Raising(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadRequest(f"--engine-args: {message} (see loradock engine --help)")
+
+
+def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    p = kind(prog="loradock engine", description="Serve one base model and its LoRA adapters.", allow_abbrev=False)
     p.add_argument("--model", type=Path, required=True, help="Hugging Face folder or .gguf file")
     p.add_argument("--served-model-name", nargs="+", default=[], help="names that mean the base model")
     p.add_argument("--host", default="127.0.0.1")

@@ -11,7 +11,7 @@ import torch
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.inspection import AdapterFiles, not_finite, understand
-from loradock.checkpoints.packed import GROUPS, PAGE, find_packed, in_order
+from loradock.checkpoints.packed import GROUPS, PACKED_FILE, PAGE, first_page, in_order
 from loradock.checkpoints.safetensors_header import parse_header
 from loradock.types.errors import DamagedWeights
 
@@ -43,18 +43,16 @@ class Layout:
     def take(self, path: Path, files: AdapterFiles, dtype: torch.dtype) -> Laid | None:
         """The same as `pack`, of what was packed before (`checkpoints.packed`), where it lies: nothing is copied, and
         engines share it. None when there is nothing, or something else."""
-        found = find_packed(path, files) if dtype == torch.bfloat16 else None
-        if found is None:
-            return None
         from loradock.engine import packing_kernels
 
-        with found.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants what could be written to
-        numbers = np.frombuffer(mapped, np.uint16, offset=PAGE)
-        # Looked at here, so that the compute thread need not wait for the disk.
-        if numbers.size != self.size or not packing_kernels.finite(numbers):
+        found = _mapped(path / PACKED_FILE, PAGE + 2 * self.size) if dtype == torch.bfloat16 else None
+        if found is None or found[:PAGE].numpy().tobytes() != first_page(path, files):
             return None
-        return self._with_addresses(torch.from_numpy(numbers).view(dtype))
+        packed = found[PAGE:].view(dtype)
+        # Looked at here, so that the compute thread need not wait for the disk.
+        if not packing_kernels.finite(packed.view(torch.uint16).numpy()):
+            return None
+        return self._with_addresses(packed)
 
     def pack(self, path: Path, dtype: torch.dtype) -> Laid:
         """`packed` and `lines` of what lies in this folder. Raises AdapterRefused when a number is not finite."""
@@ -79,6 +77,16 @@ class Layout:
         starts, ranks = lines[:, :, 0::PLACE], lines[:, :, 1::PLACE]
         starts[ranks > 0] = starts[ranks > 0] * packed.itemsize + packed.data_ptr()
         return packed, torch.from_numpy(lines)
+
+
+def _mapped(file: Path, size: int) -> torch.Tensor | None:
+    """A file of this size as bytes, without keeping it open (as Python's own maps do); None when there is none."""
+    try:
+        if not file.is_file() or file.stat().st_size != size:
+            return None
+        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
+    except (OSError, RuntimeError):
+        return None
 
 
 def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:

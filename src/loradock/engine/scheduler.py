@@ -75,8 +75,9 @@ class Scheduler:
         return sorted(rows, key=_place)
 
     def _draft(self, rows: list[Row]) -> None:
-        """Nobody gives blocks back for a draft."""
-        for row, drafts in zip(rows, self.drafter.propose([row.sequence for row in rows]), strict=True):
+        """Of who has said something. Nobody is preempted for a draft."""
+        speaking = [row for row in rows if row.sequence.output]
+        for row, drafts in zip(speaking, self.drafter.propose([row.sequence for row in speaking]), strict=True):
             if drafts and self.cache.allocate(row.sequence, len(row.sequence) + len(drafts)):
                 row.drafts = drafts
                 row.count = row.logits = 1 + len(drafts)

@@ -14,10 +14,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.packed import write_packed
 from loradock.registry.acceptance import Accepted, accept
 from loradock.registry.blobs import Blobs
 from loradock.registry.jobs import JobReporter, advance
+from loradock.registry.packed import keep_packed
 from loradock.registry.received import Received
 from loradock.registry.recovery import recover
 from loradock.registry.requests import NameUsed, UploadRequest, open_upload
@@ -140,6 +140,8 @@ class UploadRunner:
                 except Exception:
                     self._free_unless_shared(digest)
                     raise
+            if accepted.kind is ModelKind.ADAPTER:
+                keep_packed(self._blobs.path(digest))  # one that was there already may be of an earlier version
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
             if task.request.received is not None:
@@ -156,7 +158,7 @@ class UploadRunner:
         account = task.job.account_id
         accepted = accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
         if kind is ModelKind.ADAPTER:
-            write_packed(files)
+            keep_packed(files)
         return accepted
 
     def _commit(self, task: _Task, accepted: Accepted, digest: str, size: int) -> None:

@@ -77,12 +77,18 @@ class ProcessLauncher:
     """`root` holds one run folder per replica: `<id>/engine.log` and `<id>/announce.json`.
 
     A run folder's path stands in its process's command line and ids are never used twice: that is what a process
-    is recognised by, so that a reused pid is never taken for a replica.
+    is recognised by, so that a reused pid is never taken for a replica. `engine_arguments`: the operator's own.
     """
 
-    def __init__(self, root: Path, command: Sequence[str] = ENGINE_COMMAND, vllm: VllmSetup | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        command: Sequence[str] = ENGINE_COMMAND,
+        engine_arguments: Sequence[str] = (),
+        vllm: VllmSetup | None = None,
+    ) -> None:
         self._root = root.resolve()
-        self._command = tuple(command)
+        self._command, self._engine_arguments = tuple(command), tuple(engine_arguments)
         self._vllm = vllm or VllmSetup()
         self._choosing = threading.Lock()
 
@@ -115,7 +121,8 @@ class ProcessLauncher:
             return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec, gpus)
         # Threads that spin while they wait for each other would take the cores from the replicas beside them.
         waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if spec.shares_cpu else {}
-        return [*self._command, *_arguments(spec, folder)], {**waiting, **os.environ, ENGINE_SECRET_ENV: spec.secret}
+        command = [*self._command, *_arguments(spec, folder), *self._engine_arguments]
+        return command, {**waiting, **os.environ, ENGINE_SECRET_ENV: spec.secret}
 
     def _gpus_taken(self) -> set[int]:
         """As the environments of the replicas that run say."""

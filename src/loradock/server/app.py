@@ -93,7 +93,11 @@ def assemble(settings: Settings, database: Database) -> Services:
     routes = RouteTable()
     controller = Controller(
         database,
-        ProcessLauncher(settings.data_dir / "replicas", vllm=VllmSetup(settings.vllm_python, settings.vllm_args)),
+        ProcessLauncher(
+            settings.data_dir / "replicas",
+            engine_arguments=settings.engine_args,
+            vllm=VllmSetup(settings.vllm_python, settings.vllm_args),
+        ),
         routes,
         bases.resolve,
         blobs.root,
@@ -118,6 +122,7 @@ def _control_options(settings: Settings) -> ControlOptions:
     return ControlOptions(
         threads=settings.engine_threads,
         quantization=settings.quantization,
+        engine_arguments=settings.engine_args,
         vllm_arguments=settings.vllm_args,
         scaling=scaling,
     )

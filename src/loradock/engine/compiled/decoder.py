@@ -1,5 +1,6 @@
 """The decoder on a CPU: weights packed for the tiles, and steps that run compiled from the embedding to the logits."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -93,9 +94,10 @@ class CompiledDecoder:
 
         with ThreadPoolExecutor(_at_once(a), "pack", initializer=lambda: torch.set_num_threads(1)) as threads:
             packed_head = threads.submit(packing.pack, head_room, head, head_bits)
-            return packed_head.result(), list(threads.map(pack, range(a.layers)))
+            packed_layers = list(threads.map(pack, range(a.layers)))
+            return packed_head.result(), packed_layers
 
-    def _layer(self, index: int, room: packing.Arena) -> list[tuple[torch.Tensor, int, int]]:
+    def _layer(self, index: int, room: packing.Arena) -> Iterator[tuple[torch.Tensor, int, int]]:
         """(weight, bits, address of the bias in `room`) of a layer's products, those that share an input fused."""
         a, bits, prefix = self.architecture, self._bits[0], f"model.layers.{index}."
 
@@ -110,12 +112,10 @@ class CompiledDecoder:
             parts = [(f"{prefix}self_attn.{name}_proj.bias", a.linears()[f"{name}_proj"][0]) for name in names]
             return room.keep(torch.cat([self._tensor(part, size) for part, size in parts]).float())
 
-        return [
-            (weight("self_attn", *"qkv"), bits, bias("qkv", present=a.qkv_bias)),
-            (weight("self_attn", "o"), bits, bias("o", present=a.output_bias)),
-            (weight("mlp", "gate", "up"), bits, 0),
-            (weight("mlp", "down"), bits, 0),
-        ]
+        yield weight("self_attn", *"qkv"), bits, bias("qkv", present=a.qkv_bias)
+        yield weight("self_attn", "o"), bits, bias("o", present=a.output_bias)
+        yield weight("mlp", "gate", "up"), bits, 0
+        yield weight("mlp", "down"), bits, 0
 
     def _norms(self, index: int) -> list[int]:
         prefix = f"model.layers.{index}."
@@ -149,8 +149,8 @@ def runs_compiled(architecture: Architecture, bits: int) -> bool:
 
 
 def _at_once(a: Architecture) -> int:
-    """How many threads may pack: each holds a layer's widest weight, and copies of it, in float32."""
-    each = 2 * 4 * 2 * a.intermediate_size * a.hidden_size
+    """How many threads may pack: each holds a layer's widest weight, in float32, and about three copies of it."""
+    each = 4 * 4 * 2 * a.intermediate_size * a.hidden_size
     return max(1, min(len(processors()), _MEMORY // each))
 
 
