@@ -131,7 +131,6 @@ def test_what_is_never_right_is_not_tried_for_long_and_tried_again_once_it_would
     dice, drafter, one = random.Random(1), Drafter(3), sequence(range(100), most=1000)
     dull = [dice.randrange(100) for _ in range(400)]
     assert tries(drafter, one, dull) < 100
-    assert tries(drafter, one, dull[-20:]) < 10
     assert tries(drafter, one, [1, 2, 3] * 20) > 40
 
 
