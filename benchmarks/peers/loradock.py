@@ -118,15 +118,15 @@ class LoradockServer(Server):
 
 
 class Gateway(Peer):
-    """`mode`: a --quantization, else bfloat16."""
+    """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes."""
 
     base_beside = True
     ours = True
 
-    def __init__(self, mode: str = "") -> None:
+    def __init__(self, mode: str = "", *, drafts: bool = True) -> None:
         self.name = f"loradock-{mode}" if mode else "loradock"
         self.title = f"Loradock, {mode}" if mode else "Loradock"
-        self._flags = _flags(mode)
+        self._flags = [*_flags(mode), *([] if drafts else ["--engine-args", "--speculative-tokens 0"])]
         self.settings = (
             "`loradock serve` as it comes, one replica; every request passes authentication, routing and metering;"
             f" {_weights(mode)}"

@@ -29,8 +29,9 @@ _OPENING, _BORDER = 4, -1
 _HOPE, _TRIED = 1.0, 2.0
 """A sequence of which nothing is known yet counts as if one of two drafted tokens had been accepted."""
 _FADE = 0.9
-_WORTH = 1.02
-"""How many times as fast it has to be."""
+_WORTH, _LONGER = 1.02, 2.0
+"""How many times as fast it has to be, and how many times as long a step may take: tokens that come in bursts are read
+less well."""
 _UNTRIED, _FORGET = 1.05, 0.995
 """What another token is thought to add to a step as long as nobody has tried; how fast what was measured gets less
 certain, so that it is tried again."""
@@ -169,7 +170,7 @@ class Drafter:
         for count in range(1, max(map(len, drafts)) + 1):
             lengths = [min(count, len(draft)) for draft in drafts]
             tokens = len(sequences) + sum(lengths)
-            if tokens > TOGETHER:
+            if tokens > TOGETHER or self._estimate(tokens) > _LONGER * self._estimate(len(sequences)):
                 break
             rate = sum(map(_expected, chances, lengths)) / self._estimate(tokens)
             if rate > best_rate:
