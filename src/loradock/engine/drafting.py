@@ -27,8 +27,10 @@ _MISSES = 8
 _OPENING, _BORDER = 4, -1
 """Tokens of a prompt's end that are kept with its answer, and what stands between two answers."""
 _HOPE, _TRIED = 1.0, 2.0
-"""A sequence of which nothing is known yet counts as if one of two drafted tokens had been accepted."""
-_FADE = 0.9
+"""Before anything is known it counts as if one of two drafted tokens had been accepted."""
+_FADE, _FADE_OF_ALL = 0.9, 0.99
+"""What share of what was seen so far counts after the next draft: of a sequence, and of all, which is what a new
+sequence begins with."""
 _WORTH, _LONGER = 1.02, 2.0
 """How many times as fast it has to be, and how many times as long a step may take: tokens that come in bursts are read
 less well."""
@@ -63,10 +65,10 @@ class _Past:
         if said and self.untried is not None:
             self.note(1, int(said[0] == self.untried))
 
-    def note(self, drafted: int, accepted: int) -> None:
+    def note(self, drafted: int, accepted: int, fade: float = _FADE) -> None:
         """What came behind a draft's first wrong token was not tried."""
-        self.accepted = _FADE * self.accepted + accepted
-        self.tried = _FADE * self.tried + min(drafted, accepted + 1)
+        self.accepted = fade * self.accepted + accepted
+        self.tried = fade * self.tried + min(drafted, accepted + 1)
         self.untried = None
 
     def draft(self, habit: "array[int]", most: int) -> list[int]:
@@ -113,6 +115,7 @@ class Drafter:
         self.most = most
         self.drafted = self.accepted = 0
         self._past: dict[int, _Past] = {}
+        self._all = _Past()
         self._habits: OrderedDict[int, array[int]] = OrderedDict()
         self._seconds: dict[int, float] = {}
 
@@ -140,6 +143,7 @@ class Drafter:
         self.accepted += accepted
         if past := self._past.get(sequence.id):
             past.note(drafted, accepted)
+            self._all.note(drafted, accepted, _FADE_OF_ALL)
 
     def forget(self, sequence: Sequence) -> None:
         """It has ended: what was said is kept for others of its adapter."""
@@ -157,7 +161,10 @@ class Drafter:
         self._habits.pop(load_id, None)
 
     def _draft(self, sequence: Sequence) -> list[int]:
-        past = self._past.setdefault(sequence.id, _Past())
+        if sequence.id not in self._past:
+            usual = self._all.accepted / self._all.tried
+            self._past[sequence.id] = _Past(accepted=_TRIED * usual, tried=_TRIED)
+        past = self._past[sequence.id]
         past.follow(sequence)
         # One token is sampled in any case.
         room = min(self.most, sequence.params.max_tokens - len(sequence.output) - 1)
