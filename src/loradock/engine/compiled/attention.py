@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from loradock.engine.compiled import machine as m
+from loradock.engine.compiled.named import part_named
 from loradock.engine.compiled.weighted import weighted
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.kernels import BFLOAT16, FAST, address, narrow, pointer, value
@@ -90,14 +91,13 @@ def _heads_through(heads):
     """
     long_runs, short_runs = weighted(heads, _RUN if heads > 1 else 1, asks=True), weighted(heads, 1, asks=True)
 
-    @_part
     def gather(weights, stride, count, values, ahead, dim, out):
         long, size = dim // _LONG * _LONG, dim * _SIZE
         long_runs(weights, stride, count, values, size, ahead, long, out, dim * 4)
         rest, below = values + long * _SIZE, out + long * 4
         short_runs(weights, stride, count, rest, size, ahead, dim - long, below, dim * 4)
 
-    return _score(heads), gather
+    return _score(heads), part_named(f"gather_{heads}", gather)
 
 
 (_score_4, _gather_4), (_score_3, _gather_3), (_score_2, _gather_2), (_score_1, _gather_1) = (

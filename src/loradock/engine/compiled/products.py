@@ -5,6 +5,7 @@ from numba import carray, njit, types
 from numba.extending import overload
 
 from loradock.engine.compiled.machine import DOTS_BFLOAT16, MANY_REGISTERS
+from loradock.engine.compiled.named import part_named
 from loradock.engine.compiled.tiles import GROUP, SHORT_NUMBERS, quantize, quantize_shorts, tile, unpack
 from loradock.engine.compiled.twelve import LINE, NUMBERED, add_rare
 from loradock.engine.kernels import BFLOAT16, FAST, FLOAT32, address, narrow, pointer, value
@@ -27,12 +28,11 @@ _INT = np.int32(0)
 _READ = ROWS if DOTS_BFLOAT16 else TILED
 
 
-def _rows_through(eight, four, two, one):
+def _rows_through(name, eight, four, two, one):
     """Rows through a pair of panels (`of`: the bytes from the first's scales to the second's), as many at a time as the
     tiles take. One row goes through one panel after the other: reading is then a single stream.
     """
 
-    @_part
     def through(weight, size, by, of, x, step, s, jump, rows, out, out_stride, depth, add, pair):
         i = 0
         while i < rows:
@@ -52,13 +52,12 @@ def _rows_through(eight, four, two, one):
                     one(row, step, scales, jump, at, size, by + c * of, there, out_stride, depth, add)
                 i += 1
 
-    return through
+    return part_named(name, through)
 
 
-def _rows_through_one(four, three, two, one):
+def _rows_through_one(name, four, three, two, one):
     """The same through one panel after the other, for processors with few registers."""
 
-    @_part
     def through(weight, size, by, of, x, step, s, jump, rows, out, out_stride, depth, add, pair):
         for c in range(2 if pair else 1):
             at, factors, there = weight + c * size, by + c * of, out + c * PANEL * 4
@@ -78,13 +77,14 @@ def _rows_through_one(four, three, two, one):
                     one(row, step, scales, jump, at, size, factors, to, out_stride, depth, add)
                     i += 1
 
-    return through
+    return part_named(name, through)
 
 
 def _through(kind):
+    name = f"through_{kind}"
     if MANY_REGISTERS:
-        return _rows_through(*(tile(kind, rows, panels) for rows, panels in ((8, 2), (4, 2), (2, 2), (1, 1))))
-    return _rows_through_one(*(tile(kind, rows, 1) for rows in (4, 3, 2, 1)))
+        return _rows_through(name, *(tile(kind, rows, panels) for rows, panels in ((8, 2), (4, 2), (2, 2), (1, 1))))
+    return _rows_through_one(name, *(tile(kind, rows, 1) for rows in (4, 3, 2, 1)))
 
 
 _packed, _unpacked, _in_8_bits, _in_4_bits = (_through(kind) for kind in (12, 16, 8, 4))
@@ -174,7 +174,6 @@ def _in_bytes_through(through, numbers, factors):
     each group of a column.
     """
 
-    @_part
     def multiply(line, inputs, rows, out, out_stride, add, first, end):
         x, step, s, jump = inputs[TILED], inputs[TILED_STRIDE], inputs[FACTORS], inputs[FACTORS_STRIDE]
         depth = line[INPUTS]
@@ -183,7 +182,7 @@ def _in_bytes_through(through, numbers, factors):
             weight, by, into = line[WEIGHT] + p * size, line[SCALES] + p * of, out + p * PANEL * 4
             through(weight, size, by, of, x, step, s, jump, rows, into, out_stride, depth, add, p + 2 <= end)
 
-    return multiply
+    return part_named(f"multiply_{8 // numbers}", multiply)
 
 
 _multiply_8, _multiply_4 = _in_bytes_through(_in_8_bits, 1, 2), _in_bytes_through(_in_4_bits, 2, 4)
