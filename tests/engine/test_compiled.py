@@ -20,7 +20,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from loradock.engine.compiled import attention, lanes, machine, packing, products
+from loradock.engine.compiled import attention, lanes, layers, machine, packing, products
 from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kv import KVCache
@@ -251,6 +251,16 @@ def test_a_row_is_computed_alike_whoever_shares_its_step(base, bits, threads):
             sequences[number].computed -= count - 1
             assert torch.equal(logits([sequences[number]], count)[-1], alone[number]), count
             sequences[number].computed += count - 1
+
+
+def test_no_two_compiled_functions_have_one_name():
+    """By which kept machine code is known, whichever process made it."""
+    found = {
+        id(f): f for module in (attention, products, layers) for f in vars(module).values() if hasattr(f, "py_func")
+    }
+    names = [(f.py_func.__module__, f.py_func.__qualname__) for f in found.values()]
+    assert len(names) > 20
+    assert len(set(names)) == len(names)
 
 
 def test_what_does_not_fit_the_tiles_is_served_otherwise_and_not_in_few_bits(tmp_path):
