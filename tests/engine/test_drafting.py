@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.engine.assembly import build_loop
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.drafting import TOGETHER, Drafter
@@ -19,6 +20,7 @@ from loradock.engine.kv import KVCache
 from loradock.engine.loading import load_model
 from loradock.engine.loop import EngineLoop
 from loradock.engine.lora import AdapterReader
+from loradock.engine.options import read_options
 from loradock.engine.requests.constraint import Constraint
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
@@ -214,11 +216,10 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["compiled", "int8", "float32"])
+@pytest.fixture(scope="module", params=[None, 8], ids=["bf16", "int8"])
 def model(request, files):
-    dtype = torch.float32 if request.param == "float32" else torch.bfloat16
-    made = load_model(files / "base", dtype, bits=8 if request.param == "int8" else None)
-    assert isinstance(made, CompiledDecoder) == (request.param != "float32")
+    made = load_model(files / "base", torch.bfloat16, bits=request.param)
+    assert isinstance(made, CompiledDecoder)
     return made
 
 
@@ -286,16 +287,13 @@ class Heard:
         return [[event.token for event in events if isinstance(event, TokenSampled)] for events in self.events]
 
 
-def same(model, one, other):
-    """Whether all was said alike, and on a compiled decoder computed alike to the last bit."""
+def same(one, other):
+    """Whether all was said alike, and computed alike to the last bit."""
     assert one.tokens == other.tokens
-    for ours, theirs in zip(one.events, other.events, strict=True):
-        assert [event.finish for event in ours[1:]] == [event.finish for event in theirs[1:]]
-    if isinstance(model, CompiledDecoder):
-        assert [events[1:] for events in one.events] == [events[1:] for events in other.events]
-        for chain in one.remembered.keys() & other.remembered.keys():
-            for left, right in zip(one.remembered[chain], other.remembered[chain], strict=True):
-                assert torch.equal(left, right)
+    assert [events[1:] for events in one.events] == [events[1:] for events in other.events]
+    for chain in one.remembered.keys() & other.remembered.keys():
+        for left, right in zip(one.remembered[chain], other.remembered[chain], strict=True):
+            assert torch.equal(left, right)
 
 
 def again(work, said):
@@ -325,12 +323,12 @@ def test_answers_are_the_same_whatever_is_drafted(model, files):
     for seed in range(2):
         drafter = Oracle(dict(enumerate(plain.tokens)), seed)
         drafted = Heard(model, phases, drafter, tokenizer.eos_ids)
-        same(model, drafted, plain)
+        same(drafted, plain)
         assert 0 < drafter.accepted < drafter.drafted
         assert drafted.steps < plain.steps
         assert len(drafted.remembered.keys() & plain.remembered.keys()) > 10
     learned = Drafter(7)
-    same(model, Heard(model, phases, learned, tokenizer.eos_ids), plain)
+    same(Heard(model, phases, learned, tokenizer.eos_ids), plain)
     assert learned.accepted > 0, "what was asked before was answered before"
 
 
@@ -340,7 +338,13 @@ def test_answers_are_the_same_where_drafts_take_the_last_blocks(model, files):
     plain = Heard(model, phases, Drafter(0), blocks=14)
     drafted = Heard(model, phases, Oracle(dict(enumerate(plain.tokens)), 1), blocks=14)
     assert plain.preemptions and drafted.preemptions
-    same(model, drafted, plain)
+    same(drafted, plain)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 7), ("float32", 0)])
+def test_where_rows_depend_on_each_other_there_are_no_drafts(files, dtype, most):
+    options = read_options(["--model", str(files / "base"), "--dtype", dtype, "--kv-cache-gib", "0.01"])
+    assert build_loop(options, print, print).scheduler.drafter.most == most
 
 
 def test_every_token_that_is_accepted_spares_a_step(model, files):
