@@ -24,17 +24,16 @@ from loradock.registry.builtin import builtin_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUESTIONS = (EXAMPLES / "data" / "held_out.txt").read_text().splitlines()
-DRAFTS = 7
 
 
 class Asking:
     """Answers one prompt after the other on the real loop."""
 
     def __init__(self, options: list[str]) -> None:
-        self._done, self._ids, self._tokens = threading.Event(), 0, 0
+        self._done, self._ids = threading.Event(), 0
         self.loop = build_loop(read_options(["--model", str(builtin_file()), *options]), self._deliver, print)
-        self._files = load_tokenizer(builtin_file(), self.loop.runner.model.architecture)
-        files = self._files
+        self.most = self.loop.scheduler.drafter.most
+        self._files = files = load_tokenizer(builtin_file(), self.loop.runner.model.architecture)
         assert files.chat_template is not None
         self._template = ChatTemplate(files.chat_template, files.bos_token, files.eos_token)
         self.loop.start()
@@ -60,7 +59,7 @@ class Asking:
 
 def compare(asking: Asking, adapter: LoadedAdapter | None, temperature: float) -> str:
     """A line of the table."""
-    drafters = {False: Drafter(0), True: Drafter(DRAFTS)}
+    drafters = {False: Drafter(0), True: Drafter(asking.most)}
     seconds, steps, said = {False: 0.0, True: 0.0}, {False: 0, True: 0}, {False: [], True: []}
     for question in QUESTIONS:
         for drafts in (False, True):

@@ -28,16 +28,18 @@ class Engine(Peer):
     ours = True
 
     def __init__(self, mode: str = "", *, drafts: bool = True) -> None:
-        without = [] if drafts else ["no drafts"]
-        self.name = "-".join(["engine", *filter(None, [mode]), *([] if drafts else ["plain"])])
-        self.title = ", ".join(["Loradock engine", *filter(None, [mode]), *without])
-        self._flags = [*_flags(mode), *([] if drafts else ["--speculative-tokens", "0"])]
-        how = "as it comes" if drafts else "--speculative-tokens 0"
-        self.settings = f"{how}, without the gateway; {_weights(mode)}; its kernels were compiled by a start before"
+        without = [] if drafts else ["--speculative-tokens", "0"]
+        self.name = "engine" + (f"-{mode}" if mode else "") + ("" if drafts else "-plain")
+        self.title = "Loradock engine" + (f", {mode}" if mode else "") + ("" if drafts else ", no drafts")
+        self._flags = [*_flags(mode), *without]
+        self.settings = (
+            f"{' '.join(without) or 'as it comes'}, without the gateway; {_weights(mode)}; its kernels were compiled by"
+            " a start before, and its adapters packed as they are at an upload"
+        )
 
     def asked(self, case: Case) -> bool:
         """In few bits and without drafts only one request at a time: with more, what counts is what comes through the
-        gateway, and there are no drafts in any case."""
+        gateway, and with more than eight there are no drafts in any case."""
         return super().asked(case) and (not self._flags or case.clients == 1)
 
     def prepare(self) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from loradock.checkpoints.inspection import inspect_adapter
 from loradock.checkpoints.packed import PACKED_FILE, is_packed
+from loradock.registry.packed import keep_packed
 from loradock.registry.requests import NameUsed
 from loradock.store.tables import Model
 from loradock.types.enums import JobStatus, ModelKind, ModelState
@@ -78,6 +79,14 @@ def test_an_adapter_that_cannot_be_packed_is_accepted_nevertheless(registry, web
     assert job.status is JobStatus.COMPLETE
     assert {file.name for file in registry.blobs.path(registry.model().revisions[0].digest).iterdir()} == FILES
     assert "No space left" in caplog.text
+
+
+def test_a_model_that_is_deleted_while_it_is_packed_harms_nobody(tmp_path, caplog):
+    keep_packed(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    keep_packed(tmp_path / "empty")
+    assert caplog.text.count("could not be packed") == 2
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_redirects_are_followed_a_few_times(registry, web, adapter_files):

@@ -8,7 +8,6 @@ else than expected reads the adapter itself: nothing depends on this file but ti
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +72,10 @@ def _write(folder: Path, path: Path) -> None:
             file.write(np.concatenate([_narrow(down), _narrow(scaled)], axis=1).tobytes())
 
 
-def in_order(report: AdapterReport) -> Iterator[LoraPair]:
+def in_order(report: AdapterReport) -> list[LoraPair]:
     """The pairs as a step reads them."""
     places = {module: place for place, module in enumerate(m for modules in GROUPS.values() for m in modules)}
-    return iter(sorted(report.pairs, key=lambda pair: (pair.layer, places[pair.module])))
+    return sorted(report.pairs, key=lambda pair: (pair.layer, places[pair.module]))
 
 
 def _numbers(data: Array, tensor: TensorInfo) -> Array:

@@ -25,6 +25,14 @@ _VllmPython = Annotated[
     typer.Option(envvar="LORADOCK_VLLM_PYTHON", help="The python of an environment with vLLM, to offer it too."),
 ]
 
+_EngineArgs = Annotated[
+    str,
+    typer.Option(envvar="LORADOCK_ENGINE_ARGS", help="Further flags for the built-in engine, as one would type them."),
+]
+_VllmArgs = Annotated[
+    str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
+]
+
 
 def serve(
     host: Annotated[str, typer.Option(envvar="LORADOCK_HOST")] = "127.0.0.1",
@@ -56,24 +64,14 @@ def serve(
         int, typer.Option(envvar="LORADOCK_ENGINE_THREADS", min=0, help="CPU threads per replica; 0: one per core.")
     ] = 0,
     quantization: _Quantization = None,
-    engine_args: Annotated[
-        str,
-        typer.Option(
-            envvar="LORADOCK_ENGINE_ARGS", help="Further flags for the built-in engine, as one would type them."
-        ),
-    ] = "",
+    engine_args: _EngineArgs = "",
     vllm_python: _VllmPython = None,
-    vllm_args: Annotated[
-        str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
-    ] = "",
+    vllm_args: _VllmArgs = "",
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.settings import Settings
-    from loradock.engine.options import check_further
     from loradock.server.run import run
 
-    engine_words = _split("--engine-args", engine_args)
-    check_further(engine_words)
     settings = Settings(
         data_dir=data_dir.expanduser().resolve(),
         host=host,
@@ -88,12 +86,21 @@ def serve(
         scale_down_after=scale_down_after,
         engine_threads=engine_threads,
         quantization=quantization,
-        engine_args=engine_words,
+        engine_args=_engine_words(engine_args),
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
         vllm_args=_split("--vllm-args", vllm_args),
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
+
+
+def _engine_words(flags: str) -> tuple[str, ...]:
+    """Raises BadRequest for what no engine could be started with, before the server is."""
+    from loradock.engine.options import check_further
+
+    words = _split("--engine-args", flags)
+    check_further(words)
+    return words
 
 
 def _split(option: str, flags: str) -> tuple[str, ...]:

@@ -4,14 +4,16 @@ import logging
 from pathlib import Path
 
 from loradock.checkpoints.packed import is_packed, write_packed
+from loradock.types.errors import AdapterRefused
 
 log = logging.getLogger(__name__)
 
 
 def keep_packed(folder: Path) -> None:
-    """Make it unless it is there. Without it attaching takes longer, and nothing else."""
+    """Make it unless it is there. Without it attaching takes longer, and nothing else: neither a full disk nor a model
+    that is deleted meanwhile shall end an upload that was accepted."""
     try:
         if not is_packed(folder):
             write_packed(folder)
-    except OSError as error:
+    except (OSError, AdapterRefused) as error:
         log.warning("an adapter could not be packed, attaching it will take longer: %s", error)
