@@ -18,7 +18,7 @@ from loradock.control.reconcile import DeploymentLoop
 from loradock.control.residency import Residency
 from loradock.control.steps import Done, StepNotes
 from loradock.endpoints.attachments import check_attachable, resolve_pair
-from loradock.store.events import record
+from loradock.store.events import record, record_all
 from loradock.store.tables import Attachment, now
 from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
@@ -54,7 +54,7 @@ class Attach:
                 f"attaching {begun.engine_name} failed at step '{self._step}': {error.message}. Nothing was changed",
                 param="model_id",
             ) from error
-        await loop.publish()
+        await loop.publish_adapter(begun.model_id)
         loop.fleet.wake_without(begun.engine_name, begun.path)
 
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
@@ -161,7 +161,7 @@ async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     for keeper in loop.fleet.ready:
         if begun.engine_name in keeper.refused:
             await _residency(keeper).load(begun.engine_name, begun.path)
-    await loop.publish()
+    await loop.publish_adapter(begun.model_id)
 
 
 def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
@@ -176,8 +176,8 @@ def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
 
 
 def _record(session: Session, begun: Claim, done: list[Done]) -> None:
-    for note in done:
-        record(session, begun.account_id, begun.model_id, f"attach.{note.step}", note.message, note.at)
+    notes = [(f"attach.{note.step}", note.message, note.at) for note in done]
+    record_all(session, begun.account_id, begun.model_id, notes)
 
 
 def _revert(session: Session, begun: Claim, done: list[Done], message: str) -> None:

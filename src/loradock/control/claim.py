@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from loradock.endpoints.attachments import check_attachable, resolve_pair
-from loradock.store.events import record
-from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
+from loradock.store.events import record_all
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision
 from loradock.types.enums import AttachmentState, AttachStep
 from loradock.types.errors import BadRequest
 from loradock.types.names import new_id
@@ -38,10 +38,10 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
     endpoint, model = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_attachable(session, endpoint, model)
     settled = row is not None and row.state is AttachmentState.ATTACHED
-    leaving = None if row else _leaving(session, endpoint.deployment, model)
+    revived = row is not None and row.state is AttachmentState.DETACHING
     if not settled:
         check_fits(session, endpoint.deployment, model.revisions[-1], most, besides=model.id)
-        row = _begin(session, endpoint, model, row or leaving)
+        row = _begin(session, endpoint, model, row)
     assert row is not None
     folder = blobs / (row.revision if settled else model.revisions[-1]).digest
     return Claim(
@@ -51,7 +51,7 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
         model_id=model.id,
         engine_name=row.engine_name,
         path=folder,
-        revived=leaving is not None,
+        revived=revived,
         settled=settled,
     )
 
@@ -65,15 +65,22 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, mos
             f" {rank} > {deployment.max_lora_rank}. Train it with a smaller rank",
             param="model_id",
         )
-    others = Attachment.deployment_id == deployment.id, Attachment.model_id != besides
-    taken = session.scalar(select(func.count()).select_from(Attachment).where(*others)) or 0
+    taken, replicas = _others(session, deployment.id, besides)
     if taken >= most:
         raise BadRequest(
             f"the endpoint is full: it takes {most} adapters and {taken} are attached or being removed:"
             f" {taken} + 1 > {most}. Remove one first, or create another endpoint",
             param="model_id",
         )
-    _check_memory(revision.size_bytes, max(deployment.min_replicas, len(deployment.replicas)))
+    _check_memory(revision.size_bytes, max(deployment.min_replicas, replicas))
+
+
+def _others(session: Session, deployment_id: str, besides: str) -> tuple[int, int]:
+    """How many other adapters' attachments there are, and how many replicas."""
+    attachments = select(func.count()).where(Attachment.deployment_id == deployment_id, Attachment.model_id != besides)
+    replicas = select(func.count()).where(Replica.deployment_id == deployment_id)
+    taken, running = session.execute(select(attachments.scalar_subquery(), replicas.scalar_subquery())).one()
+    return taken, running
 
 
 def _check_memory(size: int, replicas: int) -> None:
@@ -89,15 +96,6 @@ def _check_memory(size: int, replicas: int) -> None:
         )
 
 
-def _leaving(session: Session, deployment: Deployment, model: Model) -> Attachment | None:
-    query = select(Attachment).where(
-        Attachment.model_id == model.id,
-        Attachment.deployment_id == deployment.id,
-        Attachment.state == AttachmentState.DETACHING,
-    )
-    return session.scalars(query).first()
-
-
 def _begin(session: Session, endpoint: Endpoint, model: Model, row: Attachment | None) -> Attachment:
     row = row or Attachment(
         id=new_id("att"), deployment_id=endpoint.deployment.id, model_id=model.id, engine_name=model.name
@@ -105,7 +103,7 @@ def _begin(session: Session, endpoint: Endpoint, model: Model, row: Attachment |
     row.revision_id = model.revisions[-1].id
     row.state = AttachmentState.ATTACHING
     session.add(row)
-    for step in _CHECKS:
-        record(session, endpoint.account_id, model.id, f"attach.{step}", f"{model.name} → {endpoint.name}")
     session.flush()
+    where = f"{model.name} → {endpoint.name}"
+    record_all(session, endpoint.account_id, model.id, [(f"attach.{step}", where, None) for step in _CHECKS])
     return row

@@ -19,14 +19,14 @@ from loradock.control.recovery import Survivor, recover
 from loradock.control.snapshot import deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
-from loradock.endpoints.attachments import check_detachable, resolve_pair
+from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
 from loradock.endpoints.rules import check_deletable, find_endpoint, set_desired
 from loradock.gateway.routes import EndpointFacts, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import record
-from loradock.store.tables import Endpoint
+from loradock.store.tables import Attachment, Endpoint
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.errors import NotFound
@@ -156,17 +156,15 @@ class Controller:
 
     async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            deployment_id = await self._around.transact(
+            row = await self._around.transact(
                 lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id)
             )
-            loop = self._loop_of(deployment_id)
-            await loop.publish()
+            loop = self._loop_of(row.deployment_id)
+            await loop.publish_adapter(row.model_id)
             loop.wake()
 
     async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
-        return await self._around.transact(
-            lambda session: resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
-        )
+        return await self._around.transact(lambda session: adapter_name(session, account_id, endpoint_ref, model_id))
 
     async def _transaction(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs to its end even when the caller is cancelled because its client has left."""
@@ -225,9 +223,9 @@ def _delete(session: Session, account_id: str, endpoint_ref: str) -> str:
     return deployment_id
 
 
-def _mark_leaving(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
+def _mark_leaving(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> Attachment:
     endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_detachable(session, endpoint, adapter)
     row.state = AttachmentState.DETACHING
     record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
-    return row.deployment_id
+    return row

@@ -14,12 +14,13 @@ from loradock.control.bases import BaseResolution, ResolveBase
 from loradock.control.detach import Departures
 from loradock.control.fleet import Fleet, settings_digest
 from loradock.control.keeper import Surroundings
+from loradock.control.publishing import Publisher
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
 from loradock.control.room import room_for
-from loradock.control.routing import routes_of, upstreams_of
+from loradock.control.routing import upstreams_of
 from loradock.control.sizing import Sizing
-from loradock.control.snapshot import Snapshot, read_attachments, read_snapshot
+from loradock.control.snapshot import Snapshot
 from loradock.control.telling import Teller
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
@@ -42,17 +43,16 @@ class DeploymentLoop:
         self.gone = False
         self.fleet = Fleet(around, self._wanted, self.publish, self.wake)
         self._departures = Departures(around, self.fleet, self.wake)
-        self._around, self._routes, self._resolve, self._blobs = around, routes, resolve, blobs
+        self._publisher = Publisher(deployment_id, around, routes, self.fleet, blobs)
+        self._around, self._resolve = around, resolve
         self._restarts = Restarts(around.options.restarts)
         self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
-        self._seen: Snapshot | None = None
         self._loss: str | None = None
         self._has_served = self._idle = False
         self._cramped: str | None = None
         self._teller = Teller(around.transact)
         self._woken = asyncio.Event()
-        self._publishing = asyncio.Lock()
 
     def wake(self) -> None:
         self._woken.set()
@@ -68,18 +68,13 @@ class DeploymentLoop:
                 async with asyncio.timeout(self._around.options.tick):
                     await self._woken.wait()
 
-    async def snapshot(self) -> Snapshot | None:
-        return await self._around.transact(lambda session: read_snapshot(session, self.id, self._blobs))
-
     async def publish(self) -> None:
-        """Bring the route table up to the database; one at a time, so that the newest reading wins."""
-        async with self._publishing:
-            self._seen = snapshot = await self.snapshot()
-            if snapshot is None:
-                self._routes.withdraw(self.id)
-                return
-            ready = self.fleet.ready if snapshot.desired is DesiredState.STARTED else []
-            self._routes.publish(self.id, *routes_of(snapshot, ready, self._around.options.max_loras))
+        """Bring the route table up to the database."""
+        await self._publisher.publish()
+
+    async def publish_adapter(self, model_id: str) -> None:
+        """The same where nothing but one adapter has changed."""
+        await self._publisher.publish_adapter(model_id)
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
@@ -92,15 +87,16 @@ class DeploymentLoop:
 
     def reading(self) -> Reading | None:
         """From memory; None when there is no such deployment (yet, or any more)."""
-        if self._seen is None:
+        seen = self._publisher.seen
+        if seen is None:
             return None
         return Reading(
-            endpoint_id=self._seen.endpoint.id,
+            endpoint_id=seen.endpoint.id,
             in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.keepers.values())),
             ready=len(self.fleet.ready),
             starting=len(self.fleet.of_state(ReplicaState.STARTING)),
             desired=self._sizing.current,
-            attachments=len(self._seen.attached()),
+            attachments=len(seen.attached()),
         )
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
@@ -108,13 +104,13 @@ class DeploymentLoop:
         await self.fleet.shut_down(keep_replicas=keep_replicas)
 
     async def _wanted(self, engine_name: str | None) -> Wanted:
-        rows = await self._around.transact(lambda session: read_attachments(session, self.id, self._blobs, engine_name))
+        rows = await self._publisher.attachments(engine_name=engine_name)
         attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
         return Wanted(attached, frozenset(leaving))
 
     async def _turn(self) -> None:
-        snapshot = await self.snapshot()
+        snapshot = await self._publisher.snapshot()
         if snapshot is None or snapshot.desired is DesiredState.STOPPED:
             await self._toward_stopped(snapshot)
         else:

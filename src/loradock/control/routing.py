@@ -10,21 +10,26 @@ from loradock.replicas.vllm import slots
 from loradock.types.enums import EngineKind
 
 
-def routes_of(snapshot: Snapshot, ready: list[ReplicaKeeper], max_loras: int) -> tuple[Route, list[Route]]:
-    """The base model's route and the attached adapters'."""
-    at_once = slots(snapshot.engine, max_loras)
+def routes_of(
+    snapshot: Snapshot, ready: list[ReplicaKeeper], max_loras: int, model_id: str | None = None
+) -> tuple[Route, list[Route]]:
+    """The base model's route and those of all attached adapters, or of one."""
     if snapshot.engine is EngineKind.VLLM:  # it would let adapters starve
         for upstream in upstreams_of(ready):
-            upstream.share(at_once)
-    attached = snapshot.attached()
-    crowded = len(attached) > at_once
+            upstream.share(slots(snapshot.engine, max_loras))
+    crowded = is_crowded(snapshot, max_loras)
     base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
     adapters = [
         Route(snapshot.endpoint, name, _routable([k for k in ready if k.holds(name, path)]), crowded, refused)
-        for name, path in attached.items()
+        for name, path in snapshot.attached(model_id).items()
         for refused in [refusal(name, ready)]
     ]
     return base, adapters
+
+
+def is_crowded(snapshot: Snapshot, max_loras: int) -> bool:
+    """Whether there are more adapters than take part in one step."""
+    return len(snapshot.attached()) > slots(snapshot.engine, max_loras)
 
 
 def refusal(name: str, keepers: Iterable[ReplicaKeeper]) -> str | None:

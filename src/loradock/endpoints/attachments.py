@@ -1,10 +1,10 @@
 """Which adapter may be attached where: the database side of attach and detach."""
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session, joinedload
 
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.tables import Attachment, Deployment, Endpoint, Model
+from loradock.store.tables import Account, Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import AttachmentState, EndpointKind, EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.errors import (
     AlreadyBound,
@@ -29,17 +29,30 @@ def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id:
     endpoint = find_endpoint(session, account_id, endpoint_ref)
     if named != endpoint.name:
         raise EndpointNameMismatch(param="model_id")
-    return endpoint, find_adapter(session, account_id, endpoint.account.slug, adapter)
+    return endpoint, find_adapter(session, account_id, adapter)
 
 
-def find_adapter(session: Session, account_id: str, account: str, name: str) -> Model:
+def adapter_name(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
+    """The adapter's full name, quickly; raises what `resolve_pair` raises if there is no such adapter."""
+    _, name = split_combined_id(model_id)
+    found = session.execute(select(Model.name, Model.account_id, Model.kind).where(_named(account_id, name)))
+    own = [full for full, owner, kind in found if (owner, kind) == (account_id, ModelKind.ADAPTER)]
+    return own[0] if own else resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
+
+
+def find_adapter(session: Session, account_id: str, name: str) -> Model:
     """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
-    wanted = (name, f"{account}/{name}")
-    query = select(Model).where(Model.account_id == account_id, Model.kind == ModelKind.ADAPTER)
-    model = session.scalar(query.where(Model.name.in_(wanted) | (Model.id == name)))
-    if model is None:
-        raise ModelMissing(param="model_id")
-    return model
+    query = select(Model).where(_named(account_id, name)).options(joinedload(Model.revisions))
+    for model in session.scalars(query).unique():
+        if model.account_id == account_id and model.kind is ModelKind.ADAPTER:
+            return model
+    raise ModelMissing(param="model_id")
+
+
+def _named(account_id: str, name: str) -> ColumnElement[bool]:
+    """By unique columns alone: asked for the account's, a database would look through all of them."""
+    full = select(Account.slug + "/" + name).where(Account.id == account_id).scalar_subquery()
+    return or_(Model.name == name, Model.name == full, Model.id == name)
 
 
 def check_target(endpoint: Endpoint) -> None:
@@ -79,7 +92,7 @@ def may_take_adapters(endpoint: Endpoint) -> bool:
 
 
 def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> Attachment | None:
-    """The attachment that already binds the two, or None when a new one may be made.
+    """The attachment that binds the two already, or is still draining away; None when a new one is to be made.
 
     Raises BadRequest, BaseModelMismatch, AlreadyBound and what check_target raises.
     """
@@ -90,10 +103,11 @@ def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> At
         )
     if not same_base(adapter.base_model, endpoint.deployment.base_model):
         raise BaseModelMismatch(param="model_id")
-    bound = binding(session, adapter)
-    if bound is not None and bound.deployment_id != endpoint.deployment.id:
+    rows = list(session.scalars(select(Attachment).where(Attachment.model_id == adapter.id)))
+    here = [row for row in rows if row.deployment_id == endpoint.deployment.id]
+    if any(row.state is not AttachmentState.DETACHING and row not in here for row in rows):
         raise AlreadyBound(param="model_id")
-    return bound
+    return min(here, key=lambda row: row.state is AttachmentState.DETACHING, default=None)
 
 
 def same_base(one: str | None, other: str) -> bool:

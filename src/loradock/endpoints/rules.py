@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from loradock.endpoints.hardware import check_zone, choose_hardware
 from loradock.store.events import record
@@ -64,8 +64,9 @@ class EndpointChange:
 
 def find_endpoint(session: Session, account_id: str, reference: str) -> Endpoint:
     """The account's endpoint by id or name. Raises EndpointMissing, also for another account's."""
-    query = select(Endpoint).where(Endpoint.account_id == account_id)
-    found = session.scalar(query.where(or_(Endpoint.id == reference, Endpoint.name == reference)))
+    query = select(Endpoint).where(Endpoint.account_id == account_id).options(joinedload(Endpoint.deployments))
+    query = query.where(or_(Endpoint.id == reference, Endpoint.name == reference))
+    found = session.scalars(query).unique().first()
     if found is None:
         raise EndpointMissing
     return found

@@ -79,13 +79,26 @@ class RouteTable:
 
     def publish(self, deployment_id: str, base: Route, adapters: Iterable[Route]) -> None:
         """Replace all that is known of a deployment at once."""
-        fresh = {base.endpoint.name: base, base.endpoint.id: base}
-        for route in adapters:
-            fresh[route.engine_name] = route
-            fresh[combined_id(base.endpoint.name, route.engine_name)] = route
+        fresh = {base.endpoint.name: base, base.endpoint.id: base, **_named(adapters)}
         self.withdraw(deployment_id)
         self._by_name.update(fresh)
         self._names[deployment_id] = set(fresh)
+        self._announce()
+
+    def amend(self, deployment_id: str, endpoint: str, gone: Iterable[str], adapters: Iterable[Route]) -> None:
+        """Replace what is known of some adapters of a deployment that was published: `gone` are the names that the
+        replicas had for them. `endpoint` is its name."""
+        names = self._names[deployment_id]
+        for adapter in gone:
+            for name in names & {adapter, combined_id(endpoint, adapter)}:
+                names.remove(name)
+                self._by_name.pop(name, None)
+        fresh = _named(adapters)
+        self._by_name.update(fresh)
+        names.update(fresh)
+        self._announce()
+
+    def _announce(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
 
@@ -116,3 +129,11 @@ class RouteTable:
                 if route.upstreams and (route.endpoint.public or route.endpoint.account_id == account_id)
             }
         )
+
+
+def _named(adapters: Iterable[Route]) -> dict[str, Route]:
+    """Each under its name and its combined id."""
+    routes: dict[str, Route] = {}
+    for route in adapters:
+        routes[route.engine_name] = routes[combined_id(route.endpoint.name, route.engine_name)] = route
+    return routes

@@ -85,7 +85,7 @@ def _own_adapter(request: Request, me: SignedIn, name: str | None) -> str | None
     services: Services = request.app.state.services
     with services.database.session() as session:
         try:
-            return find_adapter(session, me.account_id, me.account, name).name
+            return find_adapter(session, me.account_id, name).name
         except ModelMissing:
             return None
 

@@ -1,0 +1,66 @@
+"""What of a deployment the gateway knows, brought up to what the database and the replicas say."""
+
+import asyncio
+from pathlib import Path
+
+from loradock.control.fleet import Fleet
+from loradock.control.keeper import Surroundings
+from loradock.control.routing import is_crowded, routes_of
+from loradock.control.snapshot import Bound, Snapshot, read_attachments, read_snapshot
+from loradock.gateway.routes import Route, RouteTable
+from loradock.types.enums import DesiredState
+
+
+class Publisher:
+    """Reads a deployment and publishes its routes; one at a time, so that the newest reading wins.
+
+    `seen` is the newest reading; None when there is no such deployment (yet, or any more).
+    """
+
+    def __init__(self, deployment_id: str, around: Surroundings, routes: RouteTable, fleet: Fleet, blobs: Path) -> None:
+        self.seen: Snapshot | None = None
+        self._id, self._around, self._routes, self._fleet, self._blobs = deployment_id, around, routes, fleet, blobs
+        self._publishing = asyncio.Lock()
+
+    async def snapshot(self) -> Snapshot | None:
+        return await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
+
+    async def attachments(self, *, engine_name: str | None = None, model_id: str | None = None) -> tuple[Bound, ...]:
+        """All, or those of one name or adapter."""
+        names = {"engine_name": engine_name, "model_id": model_id}
+        return await self._around.transact(lambda session: read_attachments(session, self._id, self._blobs, **names))
+
+    async def publish(self) -> None:
+        async with self._publishing:
+            await self._publish()
+
+    async def publish_adapter(self, model_id: str) -> None:
+        """The same where nothing but one adapter has changed: it takes no longer however many there are."""
+        async with self._publishing:
+            if self.seen is None:
+                await self._publish()
+                return
+            before = self.seen
+            self.seen = before.amended(model_id, await self.attachments(model_id=model_id))
+            if self._crowded(before) != self._crowded(self.seen):
+                self._show(self.seen)
+                return
+            gone = [bound.engine_name for bound in before.attachments if bound.model_id == model_id]
+            self._routes.amend(self._id, before.endpoint.name, gone, self._routes_of(self.seen, model_id)[1])
+
+    async def _publish(self) -> None:
+        self.seen = await self.snapshot()
+        if self.seen is None:
+            self._routes.withdraw(self._id)
+        else:
+            self._show(self.seen)
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self._routes.publish(self._id, *self._routes_of(snapshot))
+
+    def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
+        ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []
+        return routes_of(snapshot, ready, self._around.options.max_loras, model_id)
+
+    def _crowded(self, snapshot: Snapshot) -> bool:
+        return is_crowded(snapshot, self._around.options.max_loras)

@@ -1,0 +1,56 @@
+"""What is published of one adapter alone is what publishing everything anew would have said."""
+
+import pytest
+
+from loradock.control.options import ControlOptions
+from loradock.types.enums import EndpointState
+from tests.rig import eventually, running
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    async with running(tmp_path, options=ControlOptions(max_loras=2, tick=60)) as rig:
+        rig.alice, _ = rig.account("alice")
+        rig.dock = rig.endpoint(rig.alice, "alice")
+        await rig.until(rig.dock, EndpointState.STARTED)
+        yield rig
+
+
+def published(rig):
+    return dict(rig.routes._by_name), {key: set(names) for key, names in rig.routes._names.items()}
+
+
+async def check(rig, adapters):
+    amended = published(rig)
+    await rig.controller._loops[rig.deployment(rig.dock).id].publish()
+    assert published(rig) == amended
+    routes = [rig.routes.resolve(name, rig.alice, "alice") for name in adapters]
+    assert all(route.upstreams for route in routes)
+    assert {route.crowded for route in routes} <= {len(adapters) > 2}
+
+
+async def test_attaching_and_detaching_one_by_one(rig):
+    docked = []
+    for number in range(4):
+        docked.append(rig.adapter(rig.alice, "alice", f"poet-{number}"))
+        await rig.attach(rig.alice, rig.dock, docked[-1])
+        await check(rig, docked)
+    await rig.attach(rig.alice, rig.dock, docked[0])  # once more
+    await check(rig, docked)
+    while docked:
+        await rig.detach(rig.alice, rig.dock, docked.pop(0))
+        await check(rig, docked)
+    await eventually(lambda: not rig.attachments())
+    await check(rig, docked)
+
+
+async def test_another_endpoints_names_stay(rig):
+    other = rig.endpoint(rig.alice, "alice")
+    await rig.until(other, EndpointState.STARTED)
+    names = [rig.adapter(rig.alice, "alice", f"poet-{number}") for number in range(2)]
+    await rig.attach(rig.alice, rig.dock, names[0])
+    await rig.attach(rig.alice, other, names[1])
+    await rig.detach(rig.alice, rig.dock, names[0])
+    await rig.attach(rig.alice, other, names[0])
+    await check(rig, [])
+    assert {rig.routes.resolve(name, rig.alice, "alice").endpoint.id for name in names} == {other.id}
