@@ -7,6 +7,7 @@ import psutil
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from loradock.control.snapshot import Bound
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import record_all
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision
@@ -30,6 +31,10 @@ class Claim:
     path: Path
     revived: bool = False
     settled: bool = False
+
+    def row(self, state: AttachmentState) -> Bound:
+        """The attachment, once it is in this state."""
+        return Bound(self.attachment_id, self.model_id, self.engine_name, self.path, state)
 
 
 def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, most: int) -> Claim:

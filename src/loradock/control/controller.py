@@ -16,7 +16,7 @@ from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.recovery import Survivor, recover
-from loradock.control.snapshot import deployment_ids
+from loradock.control.snapshot import Bound, deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
 from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
@@ -26,7 +26,7 @@ from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import record
-from loradock.store.tables import Attachment, Endpoint
+from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.errors import NotFound
@@ -156,11 +156,11 @@ class Controller:
 
     async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            row = await self._around.transact(
-                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id)
+            deployment_id, row = await self._around.transact(
+                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs)
             )
-            loop = self._loop_of(row.deployment_id)
-            await loop.publish_adapter(row.model_id)
+            loop = self._loop_of(deployment_id)
+            await loop.publish_adapter(row)
             loop.wake()
 
     async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
@@ -223,9 +223,12 @@ def _delete(session: Session, account_id: str, endpoint_ref: str) -> str:
     return deployment_id
 
 
-def _mark_leaving(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> Attachment:
+def _mark_leaving(
+    session: Session, account_id: str, endpoint_ref: str, model_id: str, blobs: Path
+) -> tuple[str, Bound]:
+    """The deployment, and what becomes of the attachment."""
     endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_detachable(session, endpoint, adapter)
     row.state = AttachmentState.DETACHING
     record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
-    return row
+    return row.deployment_id, Bound(row.id, adapter.id, row.engine_name, blobs / row.revision.digest, row.state)

@@ -25,28 +25,32 @@ class Publisher:
     async def snapshot(self) -> Snapshot | None:
         return await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
 
-    async def attachments(self, *, engine_name: str | None = None, model_id: str | None = None) -> tuple[Bound, ...]:
-        """All, or those of one name or adapter."""
-        names = {"engine_name": engine_name, "model_id": model_id}
-        return await self._around.transact(lambda session: read_attachments(session, self._id, self._blobs, **names))
+    async def attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
+        """All, or those of one name."""
+        return await self._around.transact(
+            lambda session: read_attachments(session, self._id, self._blobs, engine_name)
+        )
 
     async def publish(self) -> None:
         async with self._publishing:
             await self._publish()
 
-    async def publish_adapter(self, model_id: str) -> None:
-        """The same where nothing but one adapter has changed: it takes no longer however many there are."""
+    async def publish_adapter(self, row: Bound) -> None:
+        """The same where one adapter has changed and nothing else, and its attachment is this now: the caller holds
+        the adapter's lock. It takes no longer however many there are."""
         async with self._publishing:
             if self.seen is None:
                 await self._publish()
-                return
-            before = self.seen
-            self.seen = before.amended(model_id, await self.attachments(model_id=model_id))
-            if self._crowded(before) != self._crowded(self.seen):
-                self._show(self.seen)
-                return
-            gone = [bound.engine_name for bound in before.attachments if bound.model_id == model_id]
-            self._routes.amend(self._id, before.endpoint.name, gone, self._routes_of(self.seen, model_id)[1])
+            else:
+                before, self.seen = self.seen, self.seen.amended(row)
+                self._amend(before, self.seen, row)
+
+    def _amend(self, before: Snapshot, after: Snapshot, row: Bound) -> None:
+        if self._crowded(before) != self._crowded(after):
+            self._show(after)
+            return
+        gone = [bound.engine_name for bound in before.attachments if bound.model_id == row.model_id]
+        self._routes.amend(self._id, after.endpoint.name, gone, self._routes_of(after, row.model_id)[1])
 
     async def _publish(self) -> None:
         self.seen = await self.snapshot()

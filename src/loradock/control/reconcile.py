@@ -20,7 +20,7 @@ from loradock.control.restarts import Restarts
 from loradock.control.room import room_for
 from loradock.control.routing import upstreams_of
 from loradock.control.sizing import Sizing
-from loradock.control.snapshot import Snapshot
+from loradock.control.snapshot import Bound, Snapshot
 from loradock.control.telling import Teller
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
@@ -72,9 +72,9 @@ class DeploymentLoop:
         """Bring the route table up to the database."""
         await self._publisher.publish()
 
-    async def publish_adapter(self, model_id: str) -> None:
-        """The same where nothing but one adapter has changed."""
-        await self._publisher.publish_adapter(model_id)
+    async def publish_adapter(self, row: Bound) -> None:
+        """The same where nothing but this attachment has changed."""
+        await self._publisher.publish_adapter(row)
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
@@ -104,7 +104,7 @@ class DeploymentLoop:
         await self.fleet.shut_down(keep_replicas=keep_replicas)
 
     async def _wanted(self, engine_name: str | None) -> Wanted:
-        rows = await self._publisher.attachments(engine_name=engine_name)
+        rows = await self._publisher.attachments(engine_name)
         attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
         return Wanted(attached, frozenset(leaving))

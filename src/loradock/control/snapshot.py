@@ -51,10 +51,10 @@ class Snapshot:
             if bound.state is AttachmentState.ATTACHED and model_id in (None, bound.model_id)
         }
 
-    def amended(self, model_id: str, rows: tuple[Bound, ...]) -> "Snapshot":
-        """The same with one adapter's attachments as they are now."""
-        others = (bound for bound in self.attachments if bound.model_id != model_id)
-        return replace(self, attachments=(*others, *rows))
+    def amended(self, row: Bound) -> "Snapshot":
+        """The same with one adapter's attachment as it is now."""
+        others = (bound for bound in self.attachments if bound.model_id != row.model_id)
+        return replace(self, attachments=(*others, row))
 
 
 def read_snapshot(session: Session, deployment_id: str, blobs: Path) -> Snapshot | None:
@@ -80,21 +80,14 @@ def read_snapshot(session: Session, deployment_id: str, blobs: Path) -> Snapshot
 
 
 def read_attachments(
-    session: Session,
-    deployment_id: str,
-    blobs: Path,
-    *,
-    engine_name: str | None = None,
-    model_id: str | None = None,
+    session: Session, deployment_id: str, blobs: Path, engine_name: str | None = None
 ) -> tuple[Bound, ...]:
-    """All of a deployment's, or those of one name or adapter; columns only, since there may be thousands."""
+    """All of a deployment's, or those of one name; columns only, since there may be thousands."""
     columns = Attachment.id, Attachment.model_id, Attachment.engine_name, Revision.digest, Attachment.state
     query = select(*columns).join(Revision, Revision.id == Attachment.revision_id)
     query = query.where(Attachment.deployment_id == deployment_id)
     if engine_name is not None:
         query = query.where(Attachment.engine_name == engine_name)
-    if model_id is not None:
-        query = query.where(Attachment.model_id == model_id)
     return tuple(
         Bound(id_, model_id, name, blobs / digest, state)
         for id_, model_id, name, digest, state in session.execute(query)
