@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, update
+from sqlalchemy import CursorResult, Table, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,6 +25,11 @@ from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBoun
 
 _VISIBLE = (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE)
 log = logging.getLogger(__name__)
+_ATTACHED = (
+    update(cast("Table", Attachment.__table__))
+    .where(Attachment.id == bindparam("attachment"), Attachment.state == AttachmentState.ATTACHING)
+    .values(state=AttachmentState.ATTACHED)
+)
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -165,12 +170,8 @@ async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
 
 
 def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
-    change = (
-        update(Attachment)
-        .where(Attachment.id == begun.attachment_id, Attachment.state == AttachmentState.ATTACHING)
-        .values(state=AttachmentState.ATTACHED)
-    )
-    if cast("CursorResult[Any]", session.execute(change)).rowcount != 1:
+    done_for = {"attachment": begun.attachment_id}
+    if cast("CursorResult[Any]", session.execute(_ATTACHED, done_for)).rowcount != 1:
         raise NotBound("the endpoint was deleted meanwhile")
     _record(session, begun, done)
 

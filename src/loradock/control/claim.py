@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from loradock.control.snapshot import Bound
@@ -17,6 +17,12 @@ from loradock.types.names import new_id
 
 _GIB = 2**30
 _CHECKS = (AttachStep.AUTHORIZE, AttachStep.RESOLVE, AttachStep.COMPATIBLE, AttachStep.FITS)
+
+_OTHER_ATTACHMENTS = select(func.count()).where(
+    Attachment.deployment_id == bindparam("deployment"), Attachment.model_id != bindparam("besides")
+)
+_REPLICAS = select(func.count()).where(Replica.deployment_id == bindparam("deployment"))
+_OTHERS = select(_OTHER_ATTACHMENTS.scalar_subquery(), _REPLICAS.scalar_subquery())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,7 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, mos
 
 def _others(session: Session, deployment_id: str, besides: str) -> tuple[int, int]:
     """How many other adapters' attachments there are, and how many replicas."""
-    attachments = select(func.count()).where(Attachment.deployment_id == deployment_id, Attachment.model_id != besides)
-    replicas = select(func.count()).where(Replica.deployment_id == deployment_id)
-    taken, running = session.execute(select(attachments.scalar_subquery(), replicas.scalar_subquery())).one()
+    taken, running = session.execute(_OTHERS, {"deployment": deployment_id, "besides": besides}).one()
     return taken, running
 
 

@@ -1,6 +1,6 @@
 """Which adapter may be attached where: the database side of attach and detach."""
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from loradock.endpoints.rules import find_endpoint
@@ -19,6 +19,13 @@ from loradock.types.errors import (
 )
 from loradock.types.names import split_combined_id, without_lora_suffix
 
+_FULL_NAME = select(Account.slug + "/" + bindparam("name")).where(Account.id == bindparam("account")).scalar_subquery()
+_NAMED = or_(Model.name == bindparam("name"), Model.name == _FULL_NAME, Model.id == bindparam("name"))
+"""By unique columns alone: asked for the account's models, a database would look through all of them."""
+_ADAPTER = select(Model).where(_NAMED).options(joinedload(Model.revisions))
+_ADAPTER_NAME = select(Model.name, Model.account_id, Model.kind).where(_NAMED)
+_ATTACHMENTS = select(Attachment).where(Attachment.model_id == bindparam("adapter"))
+
 
 def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> tuple[Endpoint, Model]:
     """The endpoint of the URL and the adapter of the combined id, both of this account.
@@ -34,25 +41,17 @@ def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id:
 
 def adapter_name(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
     """The adapter's full name, quickly; raises what `resolve_pair` raises if there is no such adapter."""
-    _, name = split_combined_id(model_id)
-    found = session.execute(select(Model.name, Model.account_id, Model.kind).where(_named(account_id, name)))
+    found = session.execute(_ADAPTER_NAME, {"account": account_id, "name": split_combined_id(model_id)[1]})
     own = [full for full, owner, kind in found if (owner, kind) == (account_id, ModelKind.ADAPTER)]
     return own[0] if own else resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
 
 
 def find_adapter(session: Session, account_id: str, name: str) -> Model:
     """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
-    query = select(Model).where(_named(account_id, name)).options(joinedload(Model.revisions))
-    for model in session.scalars(query).unique():
+    for model in session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique():
         if model.account_id == account_id and model.kind is ModelKind.ADAPTER:
             return model
     raise ModelMissing(param="model_id")
-
-
-def _named(account_id: str, name: str) -> ColumnElement[bool]:
-    """By unique columns alone: asked for the account's, a database would look through all of them."""
-    full = select(Account.slug + "/" + name).where(Account.id == account_id).scalar_subquery()
-    return or_(Model.name == name, Model.name == full, Model.id == name)
 
 
 def check_target(endpoint: Endpoint) -> None:
@@ -103,7 +102,7 @@ def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> At
         )
     if not same_base(adapter.base_model, endpoint.deployment.base_model):
         raise BaseModelMismatch(param="model_id")
-    rows = list(session.scalars(select(Attachment).where(Attachment.model_id == adapter.id)))
+    rows = list(session.scalars(_ATTACHMENTS, {"adapter": adapter.id}))
     here = [row for row in rows if row.deployment_id == endpoint.deployment.id]
     if any(row.state is not AttachmentState.DETACHING and row not in here for row in rows):
         raise AlreadyBound(param="model_id")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from loradock.endpoints.hardware import check_zone, choose_hardware
@@ -24,6 +24,12 @@ MAX_REPLICAS = 64
 MAX_TIMEOUT_MINUTES = 366 * 24 * 60
 DEFAULT_LORA_RANK = 64
 MAX_LORA_RANK = 512
+_NAMED = or_(Endpoint.id == bindparam("reference"), Endpoint.name == bindparam("reference"))
+_FIND = (
+    select(Endpoint)
+    .where(Endpoint.account_id == bindparam("account"), _NAMED)
+    .options(joinedload(Endpoint.deployments))
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,7 @@ class EndpointChange:
 
 def find_endpoint(session: Session, account_id: str, reference: str) -> Endpoint:
     """The account's endpoint by id or name. Raises EndpointMissing, also for another account's."""
-    query = select(Endpoint).where(Endpoint.account_id == account_id).options(joinedload(Endpoint.deployments))
-    query = query.where(or_(Endpoint.id == reference, Endpoint.name == reference))
-    found = session.scalars(query).unique().first()
+    found = session.scalars(_FIND, {"account": account_id, "reference": reference}).unique().first()
     if found is None:
         raise EndpointMissing
     return found
