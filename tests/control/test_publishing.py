@@ -54,3 +54,22 @@ async def test_another_endpoints_names_stay(rig):
     await rig.attach(rig.alice, other, names[0])
     await check(rig, [])
     assert {rig.routes.resolve(name, rig.alice, "alice").endpoint.id for name in names} == {other.id}
+
+
+async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, monkeypatch):
+    async with running(tmp_path, options=ControlOptions(tick=0.02)) as rig:
+        rig.alice, _ = rig.account("alice")
+        rig.dock = rig.endpoint(rig.alice, "alice")
+        await rig.until(rig.dock, EndpointState.STARTED)
+        poet = rig.adapter(rig.alice, "alice", "poet")
+        await rig.attach(rig.alice, rig.dock, poet)
+        loop = rig.controller._loops[rig.deployment(rig.dock).id]
+        await loop.publish()
+        shown, turns = [], []
+        publish, look = rig.routes.publish, loop._departures.look
+        monkeypatch.setattr(rig.routes, "publish", lambda *routes: (shown.append(routes), publish(*routes)))
+        monkeypatch.setattr(loop._departures, "look", lambda snapshot: (turns.append(snapshot), look(snapshot)))
+        await eventually(lambda: len(turns) > 5)
+        assert not shown
+        await loop.fleet.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back
+        await eventually(lambda: shown and rig.routes.resolve(poet, rig.alice, "alice").upstreams)

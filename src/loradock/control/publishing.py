@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from loradock.control.fleet import Fleet
 from loradock.control.keeper import Surroundings
@@ -20,6 +21,7 @@ class Publisher:
     def __init__(self, deployment_id: str, around: Surroundings, routes: RouteTable, fleet: Fleet, blobs: Path) -> None:
         self.seen: Snapshot | None = None
         self._id, self._around, self._routes, self._fleet, self._blobs = deployment_id, around, routes, fleet, blobs
+        self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
 
     async def snapshot(self) -> Snapshot | None:
@@ -31,9 +33,16 @@ class Publisher:
             lambda session: read_attachments(session, self._id, self._blobs, engine_name)
         )
 
-    async def publish(self) -> None:
+    async def publish(self) -> Snapshot | None:
+        """Returns the reading."""
         async with self._publishing:
-            await self._publish()
+            return await self._publish()
+
+    async def publish_replicas(self) -> None:
+        """The same where only replicas, or what they hold, may have changed: nothing is read."""
+        async with self._publishing:
+            if self.seen is not None and self._shown != self._what_to_show(self.seen):
+                self._show(self.seen)
 
     async def publish_adapter(self, row: Bound) -> None:
         """The same where one adapter has changed and nothing else, and its attachment is this now: the caller holds
@@ -52,15 +61,24 @@ class Publisher:
         gone = [bound.engine_name for bound in before.attachments if bound.model_id == row.model_id]
         self._routes.amend(self._id, after.endpoint.name, gone, self._routes_of(after, row.model_id)[1])
 
-    async def _publish(self) -> None:
+    async def _publish(self) -> Snapshot | None:
         self.seen = await self.snapshot()
         if self.seen is None:
+            self._shown = None
             self._routes.withdraw(self._id)
-        else:
+        elif self._shown != self._what_to_show(self.seen):
             self._show(self.seen)
+        return self.seen
 
     def _show(self, snapshot: Snapshot) -> None:
+        self._shown = self._what_to_show(snapshot)
         self._routes.publish(self._id, *self._routes_of(snapshot))
+
+    def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        """What the routes depend on; they are made anew only where it has changed, since there may be thousands."""
+        return snapshot, [
+            (k.id, k.upstream, k.answering, k.residency and k.residency.version) for k in self._fleet.ready
+        ]
 
     def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
         ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []

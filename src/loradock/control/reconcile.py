@@ -49,7 +49,7 @@ class DeploymentLoop:
         self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
         self._loss: str | None = None
-        self._has_served = self._idle = False
+        self._has_served = self._idle = self._written = False
         self._cramped: str | None = None
         self._teller = Teller(around.transact)
         self._woken = asyncio.Event()
@@ -69,7 +69,7 @@ class DeploymentLoop:
                     await self._woken.wait()
 
     async def publish(self) -> None:
-        """Bring the route table up to the database."""
+        """Bring the route table up to the database and the replicas."""
         await self._publisher.publish()
 
     async def publish_adapter(self, row: Bound) -> None:
@@ -110,7 +110,8 @@ class DeploymentLoop:
         return Wanted(attached, frozenset(leaving))
 
     async def _turn(self) -> None:
-        snapshot = await self._publisher.snapshot()
+        snapshot = await self._publisher.publish()
+        self._written = False
         if snapshot is None or snapshot.desired is DesiredState.STOPPED:
             await self._toward_stopped(snapshot)
         else:
@@ -119,7 +120,7 @@ class DeploymentLoop:
             self._departures.look(snapshot)
             await self._teller.tell(snapshot, self.fleet, self._sizing.current)
         self.fleet.wake()
-        await self.publish()
+        await (self._publisher.publish() if self._written else self._publisher.publish_replicas())
 
     async def _toward_stopped(self, snapshot: Snapshot | None) -> None:
         self._base = None
@@ -150,7 +151,7 @@ class DeploymentLoop:
             self.fleet.end_all()
             self._start_afresh()
         else:
-            await self.publish()  # before the owner is told that it can be called
+            await self._publisher.publish_replicas()  # before the owner is told that it can be called
             await self._become(snapshot, *self._observed(snapshot, wanted))
 
     def _bury(self, snapshot: Snapshot) -> str | None:
@@ -244,5 +245,7 @@ class DeploymentLoop:
                 record(session, facts.account_id, facts.id, f"endpoint.{state.lower()}", message or state)
             return changed
 
-        if not await self._around.transact(write):
+        if await self._around.transact(write):
+            self._written = True
+        else:
             self.wake()

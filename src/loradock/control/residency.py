@@ -31,7 +31,8 @@ Turn = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class Residency:
-    """`held`: engine name → folder of what is there. `refused`: what the engine would not take, and why."""
+    """`held`: engine name → folder of what is there. `refused`: what the engine would not take, and why. `version`
+    counts what has happened to the two."""
 
     def __init__(
         self, client: ReplicaClient, locks: Locks, wanted: ReadWanted, turn: Turn = lambda _: nullcontext()
@@ -43,7 +44,7 @@ class Residency:
         self._wanted = wanted
         self._turn = turn
         self._certain = False
-        self._changes = 0
+        self.version = 0
 
     async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
         """`lazy`: its first request may read it. Raises AdapterRefused; or ReplicaLost, which leaves it open whether
@@ -72,10 +73,12 @@ class Residency:
     async def look(self) -> None:
         """Ask the engine what it holds; again, if a load or unload ended while it was answering."""
         asked_at = None
-        while asked_at != self._changes:
-            asked_at = self._changes
+        while asked_at != self.version:
+            asked_at = self.version
             listed = await self._client.adapters()
-        self.held = {name: Path(path) for name, path in listed.items()}
+        held = {name: Path(path) for name, path in listed.items()}
+        if held != self.held:
+            self.held, self.version = held, self.version + 1
         self._certain = True
 
     async def settle(self) -> bool:
@@ -109,6 +112,7 @@ class Residency:
             raise
         except LoradockError as error:
             self.refused[name] = error.message
+            self.version += 1
             _log.warning("a replica does not take %s: %s", name, error.message)
 
     def _differences(self, wanted: Wanted) -> list[str]:
@@ -126,4 +130,4 @@ class Residency:
                 self._certain = False
             raise
         finally:
-            self._changes += 1
+            self.version += 1
