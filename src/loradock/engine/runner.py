@@ -15,7 +15,11 @@ from loradock.engine.kv import KVCache
 from loradock.engine.lanes import DecoderLanes, Lanes
 from loradock.engine.mixing import Mixing
 from loradock.engine.model import Decoder
-from loradock.engine.threads import Helpers, ThreadCount, processors
+from loradock.engine.thread_count import ThreadCount
+from loradock.engine.threads import Helpers, processors
+
+_FEW = 8
+"""A step of more rows takes twice as long on one thread; up to so many it is a trial that nobody notices."""
 
 
 class Runner:
@@ -30,7 +34,8 @@ class Runner:
         self.threads = threads or len(processors())
         self._helpers = Helpers(self.threads - 1)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)
-        self._small: dict[int, ThreadCount] = {}
+        self._shared_count = ThreadCount(self.threads, begin_with_all=True, few=_FEW)
+        self._counts: dict[int, ThreadCount] = {}
         self._beside = 0
         self._counting = threading.Lock()
         self._lanes: Lanes
@@ -61,11 +66,17 @@ class Runner:
         shares = self._lanes.share_processors
         if self._beside and not shares:
             return self._run(rows, max(1, self.threads - self._beside))
-        count = self._small.setdefault(tokens, ThreadCount(self.threads, begin_with_all=shares))
+        # Where threads give processors away, all of them are slower only if others want those: whatever the step.
+        count = self._shared_count if shares else self._count_of(tokens)
         begun = time.perf_counter()
-        logits = self._run(rows, count.choose())
-        count.record(time.perf_counter() - begun)
+        logits = self._run(rows, count.choose(tokens))
+        count.record(tokens, time.perf_counter() - begun)
         return logits
+
+    def _count_of(self, tokens: int) -> ThreadCount:
+        if tokens not in self._counts:
+            self._counts[tokens] = ThreadCount(self.threads)
+        return self._counts[tokens]
 
     def _run(self, rows: list[Row], threads: int) -> Logits:
         first, *others = self._lanes.split(rows, threads)
