@@ -19,6 +19,7 @@ PEERS: tuple[Peer, ...] = (
     Engine("int8", drafts=False),
     Engine("int4", drafts=False),
     Vllm(),
+    Vllm(room=True),
     LlamaCpp("Q4_1"),
     LlamaCpp("Q8_0"),
     LlamaCpp("F16"),

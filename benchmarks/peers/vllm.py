@@ -2,7 +2,6 @@
 
 import time
 
-from benchmarks.adapters import Adapter
 from benchmarks.environments import Environment
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import free_port
@@ -20,7 +19,12 @@ _ENVIRONMENT = Environment(
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
+_ROOM_SLOTS, _ROOM_RANK = 32, 64
+
+
 class Vllm(Peer):
+    """`room`: with slots for what may be attached while it runs, and not just for what the case asks."""
+
     name = "vllm"
     title = "vLLM for the CPU"
     settings = (
@@ -29,6 +33,16 @@ class Vllm(Peer):
         " (without it vLLM compiles its model), with just as many slots and the rank that the case needs, since it pays"
         " for every slot at the highest rank; one adapter is asked of the server that has 8"
     )
+
+    def __init__(self, *, room: bool = False) -> None:
+        self._room = room
+        if room:
+            self.name, self.title = "vllm-room", "vLLM for the CPU, with room"
+            self.settings = (
+                f"the same with {_ROOM_SLOTS} slots of rank {_ROOM_RANK}: what an endpoint of Loradock takes while it"
+                " runs, as it comes"
+            )
+            self.central_only = self.extra = True
 
     def prepare(self) -> None:
         _ENVIRONMENT.ready()
@@ -46,15 +60,16 @@ class Vllm(Peer):
             "VLLM_LOGGING_LEVEL": "WARNING",
         }
         begun = time.perf_counter()
-        tree = Tree(self.name, [*command, *_lora(fleet.adapters, fleet.rank)], variables)
+        tree = Tree(self.name, [*command, *self._lora(fleet)], variables)
         server = Server(tree, f"http://127.0.0.1:{port}")
         await until_first_token(server, begun)
         await attach_all(server, fleet.adapters)
         return server
 
-
-def _lora(adapters: tuple[Adapter, ...], rank: int) -> list[str]:
-    if not adapters:
-        return []
-    slots, ceiling = str(len(adapters)), str(next(size for size in _RANKS if size >= rank))
-    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", slots, "--max-lora-rank", ceiling]
+    def _lora(self, fleet: Fleet) -> list[str]:
+        if not fleet.adapters:
+            return []
+        slots, rank = (_ROOM_SLOTS, _ROOM_RANK) if self._room else (len(fleet.adapters), fleet.rank)
+        ceiling = next(size for size in _RANKS if size >= rank)
+        flags = {"--max-loras": slots, "--max-cpu-loras": slots, "--max-lora-rank": ceiling}
+        return ["--enable-lora", *(str(part) for flag in flags.items() for part in flag)]

@@ -48,6 +48,12 @@ def test_steps_held_up_a_few_times_in_a_row_bring_a_trial_at_once():
     assert run(count, 500, BUSY).count(4) <= 16
 
 
+def test_one_step_that_is_held_up_for_long_is_enough():
+    count = ThreadCount(4, begin_with_all=True)
+    run(count, 1000, IDLE)
+    assert run(count, 10, {1: 1.5, 4: 20.0}) == [4] + [1] * 9
+
+
 def test_single_slow_steps_bring_none():
     count = ThreadCount(4, begin_with_all=True)
     run(count, 1000, IDLE)

@@ -3,7 +3,7 @@
 FIRST, LONGEST, LONGEST_AWAY = 8, 512, 64
 """Steps between two trials: at first, at most, and at most while something else than the guess is used."""
 TRIAL = 3
-CLEARLY, HELD_UP = 1.3, 1.6
+CLEARLY, HELD_UP, STUCK = 1.3, 1.6, 3.0
 
 
 class ThreadCount:
@@ -12,8 +12,8 @@ class ThreadCount:
     Threads that share a product wait for each other at its end: on an idle machine all of them are faster, but where
     others want the cores too, each of a step's hundred products waits until the last thread has had its turn. So the
     other choice is tried now and then: after `FIRST` steps, later ever more seldom, and at once when `TRIAL` steps in a
-    row take `HELD_UP` times as long as usual. A trial ends after `TRIAL` steps, or with the first that takes `CLEARLY`
-    times as long as usual, and its quickest step counts.
+    row take `HELD_UP` times as long as usual, or one of them `STUCK` times. A trial ends after `TRIAL` steps, or with
+    the first that takes `CLEARLY` times as long as usual, and its quickest step counts.
 
     Steps of different sizes (rows) may share it, since whether there are cores for all threads does not depend on the
     step; those of more than `few` rows follow what smaller ones have found, for which a trial costs less.
@@ -50,7 +50,7 @@ class ThreadCount:
             self._usual[size] *= 0.8 + 0.2 * ratio
             return
         self._slow.append(ratio)
-        if len(self._slow) == TRIAL:
+        if len(self._slow) == TRIAL or ratio > STUCK:
             self._expect(min(self._slow))
             self._slow, self._left = [], 0
 
