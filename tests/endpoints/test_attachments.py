@@ -105,6 +105,29 @@ def test_the_prefix_must_be_this_endpoints_name(session, account, make_endpoint)
             attachments.resolve_pair(session, account.id, endpoint.id, f"{prefix}:poet")
 
 
+def test_the_name_to_lock_is_that_of_the_adapter_that_is_found(session, account, make_endpoint):
+    endpoint = make_endpoint()
+    poet = add_adapter(session, account, name="poet")
+    odd = add_adapter(session, account, name=poet.id)  # called like another one's id
+    for name, found in (("poet", poet), (poet.name, poet), (odd.name, odd), (poet.id, odd), (odd.id, odd)):
+        model_id = f"{endpoint.name}:{name}"
+        assert attachments.resolve_pair(session, account.id, endpoint.id, model_id) == (endpoint, found)
+        assert attachments.adapter_name(session, account.id, endpoint.name, model_id) == found.name
+
+
+def test_what_is_wrong_is_said_before_anything_is_locked(session, account, make_endpoint):
+    endpoint = make_endpoint()
+    mine, theirs = add_adapter(session, account), add_adapter(session, ensure_account(session, "other"))
+    for reference, prefix, name, refusal in (
+        ("endpoint-x", endpoint.name, mine.name, EndpointMissing),
+        (endpoint.id, "alice/other", mine.name, EndpointNameMismatch),
+        (endpoint.id, endpoint.name, theirs.name, ModelMissing),
+        (endpoint.id, endpoint.name, theirs.id, ModelMissing),
+    ):
+        with pytest.raises(refusal):
+            attachments.adapter_name(session, account.id, reference, f"{prefix}:{name}")
+
+
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [

@@ -88,3 +88,20 @@ def test_a_step_of_a_size_that_was_never_seen_tries_nothing():
     for size in range(1, 200):
         assert count.choose(size) == 4
         count.record(size, 1.0)
+
+
+def test_large_steps_find_out_by_themselves_where_there_are_no_others():
+    count = ThreadCount(4, begin_with_all=True, few=8)
+    for load, best in ((IDLE, 4), (BUSY, 1), (IDLE, 4)):
+        chosen = []
+        for _ in range(1000):
+            chosen.append(count.choose(12))
+            count.record(12, load[chosen[-1]])
+        assert chosen[-200:].count(best) > 190
+
+
+def test_one_thread_that_is_held_up_does_not_bring_the_others():
+    count = ThreadCount(4)
+    run(count, 1000, {1: 1.0, 4: 2.5})
+    chosen = [run(count, 1, {1: 1.0 if step % 20 else 5.0, 4: 2.5})[0] for step in range(1000)]
+    assert chosen.count(4) <= 20

@@ -46,7 +46,7 @@ class Publisher:
 
     async def publish_adapter(self, row: Bound) -> None:
         """The same where one adapter has changed and nothing else, and its attachment is this now: the caller holds
-        the adapter's lock. It takes no longer however many there are."""
+        the adapter's lock. Nothing is read."""
         async with self._publishing:
             if self.seen is None:
                 await self._publish()
@@ -71,8 +71,9 @@ class Publisher:
         return self.seen
 
     def _show(self, snapshot: Snapshot) -> None:
-        self._shown = self._what_to_show(snapshot)
+        shown = self._what_to_show(snapshot)
         self._routes.publish(self._id, *self._routes_of(snapshot))
+        self._shown = shown
 
     def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
         """What the routes depend on; they are made anew only where it has changed, since there may be thousands."""

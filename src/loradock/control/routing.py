@@ -7,7 +7,7 @@ from loradock.control.snapshot import Snapshot
 from loradock.gateway.routes import Route
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.vllm import slots
-from loradock.types.enums import EngineKind
+from loradock.types.enums import AttachmentState, EngineKind
 
 
 def routes_of(
@@ -29,7 +29,8 @@ def routes_of(
 
 def is_crowded(snapshot: Snapshot, max_loras: int) -> bool:
     """Whether there are more adapters than take part in one step."""
-    return len(snapshot.attached()) > slots(snapshot.engine, max_loras)
+    attached = sum(bound.state is AttachmentState.ATTACHED for bound in snapshot.attachments)
+    return attached > slots(snapshot.engine, max_loras)
 
 
 def refusal(name: str, keepers: Iterable[ReplicaKeeper]) -> str | None:

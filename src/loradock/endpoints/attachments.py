@@ -21,9 +21,16 @@ from loradock.types.names import split_combined_id, without_lora_suffix
 
 _FULL_NAME = select(Account.slug + "/" + bindparam("name")).where(Account.id == bindparam("account")).scalar_subquery()
 _NAMED = or_(Model.name == bindparam("name"), Model.name == _FULL_NAME, Model.id == bindparam("name"))
-"""By unique columns alone: asked for the account's models, a database would look through all of them."""
-_ADAPTER = select(Model).where(_NAMED).options(joinedload(Model.revisions))
-_ADAPTER_NAME = select(Model.name, Model.account_id, Model.kind).where(_NAMED)
+_OWN_ADAPTER = _NAMED & (Model.account_id.concat("") == bindparam("account")) & (Model.kind == ModelKind.ADAPTER)
+"""Found by its unique columns: by the account, without `concat`, a database would look through all of its models."""
+_ADAPTER = select(Model).where(_OWN_ADAPTER).options(joinedload(Model.revisions))
+_ENDPOINT_NAME = (
+    select(Endpoint.name)
+    .where(Endpoint.account_id == bindparam("account"))
+    .where(or_(Endpoint.id == bindparam("endpoint"), Endpoint.name == bindparam("endpoint")))
+    .scalar_subquery()
+)
+_PAIR = select(Model.name, Model.id, _ENDPOINT_NAME).where(_OWN_ADAPTER)
 _ATTACHMENTS = select(Attachment).where(Attachment.model_id == bindparam("adapter"))
 
 
@@ -40,18 +47,22 @@ def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id:
 
 
 def adapter_name(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
-    """The adapter's full name, quickly; raises what `resolve_pair` raises if there is no such adapter."""
-    found = session.execute(_ADAPTER_NAME, {"account": account_id, "name": split_combined_id(model_id)[1]})
-    own = [full for full, owner, kind in found if (owner, kind) == (account_id, ModelKind.ADAPTER)]
-    return own[0] if own else resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
+    """The full name of the adapter that `resolve_pair` finds, quickly; raises what it raises."""
+    named, name = split_combined_id(model_id)
+    found = session.execute(_PAIR, {"account": account_id, "name": name, "endpoint": endpoint_ref}).all()
+    if found and found[0][2] == named:
+        best: str = min((full != name, id_ == name, full) for full, id_, _ in found)[2]
+        return best
+    return resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
 
 
 def find_adapter(session: Session, account_id: str, name: str) -> Model:
     """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
-    for model in session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique():
-        if model.account_id == account_id and model.kind is ModelKind.ADAPTER:
-            return model
-    raise ModelMissing(param="model_id")
+    found = session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique()
+    model = min(found, key=lambda model: (model.name != name, model.id == name), default=None)
+    if model is None:
+        raise ModelMissing(param="model_id")
+    return model
 
 
 def check_target(endpoint: Endpoint) -> None:

@@ -18,8 +18,9 @@ from loradock.engine.model import Decoder
 from loradock.engine.thread_count import ThreadCount
 from loradock.engine.threads import Helpers, processors
 
-_FEW = 8
-"""A step of more rows takes twice as long on one thread; up to so many it is a trial that nobody notices."""
+_FEW, _SHARING = 8, 32
+"""Steps of fewer rows than `_SHARING` share what they know of the processors; those of at most `_FEW` find it out: on
+one of two threads they take half as long again, larger ones twice as long."""
 
 
 class Runner:
@@ -34,7 +35,6 @@ class Runner:
         self.threads = threads or len(processors())
         self._helpers = Helpers(self.threads - 1)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)
-        self._shared_count = ThreadCount(self.threads, begin_with_all=True, few=_FEW)
         self._counts: dict[int, ThreadCount] = {}
         self._beside = 0
         self._counting = threading.Lock()
@@ -66,17 +66,19 @@ class Runner:
         shares = self._lanes.share_processors
         if self._beside and not shares:
             return self._run(rows, max(1, self.threads - self._beside))
-        # Where threads give processors away, all of them are slower only if others want those: whatever the step.
-        count = self._shared_count if shares else self._count_of(tokens)
+        count = self._count_of(tokens)
         begun = time.perf_counter()
         logits = self._run(rows, count.choose(tokens))
         count.record(tokens, time.perf_counter() - begun)
         return logits
 
     def _count_of(self, tokens: int) -> ThreadCount:
-        if tokens not in self._counts:
-            self._counts[tokens] = ThreadCount(self.threads)
-        return self._counts[tokens]
+        # Where threads give processors away, all of them are slower only if others want those, whatever the step.
+        shares = self._lanes.share_processors
+        key = 0 if shares and tokens < _SHARING else tokens
+        if key not in self._counts:
+            self._counts[key] = ThreadCount(self.threads, begin_with_all=shares, few=None if key else _FEW)
+        return self._counts[key]
 
     def _run(self, rows: list[Row], threads: int) -> Logits:
         first, *others = self._lanes.split(rows, threads)

@@ -3,7 +3,7 @@
 FIRST, LONGEST, LONGEST_AWAY = 8, 512, 64
 """Steps between two trials: at first, at most, and at most while something else than the guess is used."""
 TRIAL = 3
-CLEARLY, HELD_UP, STUCK = 1.3, 1.6, 3.0
+CLEARLY, HELD_UP, STUCK = 1.3, 2.0, 3.0
 
 
 class ThreadCount:
@@ -15,8 +15,8 @@ class ThreadCount:
     row take `HELD_UP` times as long as usual, or one of them `STUCK` times. A trial ends after `TRIAL` steps, or with
     the first that takes `CLEARLY` times as long as usual, and its quickest step counts.
 
-    Steps of different sizes (rows) may share it, since whether there are cores for all threads does not depend on the
-    step; those of more than `few` rows follow what smaller ones have found, for which a trial costs less.
+    Steps of different sizes (rows) may share it where whether there are cores for all threads is what decides; those of
+    more than `few` rows follow what smaller ones have found, for which a trial costs less, while there are such.
     """
 
     def __init__(self, most: int, *, begin_with_all: bool = False, few: int | None = None) -> None:
@@ -29,13 +29,14 @@ class ThreadCount:
         self._tried: list[float] = []
 
     def choose(self, size: int) -> int:
-        comparable = size in self._usual and (self._few is None or size <= self._few)
-        self._trying = self._left <= 0 and comparable
+        small = self._few is None or size <= self._few
+        due = self._left <= (0 if small else -LONGEST_AWAY)
+        self._trying = due and size in self._usual
         return self._other if self._trying else self._current
 
     def record(self, size: int, seconds: float) -> None:
         """How long the step took that `choose` was asked for."""
-        ratio = seconds / self._usual.setdefault(size, seconds)
+        ratio = seconds / max(self._usual.setdefault(size, seconds), 1e-9)
         if self._trying:
             self._tried.append(ratio)
             if len(self._tried) == TRIAL or ratio > CLEARLY:
@@ -45,7 +46,7 @@ class ThreadCount:
             self._note(size, ratio)
 
     def _note(self, size: int, ratio: float) -> None:
-        if ratio <= HELD_UP:
+        if ratio <= HELD_UP or self._current == 1:  # one thread waits for nobody
             self._slow = []
             self._usual[size] *= 0.8 + 0.2 * ratio
             return

@@ -74,41 +74,53 @@ class Route:
 class RouteTable:
     def __init__(self) -> None:
         self._by_name: dict[str, Route] = {}
-        self._names: dict[str, set[str]] = {}  # deployment id → the names it holds in _by_name
+        self._names: dict[str, set[str]] = {}  # deployment id → the names it put into _by_name
+        self._endpoints: dict[str, str] = {}  # deployment id → endpoint id
         self._change = asyncio.Event()
 
     def publish(self, deployment_id: str, base: Route, adapters: Iterable[Route]) -> None:
         """Replace all that is known of a deployment at once."""
-        fresh = {base.endpoint.name: base, base.endpoint.id: base, **_named(adapters)}
-        self.withdraw(deployment_id)
-        self._by_name.update(fresh)
-        self._names[deployment_id] = set(fresh)
+        self._drop(deployment_id, self._names.get(deployment_id, set()))
+        self._names[deployment_id], self._endpoints[deployment_id] = set(), base.endpoint.id
+        self._put(deployment_id, {base.endpoint.name: base, base.endpoint.id: base, **_named(adapters)})
         self._announce()
 
     def amend(self, deployment_id: str, endpoint: str, gone: Iterable[str], adapters: Iterable[Route]) -> None:
         """Replace what is known of some adapters of a deployment that was published: `gone` are the names that the
         replicas had for them. `endpoint` is its name."""
-        names = self._names[deployment_id]
-        for adapter in gone:
-            for name in names & {adapter, combined_id(endpoint, adapter)}:
-                names.remove(name)
-                self._by_name.pop(name, None)
-        fresh = _named(adapters)
-        self._by_name.update(fresh)
-        names.update(fresh)
+        self._drop(deployment_id, {name for adapter in gone for name in (adapter, combined_id(endpoint, adapter))})
+        self._put(deployment_id, _named(adapters))
         self._announce()
+
+    def withdraw(self, deployment_id: str) -> None:
+        if deployment_id in self._names:
+            self._drop(deployment_id, self._names[deployment_id])
+            del self._names[deployment_id], self._endpoints[deployment_id]
+            self._announce()
+
+    async def changed(self) -> None:
+        """Returns when something is published or withdrawn."""
+        await self._change.wait()
+
+    def _put(self, deployment_id: str, fresh: dict[str, Route]) -> None:
+        for name, route in fresh.items():
+            there = self._by_name.get(name)
+            # An adapter may be named like an endpoint: that is then the endpoint's name.
+            if there is None or route.adapter is None or there.adapter or there.endpoint.id == route.endpoint.id:
+                self._by_name[name] = route
+                self._names[deployment_id].add(name)
+
+    def _drop(self, deployment_id: str, names: set[str]) -> None:
+        """Those of the names that are this deployment's."""
+        ours = self._names.get(deployment_id, set())
+        for name in names & ours:
+            ours.remove(name)
+            if name in self._by_name and self._by_name[name].endpoint.id == self._endpoints[deployment_id]:
+                del self._by_name[name]
 
     def _announce(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
-
-    async def changed(self) -> None:
-        """Returns at the next `publish` of any deployment."""
-        await self._change.wait()
-
-    def withdraw(self, deployment_id: str) -> None:
-        for name in self._names.pop(deployment_id, ()):
-            self._by_name.pop(name, None)
 
     def resolve(self, model: str, account_id: str, account: str) -> Route:
         """The route a caller means by `model`: an exact name, or a short name of the caller's own adapter.
