@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loradock.engine.pace import LEAST, STALL, Pace, divided
@@ -71,6 +71,7 @@ def test_the_oldest_goes_on_however_many_short_ones_come():
     assert divided(1, [10, 1]) == [1, 0]
 
 
+@example(-2, [1, 1])
 @given(st.integers(-2, 300), st.lists(st.integers(1, 500), max_size=12))
 def test_all_tokens_are_given_to_who_needs_them(tokens, needs):
     counts = divided(tokens, needs)

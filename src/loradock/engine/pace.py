@@ -44,8 +44,8 @@ def divided(tokens: int, needs: list[int]) -> list[int]:
     """How many of `tokens` each prompt gets, the oldest first in `needs`. That one gets half of them, the others in the
     order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest again.
     """
-    counts = [0] * len(needs)
-    left, kept = max(0, tokens), min(needs[0], (tokens + 1) // 2) if needs else 0
+    counts, left = [0] * len(needs), max(0, tokens)
+    kept = min(needs[0], (left + 1) // 2) if needs else 0
     for n in sorted(range(1, len(needs)), key=needs.__getitem__):
         counts[n] = min(needs[n], max(0, left - kept))
         left -= counts[n]
