@@ -17,8 +17,6 @@ _ENVIRONMENT = Environment(
     removes=("torchvision", "torchaudio", "torchcodec", "triton"),
 )
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
-
 _ROOM_SLOTS, _ROOM_RANK = 32, 64
 
 

@@ -37,7 +37,7 @@ def table():
 
 
 def test_an_adapter_comes_and_goes_under_both_of_its_names(table):
-    table.amend("dep_1", "me/one", ["me/poet"], [adapter(table.one, "clerk")])
+    table.amend("dep_1", ["me/poet"], [adapter(table.one, "clerk")])
     for name in ("poet", "me/one:me/poet"):
         assert leads_to(table, name) is None
     for name in ("clerk", "me/one:me/clerk", "pirate", "me/one", "endpoint-one"):
@@ -48,26 +48,26 @@ def test_an_adapter_comes_and_goes_under_both_of_its_names(table):
 
 
 def test_what_another_endpoint_has_taken_over_stays_there(table):
-    table.amend("dep_2", "me/two", [], [adapter(table.two, "poet")])
-    table.amend("dep_1", "me/one", ["me/poet"], [])
+    table.amend("dep_2", [], [adapter(table.two, "poet")])
+    table.amend("dep_1", ["me/poet"], [])
     assert leads_to(table, "poet") == "endpoint-two"
     table.withdraw("dep_1")
     assert leads_to(table, "poet") == "endpoint-two"
 
 
 def test_an_adapter_named_like_an_endpoint_does_not_take_its_name(table):
-    table.amend("dep_2", "me/two", [], [adapter(table.two, "one")])
+    table.amend("dep_2", [], [adapter(table.two, "one")])
     assert leads_to(table, "me/one") == "endpoint-one"
     assert leads_to(table, "me/two:me/one") == "endpoint-two"
-    table.amend("dep_2", "me/two", ["me/one"], [])
+    table.amend("dep_2", ["me/one"], [])
     assert leads_to(table, "me/one") == "endpoint-one"
 
 
 def test_an_endpoint_gets_its_name_though_an_adapter_had_it_before(table):
-    table.amend("dep_2", "me/two", [], [adapter(table.two, "three")])
+    table.amend("dep_2", [], [adapter(table.two, "three")])
     table.publish("dep_3", base("three"), [])
     assert leads_to(table, "me/three") == "endpoint-three"
-    table.amend("dep_2", "me/two", ["me/three"], [])
+    table.amend("dep_2", ["me/three"], [])
     assert leads_to(table, "me/three") == "endpoint-three"
 
 

@@ -59,7 +59,7 @@ class Attach:
                 f"attaching {begun.engine_name} failed at step '{self._step}': {error.message}. Nothing was changed",
                 param="model_id",
             ) from error
-        await loop.publish_adapter(begun.row(AttachmentState.ATTACHED))
+        await loop.publish_adapter(begun.attached())
         loop.fleet.wake_without(begun.engine_name, begun.path)
 
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
@@ -166,7 +166,7 @@ async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     for keeper in loop.fleet.ready:
         if begun.engine_name in keeper.refused:
             await _residency(keeper).load(begun.engine_name, begun.path)
-    await loop.publish_adapter(begun.row(AttachmentState.ATTACHED))
+    await loop.publish_adapter(begun.attached())
 
 
 def _complete(session: Session, begun: Claim, done: list[Done]) -> None:

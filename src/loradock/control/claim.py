@@ -38,9 +38,9 @@ class Claim:
     revived: bool = False
     settled: bool = False
 
-    def row(self, state: AttachmentState) -> Bound:
-        """The attachment, once it is in this state."""
-        return Bound(self.attachment_id, self.model_id, self.engine_name, self.path, state)
+    def attached(self) -> Bound:
+        """The attachment once it is complete."""
+        return Bound(self.attachment_id, self.model_id, self.engine_name, self.path, AttachmentState.ATTACHED)
 
 
 def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, most: int) -> Claim:

@@ -24,9 +24,6 @@ class Publisher:
         self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
 
-    async def snapshot(self) -> Snapshot | None:
-        return await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
-
     async def attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
         """All, or those of one name."""
         return await self._around.transact(
@@ -41,7 +38,7 @@ class Publisher:
     async def publish_replicas(self) -> None:
         """The same where only replicas, or what they hold, may have changed: nothing is read."""
         async with self._publishing:
-            if self.seen is not None and self._shown != self._what_to_show(self.seen):
+            if self.seen is not None:
                 self._show(self.seen)
 
     async def publish_adapter(self, row: Bound) -> None:
@@ -59,24 +56,26 @@ class Publisher:
             self._show(after)
             return
         gone = [bound.engine_name for bound in before.attachments if bound.model_id == row.model_id]
-        self._routes.amend(self._id, after.endpoint.name, gone, self._routes_of(after, row.model_id)[1])
+        self._routes.amend(self._id, gone, self._routes_of(after, row.model_id)[1])
 
     async def _publish(self) -> Snapshot | None:
-        self.seen = await self.snapshot()
+        self.seen = await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
         if self.seen is None:
             self._shown = None
             self._routes.withdraw(self._id)
-        elif self._shown != self._what_to_show(self.seen):
+        else:
             self._show(self.seen)
         return self.seen
 
     def _show(self, snapshot: Snapshot) -> None:
-        shown = self._what_to_show(snapshot)
-        self._routes.publish(self._id, *self._routes_of(snapshot))
-        self._shown = shown
+        """Only where something has changed: there may be thousands of routes to make."""
+        showing = self._what_to_show(snapshot)
+        if showing != self._shown:
+            self._routes.publish(self._id, *self._routes_of(snapshot))
+            self._shown = showing
 
     def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
-        """What the routes depend on; they are made anew only where it has changed, since there may be thousands."""
+        """What the routes depend on."""
         return snapshot, [
             (k.id, k.upstream, k.answering, k.residency and k.residency.version) for k in self._fleet.ready
         ]

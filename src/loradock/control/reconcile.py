@@ -49,7 +49,7 @@ class DeploymentLoop:
         self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
         self._loss: str | None = None
-        self._has_served = self._idle = self._written = False
+        self._has_served = self._idle = False
         self._cramped: str | None = None
         self._teller = Teller(around.transact)
         self._woken = asyncio.Event()
@@ -111,7 +111,6 @@ class DeploymentLoop:
 
     async def _turn(self) -> None:
         snapshot = await self._publisher.publish()
-        self._written = False
         if snapshot is None or snapshot.desired is DesiredState.STOPPED:
             await self._toward_stopped(snapshot)
         else:
@@ -120,7 +119,7 @@ class DeploymentLoop:
             self._departures.look(snapshot)
             await self._teller.tell(snapshot, self.fleet, self._sizing.current)
         self.fleet.wake()
-        await (self._publisher.publish() if self._written else self._publisher.publish_replicas())
+        await self._publisher.publish_replicas()
 
     async def _toward_stopped(self, snapshot: Snapshot | None) -> None:
         self._base = None
@@ -246,6 +245,6 @@ class DeploymentLoop:
             return changed
 
         if await self._around.transact(write):
-            self._written = True
+            await self.publish()
         else:
             self.wake()

@@ -23,14 +23,16 @@ _FULL_NAME = select(Account.slug + "/" + bindparam("name")).where(Account.id == 
 _NAMED = or_(Model.name == bindparam("name"), Model.name == _FULL_NAME, Model.id == bindparam("name"))
 _OWN_ADAPTER = _NAMED & (Model.account_id.concat("") == bindparam("account")) & (Model.kind == ModelKind.ADAPTER)
 """Found by its unique columns: by the account, without `concat`, a database would look through all of its models."""
-_ADAPTER = select(Model).where(_OWN_ADAPTER).options(joinedload(Model.revisions))
+_BEST_FIRST = Model.name != bindparam("name"), Model.id == bindparam("name")
+"""A full name before a short one, that before an id."""
+_ADAPTER = select(Model).where(_OWN_ADAPTER).order_by(*_BEST_FIRST).options(joinedload(Model.revisions))
 _ENDPOINT_NAME = (
     select(Endpoint.name)
     .where(Endpoint.account_id == bindparam("account"))
     .where(or_(Endpoint.id == bindparam("endpoint"), Endpoint.name == bindparam("endpoint")))
     .scalar_subquery()
 )
-_PAIR = select(Model.name, Model.id, _ENDPOINT_NAME).where(_OWN_ADAPTER)
+_PAIR = select(Model.name, _ENDPOINT_NAME).where(_OWN_ADAPTER).order_by(*_BEST_FIRST)
 _ATTACHMENTS = select(Attachment).where(Attachment.model_id == bindparam("adapter"))
 
 
@@ -49,17 +51,15 @@ def resolve_pair(session: Session, account_id: str, endpoint_ref: str, model_id:
 def adapter_name(session: Session, account_id: str, endpoint_ref: str, model_id: str) -> str:
     """The full name of the adapter that `resolve_pair` finds, quickly; raises what it raises."""
     named, name = split_combined_id(model_id)
-    found = session.execute(_PAIR, {"account": account_id, "name": name, "endpoint": endpoint_ref}).all()
-    if found and found[0][2] == named:
-        best: str = min((full != name, id_ == name, full) for full, id_, _ in found)[2]
-        return best
+    found = session.execute(_PAIR, {"account": account_id, "name": name, "endpoint": endpoint_ref}).first()
+    if found is not None and found[1] == named:
+        return str(found[0])
     return resolve_pair(session, account_id, endpoint_ref, model_id)[1].name
 
 
 def find_adapter(session: Session, account_id: str, name: str) -> Model:
     """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
-    found = session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique()
-    model = min(found, key=lambda model: (model.name != name, model.id == name), default=None)
+    model = session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique().first()
     if model is None:
         raise ModelMissing(param="model_id")
     return model
@@ -114,10 +114,12 @@ def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> At
     if not same_base(adapter.base_model, endpoint.deployment.base_model):
         raise BaseModelMismatch(param="model_id")
     rows = list(session.scalars(_ATTACHMENTS, {"adapter": adapter.id}))
+    # At most one is not draining away: first, if it is there.
+    rows.sort(key=lambda row: row.state is AttachmentState.DETACHING)
     here = [row for row in rows if row.deployment_id == endpoint.deployment.id]
-    if any(row.state is not AttachmentState.DETACHING and row not in here for row in rows):
+    if rows and rows[0].state is not AttachmentState.DETACHING and rows[0] not in here:
         raise AlreadyBound(param="model_id")
-    return min(here, key=lambda row: row.state is AttachmentState.DETACHING, default=None)
+    return here[0] if here else None
 
 
 def same_base(one: str | None, other: str) -> bool:

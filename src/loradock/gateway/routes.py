@@ -75,19 +75,20 @@ class RouteTable:
     def __init__(self) -> None:
         self._by_name: dict[str, Route] = {}
         self._names: dict[str, set[str]] = {}  # deployment id → the names it put into _by_name
-        self._endpoints: dict[str, str] = {}  # deployment id → endpoint id
+        self._endpoints: dict[str, EndpointFacts] = {}  # of each deployment
         self._change = asyncio.Event()
 
     def publish(self, deployment_id: str, base: Route, adapters: Iterable[Route]) -> None:
         """Replace all that is known of a deployment at once."""
         self._drop(deployment_id, self._names.get(deployment_id, set()))
-        self._names[deployment_id], self._endpoints[deployment_id] = set(), base.endpoint.id
+        self._names[deployment_id], self._endpoints[deployment_id] = set(), base.endpoint
         self._put(deployment_id, {base.endpoint.name: base, base.endpoint.id: base, **_named(adapters)})
         self._announce()
 
-    def amend(self, deployment_id: str, endpoint: str, gone: Iterable[str], adapters: Iterable[Route]) -> None:
+    def amend(self, deployment_id: str, gone: Iterable[str], adapters: Iterable[Route]) -> None:
         """Replace what is known of some adapters of a deployment that was published: `gone` are the names that the
-        replicas had for them. `endpoint` is its name."""
+        replicas had for them."""
+        endpoint = self._endpoints[deployment_id].name
         self._drop(deployment_id, {name for adapter in gone for name in (adapter, combined_id(endpoint, adapter))})
         self._put(deployment_id, _named(adapters))
         self._announce()
@@ -115,7 +116,7 @@ class RouteTable:
         ours = self._names.get(deployment_id, set())
         for name in names & ours:
             ours.remove(name)
-            if name in self._by_name and self._by_name[name].endpoint.id == self._endpoints[deployment_id]:
+            if name in self._by_name and self._by_name[name].endpoint.id == self._endpoints[deployment_id].id:
                 del self._by_name[name]
 
     def _announce(self) -> None:

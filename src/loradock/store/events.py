@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from loradock.store.tables import Event, now
 
 _INSERT = insert(cast("Table", Event.__table__))
-"""Made once, like other statements of what is done often: making one costs as much as executing it."""
+"""Made once, like other statements of what is done often: making one anew takes SQLAlchemy a good part of the time."""
 
 
 def record(
@@ -25,7 +25,7 @@ def record(
 def record_all(
     session: Session, account_id: str, subject_id: str, notes: Iterable[tuple[str, str, datetime | None]]
 ) -> None:
-    """Several of one subject at once, as kind, message and when, if not now: a third of what they cost one by one."""
+    """Several of one subject by one statement, as kind, message and when, if not now."""
     rows = [
         {
             "account_id": account_id,
