@@ -150,12 +150,38 @@ def test_an_update_changes_only_what_it_names(http, endpoint):
 def test_deleting_names_the_adapters_that_stand_in_the_way(http, endpoint, adapter):
     path, body = f"/v1/endpoints/{endpoint['id']}", {"model_id": f"{endpoint['name']}:{adapter}"}
     assert http.post(f"{path}/adapters", json=body).json() == body
-    refused(http.delete(path), 400, adapter, "Remove them first", endpoint["id"])
+    refused(http.delete(path), 400, adapter, "Detach them first", endpoint["id"], "--detach")
     assert http.request("DELETE", f"{path}/adapters", json=body).json() == {**body, "deleted": True}
     answer = http.delete(path)
     assert (answer.status_code, answer.content) == (204, b"")
     refused(http.get(path), 404, "No endpoint with this id exists", type="not_found")
     refused(http.delete(path), 404, type="not_found")
+
+
+def test_deleting_can_detach_what_is_attached(http, endpoint, adapter):
+    path, model_id = f"/v1/endpoints/{endpoint['id']}", f"{endpoint['name']}:{adapter}"
+    assert http.post(f"{path}/adapters", json={"model_id": model_id}).status_code == 200
+    refused(http.delete(path, params={"detach": "false"}), 400, adapter)
+    assert http.delete(path, params={"detach": "true"}).status_code == 204
+    refused(http.get(path), 404, type="not_found")
+    assert http.get(f"/v1/models/{adapter.replace('/', '%2F')}").json()["attached_to"] is None
+    told = http.get("/v1/events", params={"subject": adapter, "limit": 1}).json()["data"]
+    assert [(event["kind"], endpoint["name"] in event["message"]) for event in told] == [("detach.done", True)]
+
+
+def test_an_adapter_goes_by_its_short_name_and_is_answered_with_one_that_can_be_called(http, endpoint, adapter):
+    path, short = f"/v1/endpoints/{endpoint['id']}/adapters", adapter.partition("/")[2]
+    given, full = {"model_id": f"{endpoint['name']}:{short}"}, f"{endpoint['name']}:{adapter}"
+    assert http.post(path, json=given).json() == {"model_id": full}
+    for model in (adapter, full, short, given["model_id"]):
+        asked = http.post("/v1/completions", json={"model": model, "prompt": "x"})
+        refused(asked, 503, "STOPPED", type="service_unavailable", code="model_not_available")
+    assert http.request("DELETE", path, json=given).json() == {"model_id": full, "deleted": True}
+
+
+def test_a_list_says_why_an_endpoint_is_as_it_is(http, endpoint):
+    (shown,) = [item for item in http.get("/v1/endpoints").json()["data"] if item["id"] == endpoint["id"]]
+    assert (shown["state"], shown["message"]) == ("STOPPED", None)
 
 
 def test_hardware_is_what_the_machine_has(http):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from loradock.types.enums import DesiredState, EndpointState
-from loradock.types.errors import BadRequest, EndpointMissing, EndpointNotRunning, EndpointStarting
+from loradock.types.errors import BadRequest, EndpointMissing, EndpointNotRunning, EndpointStarting, ModelNotAvailable
 from tests.rig import eventually, running
 
 
@@ -201,6 +201,24 @@ async def test_a_deleted_endpoint_is_gone_at_once_and_its_replicas_follow(rig):
     with pytest.raises(EndpointMissing):
         await rig.controller.delete_endpoint(rig.alice, endpoint.id)
     await eventually(lambda: not rig.launcher.running())
+
+
+async def test_a_deleted_endpoint_takes_its_attachments_along_when_told_to(rig):
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await rig.until(endpoint, EndpointState.STARTED)
+    names = [rig.adapter(rig.alice, "alice", f"a{number}") for number in range(3)]
+    for name in names:
+        await rig.attach(rig.alice, endpoint, name)
+    with pytest.raises(BadRequest, match="3 adapters"):
+        await rig.controller.delete_endpoint(rig.alice, endpoint.id)
+    await rig.controller.delete_endpoint(rig.alice, endpoint.id, detach=True)
+    assert rig.attachments() == []
+    for name in (endpoint.name, *names):
+        with pytest.raises(ModelNotAvailable):
+            rig.routes.resolve(name, rig.alice, "alice")
+    await eventually(lambda: not rig.launcher.running())
+    other = rig.endpoint(rig.alice, "alice")
+    await rig.attach(rig.alice, other, names[0])
 
 
 async def test_adopts_what_still_runs_and_ends_what_nobody_wants(tmp_path):

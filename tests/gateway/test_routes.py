@@ -8,7 +8,7 @@ from loradock.gateway.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.upstream import Upstream
 from loradock.gateway.waking import Waker
 from loradock.types.enums import EndpointState
-from loradock.types.errors import ModelNotAvailable
+from loradock.types.errors import ModelNotAvailable, Unavailable
 
 
 def base(name, state=EndpointState.STARTED, **more):
@@ -69,6 +69,32 @@ def test_an_endpoint_gets_its_name_though_an_adapter_had_it_before(table):
     assert leads_to(table, "me/three") == "endpoint-three"
     table.amend("dep_2", ["me/three"], [])
     assert leads_to(table, "me/three") == "endpoint-three"
+
+
+def test_a_short_name_leads_there_also_in_a_combined_id(table):
+    for name in ("me/one:poet", "me/one:me/poet", "poet"):
+        assert leads_to(table, name) == "endpoint-one"
+    for name in ("me/two:poet", "me/one:you/poet", ":poet", "me/one:", "a:b:poet"):
+        assert leads_to(table, name) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "headers"),
+    {
+        EndpointState.PENDING: {"retry-after": "1"},
+        EndpointState.STARTING: {"retry-after": "1"},
+        EndpointState.STARTED: {"retry-after": "1"},
+        EndpointState.STOPPING: {"x-should-retry": "false"},
+        EndpointState.STOPPED: {"x-should-retry": "false"},
+        EndpointState.ERROR: {"x-should-retry": "false"},
+    }.items(),
+)
+def test_an_endpoint_that_does_not_answer_is_unavailable_and_clients_wait_only_for_one_that_comes(state, headers):
+    route = base("idle", state)
+    with pytest.raises(Unavailable, match=f"me/idle is {state}") as told:
+        Route(route.endpoint, route.engine_name, ()).pick()
+    assert told.value.status == 503
+    assert told.value.headers() == headers
 
 
 async def test_who_waits_for_an_endpoint_is_told_that_it_was_deleted(table):

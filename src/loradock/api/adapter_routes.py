@@ -1,4 +1,4 @@
-"""/v1/endpoints/{id}/adapters: the seed of it all."""
+"""/v1/endpoints/{id}/adapters: attach, list and detach adapters."""
 
 import asyncio
 
@@ -6,10 +6,13 @@ from fastapi import APIRouter
 
 from loradock.api.bodies import AdapterReference
 from loradock.api.paths import decode_segment
-from loradock.api.services import CallerDep, ServicesDep
+from loradock.api.services import CallerDep, Services, ServicesDep
 from loradock.api.views import Json, adapter_view, as_list, where_kept, why_not_served
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints import rules
+from loradock.endpoints.attachments import adapter_name
+from loradock.gateway.keys import Caller
+from loradock.types.names import combined_id, split_combined_id
 
 router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
 
@@ -17,7 +20,7 @@ router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
 @router.post("")
 async def add(reference: str, body: AdapterReference, caller: CallerDep, services: ServicesDep) -> Json:
     await services.controller.attach(caller.account_id, decode_segment(reference), body.model_id)
-    return {"model_id": body.model_id}
+    return {"model_id": await _callable_id(services, caller, reference, body.model_id)}
 
 
 @router.get("")
@@ -40,4 +43,17 @@ def _at_work(adapter: str, replicas: list[ReplicaFacts]) -> Json:
 @router.delete("")
 async def remove(reference: str, body: AdapterReference, caller: CallerDep, services: ServicesDep) -> Json:
     await services.controller.detach(caller.account_id, decode_segment(reference), body.model_id)
-    return {"model_id": body.model_id, "deleted": True}
+    return {"model_id": await _callable_id(services, caller, reference, body.model_id), "deleted": True}
+
+
+async def _callable_id(services: Services, caller: Caller, reference: str, model_id: str) -> str:
+    """The combined id with the adapter's full name, however it was given."""
+    endpoint, adapter = split_combined_id(model_id)
+    if adapter.startswith(f"{caller.account}/"):
+        return model_id
+
+    def name() -> str:
+        with services.database.session() as session:
+            return adapter_name(session, caller.account_id, decode_segment(reference), model_id)
+
+    return combined_id(endpoint, await asyncio.to_thread(name))

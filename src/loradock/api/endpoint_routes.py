@@ -63,8 +63,9 @@ def update(reference: str, body: UpdateEndpoint, caller: CallerDep, services: Se
 
 
 @router.delete("/endpoints/{reference:path}", status_code=204)
-async def delete(reference: str, caller: CallerDep, services: ServicesDep) -> Response:
-    await services.controller.delete_endpoint(caller.account_id, decode_segment(reference))
+async def delete(reference: str, caller: CallerDep, services: ServicesDep, detach: bool = False) -> Response:
+    """`detach` (ours): with whatever adapters are attached to it; without, an endpoint that has some is refused."""
+    await services.controller.delete_endpoint(caller.account_id, decode_segment(reference), detach=detach)
     return Response(status_code=204)
 
 

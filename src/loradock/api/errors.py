@@ -37,7 +37,7 @@ def install(app: FastAPI) -> None:
 
 async def _ours(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LoradockError)
-    return JSONResponse(error.body(), error.status)
+    return JSONResponse(error.body(), error.status, error.headers())
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

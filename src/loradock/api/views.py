@@ -31,6 +31,7 @@ def endpoint_item(endpoint: Endpoint) -> Json:
         "type": endpoint.kind,
         "owner": endpoint.account.slug,
         "state": endpoint.deployment.state,
+        "message": endpoint.deployment.message,
         "created_at": iso(endpoint.created_at),
     }
 
@@ -47,7 +48,6 @@ def endpoint_view(endpoint: Endpoint) -> Json:
         "engine": deployment.engine,
         "auto_start": deployment.auto_start,
         "visibility": endpoint.visibility,
-        "message": deployment.message,
     }
 
 

@@ -113,9 +113,12 @@ class Controller:
         """Returns once no new request reaches the adapter; running ones finish. Raises LoradockError."""
         await self._transaction(self._detach(account_id, endpoint_ref, model_id))
 
-    async def delete_endpoint(self, account_id: str, endpoint_ref: str) -> None:
-        """It is gone from the API at once; its replicas finish what they are at. Raises LoradockError."""
-        deployment_id = await self._around.transact(lambda session: _delete(session, account_id, endpoint_ref))
+    async def delete_endpoint(self, account_id: str, endpoint_ref: str, *, detach: bool = False) -> None:
+        """It is gone from the API at once; its replicas finish what they are at. With `detach`, its adapters are
+        detached in the same transaction; without, they stand in the way. Raises LoradockError."""
+        deployment_id = await self._around.transact(
+            lambda session: _delete(session, account_id, endpoint_ref, detach=detach)
+        )
         loop = self._loop_of(deployment_id)
         loop.wake()
         await loop.publish()
@@ -214,9 +217,12 @@ def _start(session: Session, endpoint_id: str) -> str | None:
     return endpoint.deployment.id
 
 
-def _delete(session: Session, account_id: str, endpoint_ref: str) -> str:
+def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: bool) -> str:
     endpoint = find_endpoint(session, account_id, endpoint_ref)
-    check_deletable(endpoint)
+    if not detach:
+        check_deletable(endpoint)
+    for row in endpoint.deployment.attachments:
+        record(session, account_id, row.model_id, "detach.done", f"{row.engine_name}: {endpoint.name} was deleted")
     deployment_id = endpoint.deployment.id
     record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted")
     session.delete(endpoint)

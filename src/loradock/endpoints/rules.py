@@ -178,10 +178,11 @@ def check_deletable(endpoint: Endpoint) -> None:
     """Raises BadRequest naming the adapters that are still attached."""
     names = [a.model.name for a in endpoint.deployment.attachments if a.state is not AttachmentState.DETACHING]
     if names:
+        shown = ", ".join(sorted(names)[:10]) + " …" * (len(names) > 10)
         raise BadRequest(
-            f"{endpoint.name} still has {len(names)} adapter{'s' * (len(names) > 1)} attached:"
-            f" {', '.join(sorted(names)[:10])}. Remove them first:"
-            f" loradock endpoints adapters remove {endpoint.id} <adapter>"
+            f"{endpoint.name} still has {len(names)} adapter{'s' * (len(names) > 1)} attached: {shown}. Detach them"
+            f" first (loradock endpoints adapters detach {endpoint.id} --all),"
+            f" or delete it with them: loradock endpoints delete {endpoint.id} --detach"
         )
 
 

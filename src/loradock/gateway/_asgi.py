@@ -48,6 +48,5 @@ async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]]
 
 async def answer_error(send: Send, error: LoradockError, headers: Headers) -> None:
     extra = [(b"content-type", b"application/json")]
-    if error.status == 503:
-        extra.append((b"retry-after", b"1"))
+    extra += [(name.encode(), value.encode()) for name, value in error.headers().items()]
     await answer(send, error.status, [*headers, *extra], msgspec.json.encode(error.body()))

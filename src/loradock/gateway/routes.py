@@ -9,6 +9,7 @@ from loradock.gateway.upstream import Upstream
 from loradock.types.enums import EndpointState
 from loradock.types.errors import (
     AdapterNotServed,
+    EndpointFailed,
     EndpointNotRunning,
     EndpointStarting,
     LoradockError,
@@ -68,7 +69,8 @@ class Route:
             return AdapterNotServed(name=self.engine_name, endpoint=facts.name, reason=self.refused.rstrip("."))
         if facts.state in _COMING:
             return EndpointStarting(name=facts.name, state=facts.state)
-        return EndpointNotRunning(name=facts.name, state=facts.state, id=facts.id)
+        resting = EndpointFailed if facts.state is EndpointState.ERROR else EndpointNotRunning
+        return resting(name=facts.name, state=facts.state, id=facts.id)
 
 
 class RouteTable:
@@ -124,11 +126,11 @@ class RouteTable:
         self._change = asyncio.Event()
 
     def resolve(self, model: str, account_id: str, account: str) -> Route:
-        """The route a caller means by `model`: an exact name, or a short name of the caller's own adapter.
+        """The route a caller means by `model`: an exact name, or one with the caller's own adapter by its short name.
 
         Another account's name answers like one that does not exist. Raises ModelNotAvailable.
         """
-        route = self._by_name.get(model) or self._by_name.get(f"{account}/{model}")
+        route = self._by_name.get(model) or self._by_name.get(_with_account(model, account))
         if route is None or not (route.endpoint.public or route.endpoint.account_id == account_id):
             raise ModelNotAvailable(model=model)
         return route
@@ -142,6 +144,12 @@ class RouteTable:
                 if route.upstreams and (route.endpoint.public or route.endpoint.account_id == account_id)
             }
         )
+
+
+def _with_account(model: str, account: str) -> str:
+    """The account put in front of the adapter, also within a combined id."""
+    endpoint, separator, adapter = model.rpartition(":")
+    return f"{endpoint}{separator}{account}/{adapter}"
 
 
 def _named(adapters: Iterable[Route]) -> dict[str, Route]:

@@ -17,6 +17,10 @@ class LoradockError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which the same request may succeed by itself."""
+    hopeless: ClassVar[bool] = False
+    """Whether clients that repeat a request by its status alone should leave it."""
 
     def __init__(self, message: str | None = None, *, param: str | None = None, **fields: Any) -> None:
         text = message if message is not None else (self.__doc__ or "").strip()
@@ -28,6 +32,11 @@ class LoradockError(Exception):
         """The error body that the Python, TypeScript and CLI clients all read."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"message": self.message, "error": error}
+
+    def headers(self) -> dict[str, str]:
+        """When to try again, as clients of both families read it."""
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return headers | ({"x-should-retry": "false"} if self.hopeless else {})
 
 
 class BadRequest(LoradockError):
@@ -64,6 +73,7 @@ class Unavailable(LoradockError):
 
     status = 503
     type = "service_unavailable"
+    retry_after = 1
 
 
 class Internal(LoradockError):
@@ -136,10 +146,16 @@ class ModelNotAvailable(NotFound):
     code = "model_not_available"
 
 
-class EndpointNotRunning(BadRequest):
+class EndpointNotRunning(Unavailable):
     """{name} is {state}. Start it first: loradock endpoints start {id}"""
 
     code = "model_not_available"
+    retry_after = None
+    hopeless = True
+
+
+class EndpointFailed(EndpointNotRunning):
+    """{name} is {state}. See why: loradock endpoints retrieve {id}. Then start it: loradock endpoints start {id}"""
 
 
 class EndpointStarting(Unavailable):
