@@ -8,14 +8,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "loradock"
 ALLOWED = {
     "types": set(),
+    "machine": set(),
     "checkpoints": {"types"},
     "store": {"types"},
     "registry": {"store", "checkpoints", "types"},
-    "endpoints": {"store", "checkpoints", "types"},
-    "replicas": {"store", "checkpoints", "types"},
+    "endpoints": {"store", "checkpoints", "machine", "types"},
+    "replicas": {"store", "checkpoints", "machine", "types"},
     "telemetry": {"store", "types"},
     "gateway": {"telemetry", "endpoints", "registry", "replicas", "store", "types"},
-    "control": {"gateway", "telemetry", "endpoints", "registry", "replicas", "store", "types"},
+    "control": {"gateway", "telemetry", "endpoints", "registry", "replicas", "store", "machine", "types"},
     "api": {"control", "gateway", "telemetry", "endpoints", "registry", "replicas", "store", "types"},
     "dashboard": {"api", "control", "gateway", "telemetry", "endpoints", "registry", "replicas", "store", "types"},
     "server": {
@@ -30,7 +31,7 @@ ALLOWED = {
         "store",
         "types",
     },
-    "engine": {"checkpoints", "types"},
+    "engine": {"checkpoints", "machine", "types"},
     "cli": {
         "server",
         "dashboard",

@@ -1,8 +1,11 @@
 import pytest
 
+from loradock.endpoints import hardware
 from loradock.endpoints.hardware import check_zone, choose_hardware, gpus_of, machine_hardware
+from loradock.machine import share
 from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
+from tests.machine.trees import version_2
 
 SMI = "#!/bin/sh\necho '0, NVIDIA H100 80GB HBM3, 81559'\necho '1, NVIDIA L4, 23034'\n"
 SMI += "".join(f"echo '{number}, NVIDIA H100 80GB HBM3, 81559'\n" for number in (2, 3))
@@ -74,3 +77,15 @@ def test_zones():
     assert check_zone("local") == "local"
     with pytest.raises(BadRequest, match="'mars'"):
         check_zone("mars")
+
+
+def test_the_cpu_is_what_the_control_group_leaves_of_it(monkeypatch, tmp_path):
+    root = version_2(tmp_path, "/", {"memory.max": str(768 * 2**20), "memory.current": "0", "cpu.max": "100000 100000"})
+    monkeypatch.setattr(hardware, "memory_total", lambda: share.memory_total(root))
+    monkeypatch.setattr(hardware, "usable_processors", lambda: share.usable_processors(root))
+    machine_hardware.cache_clear()
+    try:
+        (cpu,) = (found for found in machine_hardware() if not found.devices)
+        assert (cpu.id, cpu.memory_gib) == ("1x_cpu_1c_768mb", 0.8)
+    finally:
+        machine_hardware.cache_clear()

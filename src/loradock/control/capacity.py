@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 
 from loradock.control.options import ControlOptions
+from loradock.machine.share import memory_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,6 @@ def capacity(options: ControlOptions, blobs: Path, attached: int, size: int) -> 
         most=options.max_attachments,
         slots=options.max_loras,
         kept_in_memory=options.max_cpu_loras,
-        memory_free=psutil.virtual_memory().available,
+        memory_free=memory_free(),
         disk_free=psutil.disk_usage(str(blobs)).free,
     )

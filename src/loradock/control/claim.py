@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from loradock.control.snapshot import Bound
 from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.machine.share import memory_free
 from loradock.store.events import record_all
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision
 from loradock.types.enums import AttachmentState, AttachStep
@@ -94,7 +94,7 @@ def _others(session: Session, deployment_id: str, besides: str) -> tuple[int, in
 
 def _check_memory(size: int, replicas: int) -> None:
     """An adapter in use has to fit the memory as a whole, once for every replica, beside what is there already."""
-    free = psutil.virtual_memory().available
+    free = memory_free()
     if size * replicas > free:
         each, whole, there = (f"{number / _GIB:.1f}" for number in (size, size * replicas, free))
         raise BadRequest(

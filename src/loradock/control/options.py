@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psutil
-
 from loradock.control.scaling import ScalingRules
+from loradock.machine.share import memory_free
 from loradock.types.enums import Quantization
 
 
@@ -43,4 +42,4 @@ class ControlOptions:
     vllm_arguments: tuple[str, ...] = ()
     scaling: ScalingRules = field(default_factory=ScalingRules)
     clock: Callable[[], float] = time.monotonic
-    free_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available)
+    free_memory: Callable[[], int] = memory_free

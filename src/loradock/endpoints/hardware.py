@@ -1,6 +1,5 @@
 """What this machine really has to run replicas on."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -8,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import psutil
-
+from loradock.machine.share import memory_total, usable_processors
 from loradock.types.enums import EngineKind
 from loradock.types.errors import BadRequest
 
@@ -19,8 +17,8 @@ ZONE = "local"
 
 @dataclass(frozen=True)
 class Hardware:
-    """`memory_gib` is one device's own memory; a CPU's is the machine's. `devices`: numbers of all GPUs of this kind,
-    of which `count` are taken."""
+    """`memory_gib` is one device's own memory; a CPU's is what this server may use of it. `devices`: numbers of all
+    GPUs of this kind, of which `count` are taken."""
 
     id: str
     kind: str
@@ -37,10 +35,12 @@ class Hardware:
 @lru_cache(maxsize=1)
 def machine_hardware() -> tuple[Hardware, ...]:
     """NVIDIA GPUs first, by 1, 2, 4, …; then the CPU."""
-    cores = os.cpu_count() or 1
-    memory = round(psutil.virtual_memory().total / 2**30)
-    cpu = Hardware(f"1x_cpu_{cores}c_{memory}gb", "cpu", "none", memory, 1)
-    return (*_nvidia(), cpu)
+    return (*_nvidia(), _cpu(usable_processors(), memory_total()))
+
+
+def _cpu(cores: int, memory: int) -> Hardware:
+    size = f"{round(memory / 2**30)}gb" if memory >= 2**30 else f"{memory >> 20}mb"
+    return Hardware(f"1x_cpu_{cores}c_{size}", "cpu", "none", round(memory / 2**30, 1), 1)
 
 
 def choose_hardware(wanted: str, engine: EngineKind | None, *, vllm: bool) -> tuple[str, EngineKind]:

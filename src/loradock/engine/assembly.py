@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 
 from loradock.checkpoints.architecture import Architecture
@@ -23,8 +22,8 @@ from loradock.engine.residency import AdapterMemory
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
 from loradock.engine.service import Limits, Service
-from loradock.engine.threads import processors
 from loradock.engine.tokenizer import load_tokenizer
+from loradock.machine.share import memory_free, usable_processors
 from loradock.types.errors import BadRequest
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
     # once there are more than processors: only the compute thread may have some.
     torch.set_num_threads(1)
-    threads = options.threads or len(processors())
+    threads = options.threads or usable_processors()
     bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)
@@ -90,7 +89,7 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
 
         await asyncio.wrap_future(loop.call(between_steps))
 
-    free = psutil.virtual_memory().available // 4
+    free = memory_free() // 4
     max_bytes = free if options.lora_ram_gib is None else int(options.lora_ram_gib * 2**30)
     memory = AdapterMemory(reader.check, read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
     names = options.served_model_name or [options.model.stem]
@@ -108,7 +107,7 @@ def _cache(gib: float | None, model: AnyDecoder, context: int) -> KVCache:
     block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
     needed = -(-context // BLOCK_SIZE) + 1
     if gib is None:
-        blocks = max(needed, min(_DEFAULT_CACHE, psutil.virtual_memory().available // 4) // block)
+        blocks = max(needed, min(_DEFAULT_CACHE, memory_free() // 4) // block)
     else:
         blocks = int(gib * 2**30) // block
     if blocks < needed:

@@ -92,7 +92,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         help="tokens of a sequence that may be tried at a time because they followed the same ones before; 0: none",
     )
     p.add_argument("--kv-cache-gib", type=float, help="default: 2, or a quarter of the free memory if that is less")
-    p.add_argument("--threads", type=_positive, help="compute threads; default: one per core")
+    p.add_argument("--threads", type=_positive, help="compute threads; default: one per core that this process may use")
     return p
 
 

@@ -16,7 +16,8 @@ from loradock.engine.lanes import DecoderLanes, Lanes
 from loradock.engine.mixing import Mixing
 from loradock.engine.model import Decoder
 from loradock.engine.thread_count import ThreadCount
-from loradock.engine.threads import Helpers, processors
+from loradock.engine.threads import Helpers
+from loradock.machine.share import usable_processors
 
 _FEW, _SHARING = 8, 32
 """Steps of fewer rows than `_SHARING` share what they know of the processors; those of at most `_FEW` find it out: on
@@ -32,7 +33,7 @@ class Runner:
 
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
         self.model, self.cache = model, cache
-        self.threads = threads or len(processors())
+        self.threads = threads or usable_processors()
         self._helpers = Helpers(self.threads - 1)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)
         self._counts: dict[int, ThreadCount] = {}

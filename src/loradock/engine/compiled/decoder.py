@@ -13,8 +13,8 @@ from loradock.engine.compiled.machine import LANES, LINE, LOOKS_UP
 from loradock.engine.compiled.memory import aligned
 from loradock.engine.compiled.tiles import GROUP
 from loradock.engine.model import rotary_tables
-from loradock.engine.threads import processors
 from loradock.engine.weights import TensorReader
+from loradock.machine.share import usable_processors
 from loradock.types.errors import BadRequest
 
 HEAD_BITS = 8
@@ -151,7 +151,7 @@ def runs_compiled(architecture: Architecture, bits: int) -> bool:
 def _at_once(a: Architecture) -> int:
     """How many threads may pack: each holds a layer's widest weight, in float32, and about three copies of it."""
     each = 4 * 4 * 2 * a.intermediate_size * a.hidden_size
-    return max(1, min(len(processors()), _MEMORY // each))
+    return max(1, min(usable_processors(), _MEMORY // each))
 
 
 def _bytes_of_layer(a: Architecture, bits: int) -> int:

@@ -1,0 +1,30 @@
+"""What of this machine the process may use: processors and memory, by the smaller of the machine and its groups."""
+
+import math
+import os
+from pathlib import Path
+
+import psutil
+
+from loradock.machine.cgroups import group_limits
+
+
+def usable_processors(root: Path = Path("/")) -> int:
+    """How many threads can compute at a time without being held up: a quota is rounded down, and at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = group_limits(root).processors
+    return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
+
+
+def memory_total(root: Path = Path("/")) -> int:
+    """Bytes."""
+    machine = int(psutil.virtual_memory().total)
+    limit = group_limits(root).memory
+    return machine if limit is None else min(machine, limit)
+
+
+def memory_free(root: Path = Path("/")) -> int:
+    """Bytes that can still be taken; files that the system keeps in memory count as free."""
+    machine = int(psutil.virtual_memory().available)
+    free = group_limits(root).memory_free
+    return machine if free is None else min(machine, free)
