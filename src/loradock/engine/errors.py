@@ -19,6 +19,10 @@ class ContextExceeded(BadRequest):
     code = "context_length_exceeded"
 
 
+class PromptTooLong(ContextExceeded):
+    """This model's maximum context length is {context} tokens, but the prompt has {count}: shorten the prompt"""
+
+
 class StillLoading(Unavailable):
     """The engine is still loading its base model; try again in a few seconds."""
 

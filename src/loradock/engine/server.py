@@ -5,9 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,12 +14,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from loradock.engine.bodies import Bodies, object_of, read_body
 from loradock.engine.errors import StillLoading
 from loradock.engine.requests.chat import read_chat
 from loradock.engine.requests.completion import read_completion
 from loradock.engine.requests.fields import Fields
 from loradock.types.enums import Dialect
-from loradock.types.errors import BadRequest, Internal, LoradockError, TooLarge, Unauthenticated
+from loradock.types.errors import Internal, LoradockError, Unauthenticated
 from loradock.types.protocol import DIALECT_HEADER
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[ASGIApp]]
-MAX_BODY = 16 * 2**20
+Parsed = TypeVar("Parsed")
 
 
 class EngineServer:
@@ -39,6 +39,7 @@ class EngineServer:
         self._secret = secret
         self._service: Service | None = None
         self._started = int(time.time())
+        self._bodies = Bodies()
         self.failure: str | None = None
         self.app = Starlette(
             routes=[
@@ -108,23 +109,38 @@ class EngineServer:
 
     async def _chat(self, request: Request) -> ASGIApp:
         service = self.service
-        parsed = read_chat(await _json(request), _dialect(request))
-        return _answer(await service.chat(parsed), service, chat=True)
+        parsed, size = await self._read(request, service, read_chat)
+        return _answer(await service.chat(parsed, size), service, chat=True)
 
     async def _completions(self, request: Request) -> ASGIApp:
         service = self.service
-        parsed = read_completion(await _json(request), _dialect(request))
-        return _answer(await service.complete(parsed), service, chat=False)
+        parsed, size = await self._read(request, service, read_completion)
+        return _answer(await service.complete(parsed, size), service, chat=False)
+
+    async def _read(
+        self, request: Request, service: "Service", read: Callable[[dict[str, Any], Dialect], Parsed]
+    ) -> tuple[Parsed, int]:
+        """The request's body, understood, and its size."""
+        dialect = _dialect(request)
+        async with self._bodies.reading(request) as body:
+
+            def understood() -> Parsed:
+                service.encoder.refuse_long_ids(body)
+                content = object_of(body)
+                service.encoder.refuse_many_messages(content)
+                return read(content, dialect)
+
+            return await service.aside.run(len(body), understood), len(body)
 
     async def _load(self, request: Request) -> Response:
-        fields = Fields(await _json(request))
+        fields = Fields(object_of(await read_body(request)))
         name = fields.string("lora_name")
         path, lazy = Path(fields.string("lora_path")), fields.boolean("lazy")
         await self.service.adapters.load(name, path, lazy=lazy)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
     async def _unload(self, request: Request) -> Response:
-        name = Fields(await _json(request)).string("lora_name")
+        name = Fields(object_of(await read_body(request))).string("lora_name")
         await self.service.adapters.unload(name)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
@@ -139,21 +155,6 @@ def _answer(answer: "Answer", service: "Service", *, chat: bool) -> ASGIApp:
 
 def _dialect(request: Request) -> Dialect:
     return Dialect.TOGETHER if request.headers.get(DIALECT_HEADER) == Dialect.TOGETHER else Dialect.OPENAI
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise TooLarge(f"the request body is larger than {MAX_BODY >> 20} MiB")
-    try:
-        content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequest(f"the request body is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BadRequest("the request body must be a JSON object")
-    return content
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -3,9 +3,8 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
 
 from loradock.engine.adapters import Adapters
 from loradock.engine.answer import Answer, Prompt
@@ -13,6 +12,7 @@ from loradock.engine.chat import ChatTemplate
 from loradock.engine.choice import Choice
 from loradock.engine.core import Sequence
 from loradock.engine.detokenizer import Detokenizer
+from loradock.engine.encoding import Aside, Encoder
 from loradock.engine.errors import ContextExceeded, TooBusy
 from loradock.engine.generation import Generation
 from loradock.engine.grammar import Grammar, Grammars
@@ -25,9 +25,6 @@ from loradock.engine.requests.generation import GenerationRequest
 from loradock.engine.tokenizer import TokenizerFiles
 from loradock.engine.tokens import TokenBytes
 from loradock.types.errors import BadRequest
-
-_LONG_TEXT = 20_000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class Service:
         self.loop, self.adapters, self.limits = loop, adapters, limits
         self.tokens = TokenBytes(files.tokenizer)
         self.metrics = Metrics()
+        self.aside = Aside()
+        self.encoder = Encoder(files.tokenizer, limits.context)
         self._tokenizer, self._eos_ids = files.tokenizer, files.eos_ids
         self._template = (
             ChatTemplate(files.chat_template, files.bos_token, files.eos_token) if files.chat_template else None
@@ -54,24 +53,23 @@ class Service:
         self._grammars = Grammars(files.tokenizer, files.eos_ids, limits.vocabulary)
         self._ids = itertools.count(1)
 
-    async def chat(self, request: ChatRequest) -> Answer:
-        """Raises LoradockError before anything is computed."""
+    async def chat(self, request: ChatRequest, size: int = 0) -> Answer:
+        """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation)
         try:
             generation, tools = _with_tools(request, self._template)
-            text = self._render(request, tools)
-            prompt = await _aside(text, lambda: self._encode(text, special=False))
-            await self._start(answer, generation, [Prompt(text, prompt)], tools=bool(tools))
+            prompt = await self.aside.run(size, lambda: self._chat_prompt(request, tools))
+            await self._start(answer, generation, [prompt], tools=bool(tools))
         except BaseException:
             answer.close()
             raise
         return answer
 
-    async def complete(self, request: CompletionRequest) -> Answer:
-        """Raises LoradockError before anything is computed."""
+    async def complete(self, request: CompletionRequest, size: int = 0) -> Answer:
+        """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation)
         try:
-            prompts = [await self._prompt(prompt) for prompt in request.prompts]
+            prompts = [await self.aside.run(size, partial(self._prompt, p)) for p in request.prompts]
             await self._start(answer, request.generation, prompts, tools=False)
         except BaseException:
             answer.close()
@@ -93,20 +91,25 @@ class Service:
             raise BadRequest("this base model has no chat template: use /v1/completions", param="messages")
         return self._template.render(request.messages, tools, request.template_kwargs)
 
-    async def _prompt(self, prompt: str | list[int]) -> Prompt:
-        if isinstance(prompt, str):
-            return Prompt(prompt, await _aside(prompt, lambda: self._encode(prompt, special=True)))
-        self._check_vocabulary(prompt, "prompt")  # before decoding, which would leave such tokens out
-        return Prompt(self._tokenizer.decode(prompt, skip_special_tokens=False), prompt)
+    def _chat_prompt(self, request: ChatRequest, tools: list[dict[str, object]]) -> Prompt:
+        text = self._render(request, tools)
+        return Prompt(text, self._known(self.encoder.encode(text, special=False, param="messages")))
 
-    def _encode(self, text: str, *, special: bool) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=special).ids
+    def _prompt(self, prompt: str | list[int]) -> Prompt:
+        if isinstance(prompt, str):
+            return Prompt(prompt, self._known(self.encoder.encode(prompt, special=True, param="prompt")))
+        self.encoder.check_length(prompt, "prompt")
+        known = self._known(prompt)  # before decoding, which would leave others out
+        return Prompt(self._tokenizer.decode(known, skip_special_tokens=False), known)
+
+    def _known(self, prompt: list[int]) -> list[int]:
+        """The same, once it is clear that the model knows all of them: a tokenizer may know more."""
+        self._check_vocabulary(prompt, "prompt")
+        return prompt
 
     async def _start(self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], *, tools: bool) -> None:
         self._check_vocabulary(request.params.logit_bias, "logit_bias")
         self._check_vocabulary(request.stop_token_ids, "stop_token_ids")
-        for prompt in prompts:  # a tokenizer may know more than its model
-            self._check_vocabulary(prompt.ids, "prompt")
         lengths = [_fit(request, len(prompt.ids), self.limits.context) for prompt in prompts]
         grammar = await self._compile(request.constraint)
         generations = []
@@ -131,11 +134,6 @@ class Service:
 
     async def _compile(self, constraint: Constraint | None) -> Grammar | None:
         return None if constraint is None else await asyncio.to_thread(self._grammars.compile, constraint)
-
-
-async def _aside(text: str, work: Callable[[], T]) -> T:
-    """Long texts are worked on in another thread, so that they do not hold up the others' tokens."""
-    return work() if len(text) < _LONG_TEXT else await asyncio.to_thread(work)
 
 
 def _with_tools(

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from loradock.types.errors import LoradockError, TooLarge
+from loradock.types.errors import LoradockError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,28 +16,6 @@ Headers = list[tuple[bytes, bytes]]
 
 class ClientGone(Exception):
     """The client closed its connection before it had sent its request."""
-
-
-async def read_body(receive: Receive, length: bytes, limit: int) -> bytes:
-    """`length` is the Content-Length. Raises TooLarge, as early as that allows, and ClientGone."""
-    if int(length) > limit:
-        raise _too_large(limit)
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The request body is larger than this server accepts ({limit >> 20} MiB). Send less text at once.")
 
 
 async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error, read_body
+from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error
+from loradock.gateway.bodies import Bodies
 from loradock.gateway.connections import Connection, Connections, Lost
 from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.request import Head, head_of, with_model
@@ -47,7 +48,7 @@ _NOT_FORWARDED = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Exchange:
     """One client request on its way. `started`: the client has had its first byte, nothing can be retried."""
 
@@ -56,6 +57,7 @@ class _Exchange:
     dialect: Dialect
     request_id: bytes
     send: Send
+    bodies: Bodies
     started: bool = False
     asked: bool = False
     """Whether the usage was asked for by the gateway, not by the client."""
@@ -63,6 +65,11 @@ class _Exchange:
     @property
     def headers(self) -> Headers:
         return [(b"x-request-id", self.request_id)]
+
+    def start(self) -> None:
+        """The answer begins: the request will not be sent again."""
+        self.started, self.body = True, b""
+        self.bodies.release(self)
 
     def ask_for_usage(self, head: Head) -> None:
         if head.stream is True and not wants_usage(head.stream_options) and can_ask(head.stream_options):
@@ -87,7 +94,7 @@ class Gateway:
         self._keys = keys
         self._report = report
         self._meter = meter or Meter()
-        self._body_limit = body_limit
+        self._bodies = Bodies(body_limit)
         self._connections = Connections()
 
     async def close(self) -> None:
@@ -95,7 +102,8 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", _dialect(headers), _request_id(headers), send)
+        dialect, request_id = _dialect(headers), _request_id(headers)
+        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", dialect, request_id, send, self._bodies)
         try:
             await self._serve(exchange, scope.get(CALLER), headers, receive)
         except ClientGone:
@@ -107,13 +115,15 @@ class Gateway:
                 raise
             _log.exception("request %s failed", exchange.request_id.decode("latin-1"))
             await answer_error(send, Internal(), exchange.headers)
+        finally:
+            self._bodies.release(exchange)
 
     async def _serve(
         self, exchange: _Exchange, caller: Caller | None, headers: Mapping[bytes, bytes], receive: Receive
     ) -> None:
         if caller is None:
             caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
-        exchange.body = await read_body(receive, headers.get(b"content-length", b"0"), self._body_limit)
+        exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
         task = asyncio.current_task()
         watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
@@ -165,7 +175,7 @@ class Gateway:
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
                 content = await reply.rest()
-                exchange.started = True
+                exchange.start()
                 await answer(exchange.send, reply.status, _response_headers(exchange, reply), content)
                 if reply.status == 200:
                     measured.tokens = usage_of(content)
@@ -213,7 +223,7 @@ async def _stream(exchange: _Exchange, reply: Connection, measured: Request) -> 
 
 async def _start(exchange: _Exchange, reply: Connection) -> None:
     """The head of the response goes out with the first chunk: until then a lost replica can be replaced."""
-    exchange.started = True
+    exchange.start()
     headers = _response_headers(exchange, reply)
     await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
 

@@ -33,7 +33,7 @@ def read_completion(body: dict[str, Any], dialect: Dialect) -> CompletionRequest
 def _prompts(fields: Fields) -> list[str | list[int]]:
     value = fields.raw("prompt")
     prompts = value if isinstance(value, list) and value and not _is_tokens(value) else [value]
-    if not all(isinstance(p, str) or _is_tokens(p) for p in prompts) or len(prompts) > MAX_PROMPTS:
+    if len(prompts) > MAX_PROMPTS or not all(isinstance(p, str) or _is_tokens(p) for p in prompts):
         raise fields.wrong("prompt", f"a string, an array of token ids, or an array of up to {MAX_PROMPTS} of these")
     return prompts
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 from loradock.types.errors import BadRequest
 
 Default = TypeVar("Default")
+_SHOWN = 80
 
 
 class Fields:
@@ -91,5 +93,18 @@ class Fields:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"
+    text = json.dumps(_beginning(value), ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "…"
+
+
+def _beginning(value: Any, depth: int = 3) -> Any:
+    """At least as much of it as is shown: all of it may be megabytes."""
+    if isinstance(value, str):
+        return value[:_SHOWN]
+    if isinstance(value, list | dict) and not depth:
+        return "…"
+    if isinstance(value, list):
+        return [_beginning(item, depth - 1) for item in value[:_SHOWN]]
+    if isinstance(value, dict):
+        return {name[:_SHOWN]: _beginning(item, depth - 1) for name, item in islice(value.items(), _SHOWN)}
+    return value

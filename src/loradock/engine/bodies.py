@@ -1,0 +1,52 @@
+"""Request bodies: read whole, large ones one after the other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from loradock.types.errors import BadRequest, TooLarge
+
+MAX_BODY = 16 * 2**20
+_LARGE = 1 << 20
+
+
+class Bodies:
+    """However many large bodies come at once, one is in memory; the others wait in the senders' sockets."""
+
+    def __init__(self) -> None:
+        self._large = asyncio.Semaphore(1)
+
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, inside the block. Raises TooLarge, and ClientDisconnect when it is not whole."""
+        if int(request.headers.get("content-length", MAX_BODY)) <= _LARGE:
+            yield await read_body(request)
+            return
+        async with self._large:
+            yield await read_body(request)
+
+
+async def read_body(request: Request) -> bytes:
+    """Raises TooLarge, and ClientDisconnect when it is not whole."""
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            raise TooLarge(f"the request body is larger than {MAX_BODY >> 20} MiB")
+    return b"".join(parts)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises BadRequest."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"the request body is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BadRequest("the request body must be a JSON object")
+    return content

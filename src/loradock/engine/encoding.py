@@ -1,0 +1,91 @@
+"""Texts to token ids, where it holds nobody up: away from the event loop, without the interpreter's lock, and no
+further than a model's context goes.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+from tokenizers import Tokenizer
+
+from loradock.engine.errors import PromptTooLong
+from loradock.engine.threads import processors
+
+T = TypeVar("T")
+_LONG = 20_000
+_USUAL = 6
+"""Characters per token that hardly any text has."""
+_PIECE = 1 << 14
+_SLACK = 64
+"""Tokens by which a text may be shorter than its pieces, for each of them: a cut falls into a word or a long run of
+spaces, and a tokenizer may begin every text with a token."""
+
+
+_IDS = re.compile(rb"\[\s*\d")
+
+
+class _Prompted(msgspec.Struct):
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Aside:
+    """A few threads for large requests. More than these would take the compute threads' processors."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max(1, min(4, len(processors()) // 4)), "aside")
+
+    async def run(self, size: int, work: Callable[[], T]) -> T:
+        """`work` on about `size` characters: at once where that is quick."""
+        if size < _LONG:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+class Encoder:
+    """`context` is how many tokens the model can take."""
+
+    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
+        self._tokenizer, self._context = tokenizer, context
+
+    def encode(self, text: str, *, special: bool, param: str) -> list[int]:
+        """Raises PromptTooLong, without reading on, once more came than fits in any case."""
+        if len(text) > _USUAL * self._context:
+            self._refuse_if_too_long(text, param)
+        return self._ids(text, special=special)
+
+    def check_length(self, ids: list[int], param: str) -> None:
+        """Raises PromptTooLong."""
+        if len(ids) > self._context:
+            raise PromptTooLong(count=len(ids), context=self._context, param=param)
+
+    def refuse_long_ids(self, body: bytes) -> None:
+        """Raises PromptTooLong when the prompt is an array of more token ids than fit: before each of millions becomes
+        an object. What else is wrong with the body is for others to say."""
+        if len(body) < _LONG:
+            return
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            prompt = bytes(msgspec.json.decode(body, type=_Prompted).prompt)
+            count = prompt.count(b",") + 1
+            if _IDS.match(prompt) and count > self._context:
+                raise PromptTooLong(count=count, context=self._context, param="prompt")
+
+    def refuse_many_messages(self, body: dict[str, Any]) -> None:
+        """Raises PromptTooLong when there are more messages than tokens fit: before each is looked at."""
+        messages = body.get("messages")
+        if isinstance(messages, list) and len(messages) > self._context:
+            raise PromptTooLong(count=f"at least {len(messages)}", context=self._context, param="messages")
+
+    def _refuse_if_too_long(self, text: str, param: str) -> None:
+        count = 0
+        for start in range(0, len(text), _PIECE):
+            count += max(0, len(self._ids(text[start : start + _PIECE], special=False)) - _SLACK)
+            if count > self._context:
+                raise PromptTooLong(count=f"more than {count}", context=self._context, param=param)
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        # Of tokenizers 0.23 only the batch calls give the interpreter's lock away while they work.
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids

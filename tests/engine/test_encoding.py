@@ -1,0 +1,110 @@
+import asyncio
+import json
+import threading
+
+import httpx
+import pytest
+
+from loradock.checkpoints.architecture import read_architecture
+from loradock.engine.encoding import Aside, Encoder
+from loradock.engine.errors import PromptTooLong
+from loradock.engine.tokenizer import load_tokenizer
+from tests.engine import tiny
+
+CONTEXT = 512
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(tiny.SMOLLM2, read_architecture(tiny.SMOLLM2)).tokenizer
+
+
+class Counting:
+    """The real tokenizer, and how many characters it was given."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer, self.characters = tokenizer, 0
+
+    def encode_batch_fast(self, texts, **options):
+        self.characters += sum(map(len, texts))
+        return self._tokenizer.encode_batch_fast(texts, **options)
+
+
+TOO_LONG = {
+    "words": "the quick brown fox " * 100_000,
+    "spaces": " " * 2_000_000,
+    "letters": "qxzjv" * 400_000,
+    "one character per token": "§¶Ω" * 300_000,
+    "new lines": "\n" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", TOO_LONG)
+def test_what_cannot_fit_is_refused_after_a_look_at_its_beginning(tokenizer, kind):
+    counting = Counting(tokenizer)
+    with pytest.raises(PromptTooLong, match=f"maximum context length is {CONTEXT} tokens") as refused:
+        Encoder(counting, CONTEXT).encode(TOO_LONG[kind], special=False, param="messages")
+    assert refused.value.code == "context_length_exceeded"
+    assert refused.value.param == "messages"
+    assert counting.characters < 200_000
+
+
+@pytest.mark.parametrize("text", ["", "Tell me about rain.", " " * 20_000, "a b\n" * 100, "ab" * 200 + " " * 9_000])
+def test_what_may_fit_is_encoded_as_the_tokenizer_does(tokenizer, text):
+    assert Encoder(tokenizer, CONTEXT).encode(text, special=True, param="prompt") == tokenizer.encode(text).ids
+
+
+async def test_others_run_while_a_long_text_is_encoded(tokenizer):
+    """The interpreter's lock is given away: else nothing of this loop would run before the end."""
+    encoder, began = Encoder(tokenizer, 1_000_000), threading.Event()
+    text = "the quick brown fox " * 30_000
+
+    def encode():
+        began.set()
+        return encoder.encode(text, special=False, param="prompt")
+
+    encoding, turns = asyncio.create_task(Aside().run(len(text), encode)), 0
+    while not encoding.done():
+        await asyncio.sleep(0)
+        turns += began.is_set()
+    assert len(encoding.result()) > 100_000
+    assert turns > 20
+
+
+def _post(http, path, **fields):
+    return http.post(path, content=json.dumps({"model": "base", "max_tokens": 1, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "so much text " * 1_150_000}]}, "messages"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}] * 200_000}, "messages"),
+        ("/v1/completions", {"prompt": "so much text " * 1_150_000}, "prompt"),
+        ("/v1/completions", {"prompt": [7] * 4_000_000}, "prompt"),
+        ("/v1/completions", {"prompt": [[7] * 600, [7]]}, "prompt"),
+        ("/v1/completions", {"prompt": ["so much text " * 300] * 200}, "prompt"),
+    ],
+)
+def test_the_engine_refuses_what_does_not_fit_its_context(http: httpx.Client, path, fields, param):
+    answer = _post(http, path, **fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+    assert "maximum context length is 512 tokens" in error["message"]
+
+
+def test_ten_thousand_prompts_are_refused_in_a_few_words(http: httpx.Client):
+    answer = _post(http, "/v1/completions", prompt=["Hello there"] * 10_000)
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]["message"]) < 300
+
+
+def test_an_answer_goes_on_beside_large_requests(http: httpx.Client):
+    fields = {"model": "base", "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
+    with http.stream("POST", "/v1/completions", json=fields) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        refused = [_post(http, "/v1/completions", prompt="so much text " * 1_000_000) for _ in range(3)]
+        rest = list(lines)
+    assert [answer.status_code for answer in refused] == [400] * 3
+    assert rest[-2] == "data: [DONE]"
