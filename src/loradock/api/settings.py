@@ -19,7 +19,8 @@ class Settings:
     `scale_target`: requests in flight that a replica should have; their number follows load that has lasted for
     `scale_up_after` or `scale_down_after` seconds. `quantization`: of the built-in engine's weights, which is started
     with `engine_args`, too. `vllm_python`: the interpreter of an environment with vLLM, which is started with
-    `vllm_args` besides what it needs.
+    `vllm_args` besides what it needs. `begin_anew`: start although the database that knew the data folder's files is
+    lost; what no database knows is kept aside for `trash_days`.
     """
 
     data_dir: Path
@@ -38,10 +39,20 @@ class Settings:
     scale_down_after: float = 300.0
     vllm_python: Path | None = None
     vllm_args: tuple[str, ...] = ()
+    begin_anew: bool = False
+    trash_days: int = 14
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "loradock.db"
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.data_dir / 'loradock.db'}"
+        return f"sqlite:///{self.database_file}"
+
+    @property
+    def trash(self) -> Path:
+        return self.data_dir / "trash"
 
     @property
     def key_file(self) -> Path:

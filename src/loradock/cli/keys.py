@@ -21,15 +21,17 @@ Account = Annotated[str, typer.Option("--account", help="The account's name; mad
 
 @contextmanager
 def _session(data_dir: Path) -> Iterator["Session"]:
+    """On a database that is there: a mistyped folder is not made."""
     from sqlalchemy.exc import DatabaseError
 
     from loradock.api.settings import Settings
-    from loradock.server.bootstrap import open_database
+    from loradock.server.bootstrap import open_existing_database
     from loradock.store.actor import ACTOR
 
     ACTOR.set("command line")
     try:
-        with closing(open_database(Settings(data_dir=data_dir))) as database, database.session() as session:
+        database = open_existing_database(Settings(data_dir=data_dir.expanduser().resolve()))
+        with closing(database), database.session() as session:
             yield session
     except DatabaseError as error:
         raise BadRequest(f"the database in {data_dir} cannot be used: {error.orig}") from error

@@ -67,6 +67,13 @@ def serve(
     engine_args: _EngineArgs = "",
     vllm_python: _VllmPython = None,
     vllm_args: _VllmArgs = "",
+    begin_anew: Annotated[
+        bool,
+        typer.Option("--begin-anew", help="Start although the database is lost or damaged; what is left is set aside."),
+    ] = False,
+    trash_days: Annotated[
+        int, typer.Option(envvar="LORADOCK_TRASH_DAYS", min=1, help="How long what is set aside is kept.")
+    ] = 14,
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.settings import Settings
@@ -90,6 +97,8 @@ def serve(
         # Not resolved: an environment's python is a link, and is known by where the link lies.
         vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
         vllm_args=_split("--vllm-args", vllm_args),
+        begin_anew=begin_anew,
+        trash_days=trash_days,
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,14 +13,20 @@ from threading import RLock
 
 DERIVED = "."
 _CHUNK = 1 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def blobs_root(data_dir: Path) -> Path:
+    return data_dir / "blobs" / "sha256"
 
 
 class Blobs:
     """Hold `lock` from publishing (or freeing) until the rows that say so are committed."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.root = data_dir / "blobs" / "sha256"
+        self.root = blobs_root(data_dir)
         self.staging = data_dir / "staging"
+        self.trash = data_dir / "trash"
         self.lock = RLock()
         for folder in (self.root, self.staging):
             folder.mkdir(parents=True, exist_ok=True)
@@ -62,14 +70,47 @@ class Blobs:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def collect(self, referenced: Iterable[str]) -> list[str]:
-        """At start: wipe staging and free every blob that no revision names. Returns the freed digests."""
+        """At start: wipe staging and set aside every blob that no revision names. Returns their digests.
+
+        Nothing that was published is deleted: the database may be an older one, or another.
+        """
         for leftover in self.staging.iterdir():
             _remove(leftover)
-        kept = set(referenced)
-        orphans = [folder.name for folder in self.root.iterdir() if folder.name not in kept]
-        for digest in orphans:
-            self.free(digest)
-        return sorted(orphans)
+        orphans = digests_in(self.root) - set(referenced)
+        return sorted(digest for digest in orphans if self._move(self.path(digest), self.trash / digest))
+
+    def take_back(self, referenced: Iterable[str]) -> list[str]:
+        """What was set aside and is named again. Returns the digests."""
+        wanted = set(referenced) - digests_in(self.root)
+        return sorted(digest for digest in wanted if self._move(self.trash / digest, self.path(digest)))
+
+    def empty_trash(self, keep_s: float) -> list[str]:
+        """Delete what was set aside longer ago than that. Returns the digests."""
+        before = time.time() - keep_s
+        old = [name for name in digests_in(self.trash) if (self.trash / name).stat().st_mtime < before]
+        for digest in old:
+            _remove(self.trash / digest)
+        return sorted(old)
+
+    def _move(self, source: Path, target: Path) -> bool:
+        """Its time is then when it was moved. False when there is nothing to move."""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():  # the same content was set aside before
+                _remove(target)
+            source.rename(target)
+            os.utime(target)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def digests_in(folder: Path) -> set[str]:
+    """Of the contents that lie there; whatever else does is not ours."""
+    try:
+        return {entry.name for entry in folder.iterdir() if _DIGEST.fullmatch(entry.name)}
+    except FileNotFoundError:
+        return set()
 
 
 def content_digest(files: Iterable[Path]) -> str:

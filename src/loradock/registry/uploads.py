@@ -59,17 +59,18 @@ class UploadRunner:
         limits: Limits | None = None,
         after_upload: AfterUpload | None = None,
         workers: int = 2,
+        trash_days: int = 14,
     ) -> None:
         self._database, self._blobs, self._architecture_of = database, blobs, architecture_of
         self._rules, self._limits = rules or SourceRules(), limits or Limits()
-        self.after_upload = after_upload
+        self.after_upload, self._trash_days = after_upload, trash_days
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._work, name=f"upload-{n}", daemon=True) for n in range(workers)]
 
     def recover(self) -> None:
         """Undo what a killed server left half done. Before `start`, and before anything is attached."""
-        recover(self._database, self._blobs)
+        recover(self._database, self._blobs, self._trash_days)
 
     def start(self) -> None:
         for thread in self._threads:

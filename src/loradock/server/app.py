@@ -109,6 +109,7 @@ def assemble(settings: Settings, database: Database) -> Services:
         architecture_of=bases.architecture,
         rules=SourceRules(settings.import_root, settings.allow_private_sources),
         after_upload=controller.attach_uploaded,
+        trash_days=settings.trash_days,
     )
     meter = Meter()
     history = History(database, meter, controller.readings)

@@ -2,21 +2,65 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from loradock.api.settings import Settings
+from loradock.server.data_folder import (
+    check_belonging,
+    check_not_lost,
+    is_empty,
+    make_folder,
+    opened,
+    set_aside_damaged,
+)
 from loradock.store.accounts import create_key, ensure_key, is_revoked
-from loradock.store.database import Database, migrate
-from loradock.types.errors import BadRequest
+from loradock.store.database import Database
+from loradock.types.errors import BadRequest, DataUnusable
 
 
 def open_database(settings: Settings) -> Database:
-    """The data folder's database, brought to the newest schema."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.database_url)
-    migrate(database.engine)
+    """The data folder's database, made where there was never one, and brought to the newest schema.
+
+    Raises DataUnusable, naming the ways out, for a database that is damaged, of a newer version, or lost: the files of
+    adapters that only it knew would be nobody's.
+    """
+    make_folder(settings.data_dir)
+    if settings.begin_anew:
+        set_aside_damaged(settings)
+    else:
+        check_not_lost(settings)
+    database = opened(settings.database_file, settings.database_url)
+    try:
+        if not settings.begin_anew:
+            check_belonging(database, settings)
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def open_existing_database(settings: Settings) -> Database:
+    """The same, but never makes one. Raises DataUnusable where there is none."""
+    if is_empty(settings.database_file):
+        raise DataUnusable(
+            f"there is no Loradock database in {settings.data_dir}: check --data-dir, or start a server there once:"
+            f" loradock serve --data-dir {settings.data_dir}"
+        )
+    return opened(settings.database_file, settings.database_url, lambda: _no_server(settings.data_dir))
+
+
+@contextmanager
+def _no_server(folder: Path) -> Iterator[None]:
+    """Raises DataUnusable where one runs: its schema is not changed under it."""
+    try:
+        lock = lock_data_dir(folder)
+    except BadRequest as error:
+        raise DataUnusable(f"a server of another version runs on {folder}: restart it first") from error
+    with lock:
+        yield
 
 
 def lock_data_dir(folder: Path) -> IO[str]:

@@ -10,6 +10,7 @@ import uvicorn
 from loradock.api.settings import Settings
 from loradock.server.app import Server
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
+from loradock.server.data_folder import make_folder
 from loradock.types.errors import BadRequest
 
 OnReady = Callable[[str, bool], None]
@@ -17,10 +18,11 @@ OnReady = Callable[[str, bool], None]
 
 
 def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> None:
-    """Serve until told to stop. Raises BadRequest when the data folder or the port is taken."""
+    """Serve until told to stop. Raises BadRequest when the data folder or the port is taken, DataUnusable when
+    there is something wrong with the data."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(settings.data_dir)
     with lock_data_dir(settings.data_dir):
         listener = _listen(settings.host, settings.port)
         database = open_database(settings)

@@ -2,7 +2,8 @@
 
     LoradockError
     ├── BadRequest 400          ├── Unauthenticated 401     ├── NotFound 404
-    ├── TooLarge 413            ├── Unavailable 503         └── Internal 500
+    ├── TooLarge 413            ├── Unavailable 503         ├── Internal 500
+    └── StorageFull 507
 
 Never 409: the official v1 clients silently retry it (docs/structure.md, "Errors").
 The first ten are the hosted original's own words; clients and people match on them, so they stay verbatim.
@@ -78,6 +79,14 @@ class Unavailable(LoradockError):
 
 class Internal(LoradockError):
     """Loradock failed to carry this out; the server log has the details."""
+
+
+class StorageFull(LoradockError):
+    """The server's disk is full: nothing was changed. Delete adapters (that still works) or make room, and try again"""
+
+    status = 507
+    type = "insufficient_storage"
+    code = "storage_full"
 
 
 # The ten of the hosted original, word for word.
@@ -168,3 +177,13 @@ class ReplicaLost(Unavailable):
     """The replica serving this request stopped before it answered; try again"""
 
     code = "replica_lost"
+
+
+class DatabaseBusy(Unavailable):
+    """The server's database is busy: nothing was changed. Try again in a few seconds"""
+
+    code = "database_busy"
+
+
+class DataUnusable(LoradockError):
+    """The data folder cannot be used as it is."""
