@@ -105,6 +105,19 @@ def test_keys_live_in_the_data_folder(run):
     assert json.loads(run("keys", "list", "--json").stdout)[0]["status"] == "revoked"
 
 
+def test_a_mistyped_data_folder_is_not_made(run, tmp_path):
+    for command in (("list",), ("create", "ci"), ("revoke", "key_1")):
+        refused = run("keys", *command, LORADOCK_DATA_DIR=str(tmp_path / "typo"))
+        assert refused.returncode == 1
+        assert "check --data-dir" in refused.stderr
+        assert not (tmp_path / "typo").exists()
+
+
+def test_listing_keys_makes_no_database(run, tmp_path):
+    assert "No keys yet" in run("keys", "list").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_key_that_no_header_can_carry_is_refused_in_words(run):
     refused = run("endpoints", "list", LORADOCK_API_KEY="ld-schlüssel")
     assert refused.returncode == 1

@@ -20,8 +20,8 @@ Account = Annotated[str, typer.Option("--account", help="The account's name; mad
 
 
 @contextmanager
-def _session(data_dir: Path) -> Iterator["Session"]:
-    """On a database that is there: a mistyped folder is not made."""
+def _session(data_dir: Path, *, or_new: bool = False) -> Iterator["Session"]:
+    """On the data folder's database; `or_new`: on a new one where there is none yet."""
     from sqlalchemy.exc import DatabaseError
 
     from loradock.api.settings import Settings
@@ -30,7 +30,8 @@ def _session(data_dir: Path) -> Iterator["Session"]:
 
     ACTOR.set("command line")
     try:
-        database = open_existing_database(Settings(data_dir=data_dir.expanduser().resolve()))
+        settings = Settings(data_dir=data_dir.expanduser().resolve())
+        database = open_existing_database(settings, or_new=or_new)
         with closing(database), database.session() as session:
             yield session
     except DatabaseError as error:
@@ -47,7 +48,7 @@ def create(
     """Make a key. Its text is shown this once."""
     from loradock.store.accounts import create_key
 
-    with _session(data_dir) as session:
+    with _session(data_dir, or_new=True) as session:
         key, plain = create_key(session, account, name)
         shown = {"id": key.id, "name": key.name, "account": key.account.slug, "key": plain}
     if json_output:
@@ -61,10 +62,26 @@ def create(
 @app.command("list")
 def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
     """List keys, without their text."""
+    rows = _rows(data_dir)
+    if json_output:
+        print_json(rows)
+        return
+    columns = ("id", "account", "name", "hint", "created_at", "status")
+    print_table(
+        columns,
+        ([row[c] for c in columns] for row in rows),
+        f"No keys yet in {data_dir}. Make one: loradock keys create",
+    )
+
+
+def _rows(data_dir: Path) -> list[dict[str, str]]:
+    """None for a folder that is there and holds no database yet."""
     from loradock.store.accounts import list_keys
 
+    if data_dir.is_dir() and not any(data_dir.iterdir()):
+        return []
     with _session(data_dir) as session:
-        rows = [
+        return [
             {
                 "id": key.id,
                 "account": key.account.slug,
@@ -75,11 +92,6 @@ def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False)
             }
             for key in list_keys(session)
         ]
-    if json_output:
-        print_json(rows)
-        return
-    columns = ("id", "account", "name", "hint", "created_at", "status")
-    print_table(columns, ([row[c] for c in columns] for row in rows), "No keys yet. Make one: loradock keys create")
 
 
 @app.command("revoke")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from loradock.api.settings import Settings
+from loradock.api.settings import Settings, default_data_dir
 from loradock.server.data_folder import (
     check_belonging,
     check_not_lost,
@@ -42,14 +42,21 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def open_existing_database(settings: Settings) -> Database:
-    """The same, but never makes one. Raises DataUnusable where there is none."""
-    if is_empty(settings.database_file):
+def open_existing_database(settings: Settings, *, or_new: bool = False) -> Database:
+    """The same beside a server that may run. A new one is made only if asked for, and never in a mistyped folder.
+
+    Raises DataUnusable where there is none.
+    """
+    folder = settings.data_dir
+    if or_new and (folder.is_dir() or folder == default_data_dir()):
+        make_folder(folder)
+        check_not_lost(settings)
+    elif is_empty(settings.database_file):
         raise DataUnusable(
-            f"there is no Loradock database in {settings.data_dir}: check --data-dir, or start a server there once:"
-            f" loradock serve --data-dir {settings.data_dir}"
+            f"there is no Loradock database in {folder}: check --data-dir, or start a server there once:"
+            f" loradock serve --data-dir {folder}"
         )
-    return opened(settings.database_file, settings.database_url, lambda: _no_server(settings.data_dir))
+    return opened(settings.database_file, settings.database_url, lambda: _no_server(folder))
 
 
 @contextmanager
