@@ -72,8 +72,9 @@ class Engine:
     async def url(self, http: aiohttp.ClientSession) -> str:
         while True:
             await asyncio.sleep(0.1)
-            if self._announce.is_file():
-                url = f"http://127.0.0.1:{json.loads(self._announce.read_text())['port']}"
+            port = json.loads(self._announce.read_text()).get("port") if self._announce.is_file() else None
+            if port:
+                url = f"http://127.0.0.1:{port}"
                 async with http.get(f"{url}/health") as answer:
                     if answer.status == 200:
                         return url

@@ -29,6 +29,7 @@ class Answer:
 
     def __init__(self, request: GenerationRequest, lease: Lease, metrics: Metrics) -> None:
         self.request, self.lease = request, lease
+        self.warnings = list(request.warnings)
         self.id, self.created = uuid4().hex, int(time.time())
         self.prompts: list[Prompt] = []
         self.choices: list[Choice] = []

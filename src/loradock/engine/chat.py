@@ -11,7 +11,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from loradock.types.errors import BadRequest
 
+Message = dict[str, Any]
 _TOOL_CALL_TAG = "<tool_call>"
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_CUT = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Marks the end of the message that is to be continued. The blank tells whether the template keeps blanks there."""
 
 
 class ChatTemplate:
@@ -21,24 +25,61 @@ class ChatTemplate:
         environment = _environment()
         try:
             self._template = environment.from_string(source)
-            variables = meta.find_undeclared_variables(environment.parse(source))
+            self.variables = meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise BadRequest(f"the chat template is broken: {error}") from error
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
-        self.takes_tools = "tools" in variables and _TOOL_CALL_TAG in source
+        self.takes_tools = "tools" in self.variables and _TOOL_CALL_TAG in source
         """Whether tools can be offered and calls read back (the `<tool_call>` JSON form of Hermes and Qwen)."""
 
-    def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], kwargs: dict[str, Any]) -> str:
-        """The prompt text, ending where the assistant's answer begins. Raises BadRequest with the template's reason."""
-        variables = {"add_generation_prompt": True, **self._tokens, **kwargs}
+    def render(
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None,
+        kwargs: dict[str, Any],
+        *,
+        opens: bool = True,
+        continues: bool = False,
+    ) -> str:
+        """The prompt text, as transformers' `apply_chat_template` makes it. It ends with the head of the assistant's
+        answer, or, when it `continues` the last message, with that. Raises BadRequest with the template's reason.
+        """
+        if "documents" in kwargs and "documents" not in self.variables:
+            raise BadRequest("this model's chat template has no place for documents: put them in a message",
+                             param="documents")  # fmt: skip
+        variables = {"add_generation_prompt": opens, "documents": None, **self._tokens, **kwargs}
+        messages = [_with_reasoning(message) for message in messages]
+        if continues:
+            return self._open_ended(messages, tools, variables)
+        return self._render(messages, tools, variables)
+
+    def _render(self, messages: list[Message], tools: list[dict[str, Any]] | None, variables: dict[str, Any]) -> str:
         try:
-            return self._template.render(messages=messages, tools=tools or None, **variables)
+            return self._template.render(messages=messages, tools=tools, **variables)
         # A template is a program: it can fail in any way on messages it was not written for.
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise BadRequest(
                 f"the model's chat template does not take these messages: {reason}", param="messages"
             ) from error
+
+    def _open_ended(self, messages: list[Message], tools: list[dict[str, Any]] | None, given: dict[str, Any]) -> str:
+        *before, last = messages
+        text = self._render([*before, {**last, "content": last["content"] + _CUT}], tools, given)
+        end = text.rfind(_CUT.strip())
+        if end < 0 or last["content"].strip() not in text:
+            raise BadRequest(
+                "the model's chat template changes the last message, which therefore cannot be continued: leave"
+                " continue_final_message out",
+                param="continue_final_message",
+            )
+        return text[:end] if text.startswith(_CUT, end) else text[:end].rstrip()
+
+
+def _with_reasoning(message: Message) -> Message:
+    """Each template reads it under its own name: as transformers does, it is there under the usual ones."""
+    reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 class _Generation(Extension):

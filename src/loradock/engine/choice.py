@@ -54,9 +54,9 @@ class Choice:
         return self.whole.finish
 
     def feed(self, event: TokenSampled) -> Delta | None:
-        """None while nothing is certain. A stop token is not part of the text."""
+        """None while nothing is certain. A stop token is not part of the text, unless that was asked for."""
         text = ""
-        if not event.stops:
+        if not event.stops or self._detokenizer.rules.keep_stop:
             self._pending.append(Token(event.token, event.logprobs))
             text = self._detokenizer.feed(event.token)
         return self._delta(text, self._reason(event))

@@ -58,7 +58,7 @@ class Sequence:
     """One prompt and what was generated for it.
 
     `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers). `constrained`:
-    a grammar says which tokens may come next.
+    not every token may come next.
     """
 
     id: int

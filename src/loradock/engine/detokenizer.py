@@ -2,21 +2,27 @@
 
 import codecs
 
+from loradock.engine.requests.rules import DEFAULT_RULES, OutputRules
 from loradock.engine.tokens import TokenBytes
 
 
 class Detokenizer:
-    """Feed tokens, get text. `stopped` tells that a stop string was met; it and all after it is never given out."""
+    """Feed tokens, get text. `stopped` tells that a stop string was met; what comes after it is never given out, nor
+    is it itself unless the rules keep it. Among the first `min_tokens` it means nothing.
+    """
 
-    def __init__(self, tokens: TokenBytes, stop: tuple[str, ...] = ()) -> None:
-        self._tokens, self._stop = tokens, stop
+    def __init__(self, tokens: TokenBytes, stop: tuple[str, ...] = (), rules: OutputRules = DEFAULT_RULES) -> None:
+        self._tokens, self._stop, self.rules = tokens, stop, rules
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
+        self._fed = 0
         self.stopped = False
 
     def feed(self, token: int) -> str:
         """The text that has become certain with this token: often one word, sometimes nothing."""
-        return "" if token in self._tokens.special else self._release(self._decode(self._tokens[token]), final=False)
+        self._fed += 1
+        shown = self.rules.special or token not in self._tokens.special
+        return self._release(self._decode(self._tokens[token]), final=False) if shown else ""
 
     def flush(self) -> str:
         """What was held back, at the end."""
@@ -26,10 +32,11 @@ class Detokenizer:
         if self.stopped:
             return ""
         held = self._held + text
-        cut = min((at for stop in self._stop if (at := held.find(stop)) >= 0), default=None)
-        if cut is not None:
+        found = [(at, stop) for stop in self._stop if (at := held.find(stop)) >= 0]
+        if found and self._fed > self.rules.min_tokens:
+            at, stop = min(found, key=lambda one: one[0])
             self.stopped = True
-            return held[:cut]
+            return held[: at + len(stop) * self.rules.keep_stop]
         kept = 0 if final else max((_overlap(held, stop) for stop in self._stop), default=0)
         self._held = held[len(held) - kept :]
         return held[: len(held) - kept]

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _LONG = 20_000
 _USUAL = 6
 """Characters per token that hardly any text has."""
+_LONGEST = 64
+"""Characters that hardly any token has."""
 _PIECE = 1 << 14
 _SLACK = 64
 """Tokens by which a text may be shorter than its pieces, for each of them: a cut falls into a word or a long run of
@@ -56,6 +58,12 @@ class Encoder:
         if len(text) > _USUAL * self._context:
             self._refuse_if_too_long(text, param)
         return self._ids(text, special=special)
+
+    def encode_part(self, text: str, count: int, *, first: bool, special: bool) -> list[int]:
+        """Only the last `count` tokens, or the `first`, of a text of any length."""
+        most = _LONGEST * (count + 1)
+        ids = self._ids(text[:most] if first else text[-most:], special=special)
+        return ids[:count] if first else ids[-count:]
 
     def check_length(self, ids: list[int], param: str) -> None:
         """Raises PromptTooLong."""

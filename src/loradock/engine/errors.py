@@ -20,7 +20,7 @@ class ContextExceeded(BadRequest):
 
 
 class PromptTooLong(ContextExceeded):
-    """This model's maximum context length is {context} tokens, but the prompt has {count}: shorten the prompt"""
+    """this model's maximum context length is {context} tokens, but the prompt has {count}: shorten the prompt"""
 
 
 class StillLoading(Unavailable):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from loradock.engine.core import FinishReason, Sequence
 from loradock.engine.grammar import Grammar
 from loradock.engine.logprobs import TokenLogprobs
+from loradock.engine.restrictions import Restrictions
 from loradock.types.errors import LoradockError
 
 
@@ -45,5 +46,6 @@ class Generation:
     send: Callable[[Event], None]
     stop_tokens: frozenset[int]
     grammar: Grammar | None = None
+    restrictions: Restrictions | None = None
     cached: int | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)

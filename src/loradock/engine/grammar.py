@@ -6,6 +6,7 @@ from typing import Any
 
 import llguidance
 import torch
+from llguidance.gbnf_to_lark import gbnf_to_lark
 from tokenizers import Tokenizer
 
 from loradock.engine.requests.constraint import Constraint
@@ -74,6 +75,10 @@ class Grammar:
 
 
 def _grammar(constraint: Constraint) -> str:
+    if constraint.regex is not None:
+        return llguidance.LLMatcher.grammar_from_regex(constraint.regex)
+    if constraint.grammar is not None:
+        return llguidance.LLMatcher.grammar_from_lark(_lark(constraint))
     if not constraint.tools:
         return llguidance.LLMatcher.grammar_from_json_schema(
             constraint.schema or {}, overrides={"whitespace_pattern": _WHITESPACE}
@@ -85,6 +90,17 @@ def _grammar(constraint: Constraint) -> str:
     return llguidance.LLMatcher.grammar_from_lark(
         f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {json.dumps(calls)}'
     )
+
+
+def _lark(constraint: Constraint) -> str:
+    """GBNF, the form of llama.cpp and of most examples, is translated."""
+    text = constraint.grammar or ""
+    if "::=" not in text:
+        return text
+    try:
+        return gbnf_to_lark(text)
+    except Exception as error:
+        raise BadRequest(f"{constraint.param} is no GBNF grammar: {error}", param=constraint.param) from error
 
 
 def _call_schema(function: dict[str, Any]) -> dict[str, Any]:

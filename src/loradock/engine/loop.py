@@ -206,6 +206,8 @@ class EngineLoop:
             self._sampler.penalize(logits, generation.sequence)
             if generation.grammar:
                 generation.grammar.constrain(logits)
+            if generation.restrictions:
+                generation.restrictions.apply(logits, generation.sequence.output)
         except Exception as error:
             log.exception("a sequence cannot be sampled")
             self._fail([generation], Internal(f"the engine failed on this request: {error}"))

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from loradock.engine.adapters import Adapters
 from loradock.engine.answer import Answer, Prompt
@@ -22,6 +23,8 @@ from loradock.engine.requests.chat import ChatRequest
 from loradock.engine.requests.completion import CompletionRequest
 from loradock.engine.requests.constraint import Constraint
 from loradock.engine.requests.generation import GenerationRequest
+from loradock.engine.requests.rules import OutputRules
+from loradock.engine.restrictions import BadWords, Restrictions, SortedVocabulary, restrictions
 from loradock.engine.tokenizer import TokenizerFiles
 from loradock.engine.tokens import TokenBytes
 from loradock.types.errors import BadRequest
@@ -59,7 +62,7 @@ class Service:
         try:
             generation, tools = _with_tools(request, self._template)
             prompt = await self.aside.run(size, lambda: self._chat_prompt(request, tools))
-            await self._start(answer, generation, [prompt], tools=bool(tools))
+            await self._start(answer, generation, [prompt], "messages", tools=bool(tools))
         except BaseException:
             answer.close()
             raise
@@ -69,8 +72,10 @@ class Service:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation)
         try:
-            prompts = [await self.aside.run(size, partial(self._prompt, p)) for p in request.prompts]
-            await self._start(answer, request.generation, prompts, tools=False)
+            prompts = [
+                await self.aside.run(size, partial(self._prompt, p, request.generation)) for p in request.prompts
+            ]
+            await self._start(answer, request.generation, prompts, "prompt", tools=False)
         except BaseException:
             answer.close()
             raise
@@ -89,45 +94,81 @@ class Service:
     def _render(self, request: ChatRequest, tools: list[dict[str, object]]) -> str:
         if self._template is None:
             raise BadRequest("this base model has no chat template: use /v1/completions", param="messages")
-        return self._template.render(request.messages, tools, request.template_kwargs)
+        offered = tools if tools or request.empty_tools else None
+        return self._template.render(
+            request.messages, offered, request.template_kwargs, opens=request.opens, continues=request.continues
+        )
 
     def _chat_prompt(self, request: ChatRequest, tools: list[dict[str, object]]) -> Prompt:
         text = self._render(request, tools)
-        return Prompt(text, self._known(self.encoder.encode(text, special=False, param="messages")))
+        special = bool(request.generation.prompt.special)
+        return self._encoded(text, request.generation, "messages", special=special)
 
-    def _prompt(self, prompt: str | list[int]) -> Prompt:
+    def _prompt(self, prompt: str | list[int], request: GenerationRequest) -> Prompt:
         if isinstance(prompt, str):
-            return Prompt(prompt, self._known(self.encoder.encode(prompt, special=True, param="prompt")))
-        self.encoder.check_length(prompt, "prompt")
+            return self._encoded(prompt, request, "prompt", special=request.prompt.special is not False)
+        kept = self._kept(request)
+        if kept is None:
+            self.encoder.check_length(prompt, "prompt")
+        else:
+            prompt = prompt[:kept] if request.prompt.first else prompt[-kept:]
         known = self._known(prompt)  # before decoding, which would leave others out
         return Prompt(self._tokenizer.decode(known, skip_special_tokens=False), known)
+
+    def _encoded(self, text: str, request: GenerationRequest, param: str, *, special: bool) -> Prompt:
+        kept = self._kept(request)
+        if kept is None:
+            return Prompt(text, self._known(self.encoder.encode(text, special=special, param=param)))
+        ids = self._known(self.encoder.encode_part(text, kept, first=request.prompt.first, special=special))
+        return Prompt(self._tokenizer.decode(ids, skip_special_tokens=False), ids)
+
+    def _kept(self, request: GenerationRequest) -> int | None:
+        """How many tokens of a prompt were asked for at most."""
+        keep = request.prompt.keep
+        return max(1, self.limits.context - (request.max_tokens or 1)) if keep == -1 else keep
 
     def _known(self, prompt: list[int]) -> list[int]:
         """The same, once it is clear that the model knows all of them: a tokenizer may know more."""
         self._check_vocabulary(prompt, "prompt")
         return prompt
 
-    async def _start(self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], *, tools: bool) -> None:
+    async def _start(
+        self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], param: str, *, tools: bool
+    ) -> None:
         self._check_vocabulary(request.params.logit_bias, "logit_bias")
         self._check_vocabulary(request.stop_token_ids, "stop_token_ids")
-        lengths = [_fit(request, len(prompt.ids), self.limits.context) for prompt in prompts]
+        self._check_vocabulary(request.output.allowed or (), "allowed_token_ids")
+        lengths = [_fit(request, len(prompt.ids), self.limits.context, param) for prompt in prompts]
         grammar = await self._compile(request.constraint)
+        stops = request.stop_token_ids | (frozenset() if request.params.ignore_eos else self._eos_ids)
+        restricted = await self._restrictions(request.output, stops)
         generations = []
         for index in range(len(prompts) * request.n):
             number, seed = index // request.n, _seed(request.params.seed, index)
-            detokenizer = Detokenizer(self.tokens, request.stop)
+            detokenizer = Detokenizer(self.tokens, request.stop, request.output)
             choice = Choice(index, number, seed, detokenizer, self._eos_ids, tools=tools)
             params = replace(request.params, max_tokens=lengths[number], seed=seed)
             if index % request.n:
                 params = replace(params, prompt_logprobs=None)
             sequence = Sequence(next(self._ids), prompts[number].ids, params, answer.lease.adapter)
-            sequence.constrained = grammar is not None
-            stops = request.stop_token_ids | (frozenset() if params.ignore_eos else self._eos_ids)
-            generation = Generation(sequence, answer.receiver(choice), stops, grammar.copy() if grammar else None)
+            sequence.constrained = grammar is not None or restricted is not None
+            own = grammar.copy() if grammar else None
+            generation = Generation(sequence, answer.receiver(choice), stops, own, restricted)
             generations.append((choice, generation))
         answer.start(self.loop, prompts, generations)
 
-    def _check_vocabulary(self, tokens: "set[int] | frozenset[int] | list[int] | dict[int, float]", param: str) -> None:
+    async def _restrictions(self, rules: OutputRules, stops: frozenset[int]) -> Restrictions | None:
+        words = await asyncio.to_thread(self._bad_words, rules.bad_words) if rules.bad_words else None
+        return restrictions(rules, stops, self.limits.vocabulary, words)
+
+    def _bad_words(self, words: tuple[str, ...]) -> BadWords:
+        return BadWords(words, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> SortedVocabulary:
+        return SortedVocabulary(self.tokens, self.limits.vocabulary)
+
+    def _check_vocabulary(self, tokens: Iterable[int], param: str) -> None:
         size = self.limits.vocabulary
         if outside := [token for token in tokens if token >= size]:
             raise BadRequest(f"{param}: token id {outside[0]} is not below the vocabulary's {size}", param=param)
@@ -147,7 +188,7 @@ def _with_tools(
         reason = "this model's chat template cannot offer tools (the <tool_call> form of Hermes and Qwen is known)"
         if request.tool_choice == "required":
             raise BadRequest(f"{reason}: leave tools out or set tool_choice to 'none'", param="tools")
-        return replace(generation, warnings=[*generation.warnings, f"tools were not offered: {reason}"]), []
+        return replace(generation, warnings=(*generation.warnings, f"tools were not offered: {reason}")), []
     if request.tool_choice == "required":
         if generation.constraint is not None:
             raise BadRequest("response_format cannot be combined with a required tool call", param="response_format")
@@ -156,23 +197,23 @@ def _with_tools(
     return generation, request.tools
 
 
-def _fit(request: GenerationRequest, prompt: int, context: int) -> int:
-    """How many tokens may be generated. Raises ContextExceeded with the numbers."""
-    room = context - prompt
+def _fit(request: GenerationRequest, prompt: int, context: int, param: str) -> int:
+    """How many tokens may be generated. Raises ContextExceeded with the numbers; clients know it by its first words."""
+    room, words = context - prompt, f"this model's maximum context length is {context} tokens"
     if prompt == 0:
         raise BadRequest("the prompt is empty: send at least one token", param="prompt")
     if room < 1:
         raise ContextExceeded(
-            f"the prompt has {prompt} tokens, and this model's context of {context} tokens must hold it and at least"
-            " one more: shorten the prompt",
-            param="messages",
+            f"{words}: the prompt has {prompt} tokens, and a context of {context} tokens must hold it and at least one"
+            " more. Shorten the prompt",
+            param=param,
         )
     wanted = room if request.max_tokens is None else request.max_tokens
     if wanted <= room or request.truncate:
         return min(wanted, room)
     raise ContextExceeded(
-        f"the prompt has {prompt} tokens and max_tokens is {wanted}: together {prompt + wanted}, more than this"
-        f" model's context of {context} tokens. Lower max_tokens to {room} or shorten the prompt",
+        f"{words}: the prompt has {prompt} tokens and max_tokens is {wanted}, together {prompt + wanted}, more than a"
+        f" context of {context} tokens. Lower max_tokens to {room} or shorten the prompt",
         param="max_tokens",
     )
 

@@ -19,6 +19,9 @@ class TokenBytes:
         for text, index in vocabulary.items():
             self._bytes[index] = convert(text, index in added)
 
+    def __len__(self) -> int:
+        return len(self._bytes)
+
     def __getitem__(self, token: int) -> bytes:
         """Ids beyond the vocabulary (padding of the embedding matrix) are empty."""
         return self._bytes[token] if token < len(self._bytes) else b""

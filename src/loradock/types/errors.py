@@ -74,7 +74,7 @@ class Unavailable(LoradockError):
 
     status = 503
     type = "service_unavailable"
-    retry_after = 1
+    retry_after: ClassVar[int | None] = 1
 
 
 class Internal(LoradockError):

@@ -8,11 +8,16 @@ from loradock.engine.requests.generation import GenerationRequest, read_generati
 from loradock.engine.requests.messages import Message, read_messages
 from loradock.types.enums import Dialect
 from loradock.types.errors import BadRequest
+from loradock.types.parameters import check
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_ENDINGS = ("add_generation_prompt", "continue_final_message")
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """`tool_choice`: none, auto, required, or (by `forced_tool`) one function's name."""
+    """`tool_choice`: none, auto, required, or (by `forced_tool`) one function's name. `opens`: the prompt ends with
+    the head of a new answer; `continues`: it ends in the middle of the last message, which the answer continues."""
 
     generation: GenerationRequest
     messages: list[Message]
@@ -20,23 +25,43 @@ class ChatRequest:
     tool_choice: str
     forced_tool: str | None
     template_kwargs: dict[str, Any]
+    opens: bool = True
+    continues: bool = False
+    empty_tools: bool = False
 
 
 def read_chat(body: dict[str, Any], dialect: Dialect) -> ChatRequest:
     """Raises BadRequest."""
     fields = Fields(body)
-    _refuse_unsupported(fields)
-    generation = read_generation(fields, dialect, max_tokens=None, chat=True)
+    generation = read_generation(fields, dialect, check(body, chat=True), max_tokens=None, chat=True)
     tools = [_tool(tool, f"tools[{i}].") for i, tool in enumerate(fields.array("tools"))]
     choice, forced = _tool_choice(fields, tools)
-    return ChatRequest(generation, read_messages(fields), tools, choice, forced, _template_kwargs(fields))
+    messages, kwargs = read_messages(fields), _template_kwargs(fields)
+    opens, continues = _ending(fields, messages)
+    return ChatRequest(generation, messages, tools, choice, forced, kwargs, opens, continues, fields.raw("tools") == [])
 
 
-def _refuse_unsupported(fields: Fields) -> None:
-    if "functions" in fields or fields.raw("function_call") not in (None, "none", "auto"):
-        raise BadRequest("functions and function_call are the retired form: send tools and tool_choice", param="tools")
-    if "audio" in fields or "audio" in fields.array("modalities"):
-        raise BadRequest("audio output is not supported: this server generates text", param="modalities")
+def _ending(fields: Fields, messages: list[Message]) -> tuple[bool, bool]:
+    """(opens, continues), given as parameters or, as for transformers, among the template's."""
+    given = Fields({**fields.mapping("chat_template_kwargs"), **_given(fields, *_ENDINGS)})
+    continues = given.boolean("continue_final_message")
+    opens = given.boolean("add_generation_prompt", default=not continues)
+    if continues and opens:
+        raise BadRequest(
+            "continue_final_message and add_generation_prompt cannot both be true: the answer continues the last"
+            " message or begins a new one",
+            param="continue_final_message",
+        )
+    if continues and messages[-1]["role"] != "assistant":
+        raise BadRequest(
+            f"continue_final_message needs a last message of the assistant, not of role {messages[-1]['role']!r}",
+            param="continue_final_message",
+        )
+    return opens, continues
+
+
+def _given(fields: Fields, *names: str) -> dict[str, Any]:
+    return {name: fields.raw(name) for name in names if name in fields}
 
 
 def _tool(tool: Any, where: str) -> dict[str, Any]:
@@ -65,10 +90,17 @@ def _tool_choice(fields: Fields, tools: list[dict[str, Any]]) -> tuple[str, str 
 
 
 def _template_kwargs(fields: Fields) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
-    effort = fields.choice("reasoning_effort", None, ("none", "minimal", "low", "medium", "high", "xhigh"))
+    kwargs = _given(fields, "documents")
+    if not all(isinstance(document, dict) for document in fields.array("documents")):
+        raise fields.wrong("documents", "an array of objects {title, text}")
+    reasoning = fields.inner("reasoning")
+    for name in ("max_tokens", "exclude"):
+        if reasoning.raw(name) not in (None, False):
+            raise BadRequest(f"reasoning.{name} is not supported: leave it out", param=f"reasoning.{name}")
+    effort = reasoning.choice("effort", None, _EFFORTS) or fields.choice("reasoning_effort", None, _EFFORTS)
     if effort is not None:
         kwargs["reasoning_effort"] = effort
     if "reasoning" in fields:
-        kwargs["enable_thinking"] = fields.inner("reasoning").boolean("enabled", default=True)
-    return kwargs | fields.mapping("chat_template_kwargs")
+        kwargs["enable_thinking"] = reasoning.boolean("enabled", default=effort != "none")
+    given = fields.mapping("chat_template_kwargs")
+    return kwargs | {name: value for name, value in given.items() if name not in _ENDINGS}

@@ -6,7 +6,7 @@ from typing import Any
 from loradock.engine.requests.fields import Fields
 from loradock.engine.requests.generation import GenerationRequest, read_generation
 from loradock.types.enums import Dialect
-from loradock.types.errors import BadRequest
+from loradock.types.parameters import check
 
 MAX_PROMPTS = 256
 # OpenAI documents 16; Together documents none, and 16 would cut off most answers its users expect.
@@ -24,9 +24,9 @@ class CompletionRequest:
 def read_completion(body: dict[str, Any], dialect: Dialect) -> CompletionRequest:
     """Raises BadRequest."""
     fields = Fields(body)
-    if "suffix" in fields:
-        raise BadRequest("suffix is not supported: these models cannot fill in the middle", param="suffix")
-    generation = read_generation(fields, dialect, max_tokens=DEFAULT_MAX_TOKENS[dialect], chat=False)
+    generation = read_generation(
+        fields, dialect, check(body, chat=False), max_tokens=DEFAULT_MAX_TOKENS[dialect], chat=False
+    )
     return CompletionRequest(generation, _prompts(fields))
 
 

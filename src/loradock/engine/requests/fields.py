@@ -23,9 +23,13 @@ class Fields:
     def raw(self, name: str) -> Any:
         return self._body.get(name)
 
+    def path(self, name: str) -> str:
+        """How errors call the field."""
+        return self._where + name
+
     def wrong(self, name: str, allowed: str) -> BadRequest:
         """The complaint about a field's present value."""
-        path = self._where + name
+        path = self.path(name)
         if name not in self._body:
             return BadRequest(f"{path} is missing: it must be {allowed}", param=path)
         return BadRequest(f"{path} must be {allowed}, not {_show(self._body[name])}", param=path)
@@ -87,9 +91,15 @@ class Fields:
             raise self.wrong(name, "an array")
         return value
 
+    def token_ids(self, name: str) -> list[int]:
+        values = self.array(name)
+        if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+            raise self.wrong(name, "an array of token ids")
+        return values
+
     def inner(self, name: str) -> "Fields":
         """The fields of an object inside this one."""
-        return Fields(self.mapping(name), f"{self._where}{name}.")
+        return Fields(self.mapping(name), f"{self.path(name)}.")
 
 
 def _show(value: Any) -> str:

@@ -1,11 +1,12 @@
 """What chat and completion requests have in common: sampling, stopping, log probabilities, streaming."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from loradock.engine.core import SamplingParams
-from loradock.engine.requests.constraint import Constraint, read_response_format
+from loradock.engine.requests.constraint import Constraint, read_constraint
 from loradock.engine.requests.fields import Fields
+from loradock.engine.requests.rules import OutputRules, PromptRules, read_output_rules, read_prompt_rules
 from loradock.types.enums import Dialect
 from loradock.types.errors import BadRequest
 
@@ -13,10 +14,6 @@ MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
 _SEED_LIMIT = 2**63
-_NOT_APPLIED = {
-    "safety_model": "safety_model was not applied: no moderation model runs here",
-    "compliance": "compliance was not applied: this server makes no compliance promises",
-}
 
 
 class LogprobShape(Enum):
@@ -43,11 +40,16 @@ class GenerationRequest:
     echo: bool
     logprob_shape: LogprobShape | None
     constraint: Constraint | None
-    warnings: list[str] = field(default_factory=list)
+    output: OutputRules
+    prompt: PromptRules
+    warnings: tuple[str, ...]
 
 
-def read_generation(fields: Fields, dialect: Dialect, *, max_tokens: int | None, chat: bool) -> GenerationRequest:
+def read_generation(
+    fields: Fields, dialect: Dialect, warnings: list[str], *, max_tokens: int | None, chat: bool
+) -> GenerationRequest:
     """`max_tokens` is the default. Raises BadRequest."""
+    most = _max_tokens(fields, max_tokens, lowest=0 if fields.boolean("echo") and not chat else 1)
     shape, top = _logprobs(fields, chat=chat)
     echo = fields.boolean("echo")
     stream = fields.boolean("stream")
@@ -57,15 +59,17 @@ def read_generation(fields: Fields, dialect: Dialect, *, max_tokens: int | None,
         stream=stream,
         include_usage=fields.inner("stream_options").boolean("include_usage"),
         n=_choices(fields),
-        max_tokens=_max_tokens(fields, max_tokens, lowest=0 if echo and not chat else 1),
+        max_tokens=most,
         truncate=fields.choice("context_length_exceeded_behavior", "error", ("truncate", "error")) == "truncate",
         params=_sampling(fields, top, echo=echo),
         stop=_stop(fields),
-        stop_token_ids=frozenset(_token_ids(fields, "stop_token_ids")),
+        stop_token_ids=frozenset(fields.token_ids("stop_token_ids")),
         echo=echo,
         logprob_shape=shape,
-        constraint=read_response_format(fields),
-        warnings=[text for name, text in _NOT_APPLIED.items() if name in fields],
+        constraint=read_constraint(fields),
+        output=read_output_rules(fields, most),
+        prompt=read_prompt_rules(fields),
+        warnings=tuple(warnings),
     )
 
 
@@ -131,10 +135,3 @@ def _stop(fields: Fields) -> tuple[str, ...]:
     if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
         raise fields.wrong("stop", f"a non-empty string or an array of up to {MAX_STOPS} of them")
     return tuple(stops)
-
-
-def _token_ids(fields: Fields, name: str) -> list[int]:
-    values = fields.array(name)
-    if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
-        raise fields.wrong(name, "an array of token ids")
-    return values

@@ -9,7 +9,7 @@ from loradock.types.errors import BadRequest
 Message = dict[str, Any]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_KEPT = ("name", "tool_call_id", "reasoning_content", "reasoning")
+_KEPT = ("name", "tool_call_id", "reasoning_content", "thinking", "reasoning")
 
 
 def read_messages(fields: Fields) -> list[Message]:
@@ -67,6 +67,6 @@ def _tool_call(call: Any, where: str) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise function.wrong("arguments", "a JSON object as text") from error
     return {"id": call.get("id"), "type": "function", "function": {"name": name, "arguments": arguments or {}}}

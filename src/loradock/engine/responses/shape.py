@@ -21,6 +21,7 @@ class Shape(ABC):
 
     def __init__(self, answer: Answer, names: TokenBytes) -> None:
         self.answer, self.names = answer, names
+        self._warned = False
 
     @abstractmethod
     def whole(self) -> Json:
@@ -41,6 +42,7 @@ class Shape(ABC):
         return {**self.head(self.chunk_object), "choices": [], "usage": self.usage()}
 
     def head(self, kind: str) -> Json:
+        """What every body begins with. The first, which in a stream is the first chunk, tells the warnings."""
         answer = self.answer
         head = {
             "id": f"{self.prefix}-{answer.id}",
@@ -48,8 +50,9 @@ class Shape(ABC):
             "created": answer.created,
             "model": answer.request.model,
         }
-        if answer.request.warnings and kind == self.whole_object:
-            head["warnings"] = [{"message": text} for text in answer.request.warnings]
+        if answer.warnings and not self._warned:
+            self._warned = True
+            head["warnings"] = [{"message": text} for text in answer.warnings]
         return head
 
     def usage(self) -> Json:
