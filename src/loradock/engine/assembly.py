@@ -18,6 +18,7 @@ from loradock.engine.loading import AnyDecoder, load_model
 from loradock.engine.loop import Deliver, EngineLoop
 from loradock.engine.lora import AdapterReader, LoadedAdapter
 from loradock.engine.options import EngineOptions
+from loradock.engine.proof import prove
 from loradock.engine.residency import AdapterMemory
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
@@ -52,7 +53,7 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
 
 
 def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None]) -> EngineLoop:
-    """The part without names, text and HTTP. Raises BadRequest."""
+    """The part without names, text and HTTP. Raises BadRequest, and WrongNumbers when a kernel computes wrongly."""
     # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
     # once there are more than processors: only the compute thread may have some.
     torch.set_num_threads(1)
@@ -60,6 +61,7 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
     bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)
+    prove(model, threads)
     cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
     drafts = options.speculative_tokens if isinstance(model, CompiledDecoder) else 0

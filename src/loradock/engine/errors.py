@@ -1,6 +1,6 @@
 """Errors that only the engine knows."""
 
-from loradock.types.errors import BadRequest, NotFound, Unavailable
+from loradock.types.errors import BadRequest, Internal, NotFound, Unavailable
 
 
 class UnknownModel(NotFound):
@@ -29,3 +29,10 @@ class StillLoading(Unavailable):
 
 class TooBusy(Unavailable):
     """{waiting} generations are waiting already, as many as this engine lets wait; try again later."""
+
+
+class WrongNumbers(Internal):
+    """The compiled kernels compute wrong numbers on this machine: logits of the built-in check differ from the known
+    answer by {difference:.2g} of their spread, where {limit:.2g} is allowed. The engine does not serve. Delete its
+    kernel cache (the log names the folder) and start again; if that does not help, serve with --dtype float32, and
+    report the processor and the versions of numba and llvmlite."""

@@ -87,7 +87,7 @@ _LONG = _RUN * m.LANES
 def _heads_through(heads):
     """Some heads' queries through a block of keys, and their weights through a block of values.
 
-    One head takes its values vector by vector: LLVM 22 made wrong numbers of longer runs (docs/performance.md).
+    One head takes its values vector by vector (docs/performance.md).
     """
     long_runs, short_runs = weighted(heads, _RUN if heads > 1 else 1, asks=True), weighted(heads, 1, asks=True)
 

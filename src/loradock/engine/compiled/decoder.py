@@ -57,6 +57,11 @@ class CompiledDecoder:
         # It holds the checkpoint in memory.
         del self._read
 
+    @property
+    def bits(self) -> int:
+        """In how many bits the layers' weights are kept."""
+        return self._bits[0]
+
     def scratch(self, members: int) -> list[layers.Scratch]:
         """Room for one lane, as each of its members sees it."""
         a, rows = self.architecture, layers.CHUNK

@@ -1,0 +1,84 @@
+"""What the check at the start of an engine finds, and what it lets pass."""
+
+import logging
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from loradock.engine import kernel_cache, proof
+from loradock.engine.compiled.decoder import CompiledDecoder
+from loradock.engine.core import Logits
+from loradock.engine.errors import WrongNumbers
+from loradock.engine.loading import load_model
+from loradock.engine.runner import Runner
+from tests.engine import shapes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return shapes.save(tmp_path_factory.mktemp("proof") / "base", shapes.shape(5))
+
+
+@pytest.fixture(scope="module", params=[(torch.bfloat16, None), (torch.bfloat16, 8), (torch.float32, None)], ids=str)
+def model(folder, request):
+    dtype, bits = request.param
+    return load_model(folder, dtype, bits=bits)
+
+
+def test_right_kernels_are_proved_and_the_log_says_so(model, caplog):
+    with caplog.at_level(logging.INFO):
+        proof.prove(model, 2)
+    assert "kernels proved in" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["a row", "a vector of each row", "not finite", "the chosen token"])
+def test_a_wrong_number_is_found(fault, folder, monkeypatch):
+    honest = Runner.step
+
+    def step(self, rows):
+        found = honest(self, rows)
+        values = found.values.clone() if found.parts else None
+        if fault == "a row" and values is not None:
+            values[-1] = values[-1].roll(1)
+        if fault == "a vector of each row" and values is not None:
+            values[:, :16] = 0
+        if fault == "not finite":
+            return Logits(found.parts, found.best, [False] * len(found.best))
+        if fault == "the chosen token" and values is None:
+            return Logits(found.parts, [(token + 1) % 100 for token in found.best], found.usable)
+        return found if values is None else Logits([values], found.best, found.usable)
+
+    monkeypatch.setattr(Runner, "step", step)
+    with pytest.raises(WrongNumbers, match="compute wrong numbers on this machine"):
+        proof.prove(load_model(folder, torch.bfloat16), 2)
+
+
+def test_wrong_sampling_is_found(folder, monkeypatch):
+    def draw(logits, temperatures, uniform, tokens, rows, width):
+        np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64 * rows).from_address(tokens))[:] = 0
+
+    monkeypatch.setattr(proof, "draw", draw)
+    with pytest.raises(WrongNumbers):
+        proof.prove(load_model(folder, torch.bfloat16), 2)
+
+
+def test_decoders_without_kernels_need_no_proof(folder, monkeypatch):
+    monkeypatch.setattr(Runner, "step", lambda *_: pytest.fail("computed"))
+    proof.prove(load_model(folder, torch.float32, kernels=False), 2)
+
+
+def test_the_small_model_runs_in_the_decoder_that_will_serve(folder):
+    model = load_model(folder, torch.bfloat16)
+    small = proof.small_architecture(model.architecture)
+    weights = proof.random_weights(small)
+    assert type(proof._same_decoder(model, small, weights)) is CompiledDecoder is type(model)
+    assert (small.head_dim, small.heads // small.kv_heads) == (
+        model.architecture.head_dim,
+        model.architecture.heads // model.architecture.kv_heads,
+    )
+
+
+def test_machine_code_is_kept_apart_for_every_state_of_the_sources():
+    assert numba.config.CACHE_DIR.endswith(f"kernels-{kernel_cache._digest()}")
