@@ -65,6 +65,7 @@ $(STAMPS)/clients: $(STAMPS)/install $(NODE)/package.json
 	@echo "Installing the official clients"
 	@$(PYTHON) -m venv .venvs/together-2.17 && .venvs/together-2.17/bin/python $(PIP) together==2.17.0 "cyclopts<5"
 	@$(PYTHON) -m venv .venvs/together-2.42 && .venvs/together-2.42/bin/python $(PIP) together==2.42.0
+	@$(PYTHON) -m venv .venvs/litellm && .venvs/litellm/bin/python $(PIP) litellm==1.110.2
 	@cd $(NODE) && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 

@@ -260,6 +260,28 @@ def test_harmless_and_unapplied_fields(http):
     assert "safety_model" in answer["warnings"][0]["message"]
 
 
+def test_a_partial_answer_is_continued(client):
+    partial = [*ASK, {"role": "assistant", "content": "The three colours are: red, "}]
+    settings = {"model": "base", "temperature": 0, "max_tokens": 8}
+    in_kwargs = {"continue_final_message": True, "add_generation_prompt": False}
+
+    def ask(messages, **extra):
+        return client.chat.completions.create(messages=messages, extra_body=extra, **settings)
+
+    continued = ask(partial, continue_final_message=True, add_generation_prompt=False)
+    text = "<|im_start|>user\nSay something<|im_end|>\n<|im_start|>assistant\nThe three colours are: red, "
+    expected = complete(client, text, max_tokens=8)
+    assert continued.choices[0].message.content == expected.choices[0].text
+    assert continued.usage.prompt_tokens == expected.usage.prompt_tokens
+    same = [ask(partial, continue_final_message=True), ask(partial, chat_template_kwargs=in_kwargs)]
+    assert [answer.usage.prompt_tokens for answer in same] == [continued.usage.prompt_tokens] * 2
+    closed = ask(partial, add_generation_prompt=False).usage.prompt_tokens
+    assert continued.usage.prompt_tokens < closed < ask(partial).usage.prompt_tokens
+    for messages, extra in ((partial, {"add_generation_prompt": True}), (ASK, {})):
+        with pytest.raises(openai.BadRequestError, match="continue_final_message"):
+            ask(messages, continue_final_message=True, **extra)
+
+
 def test_content_parts_and_template_arguments(client):
     parts = [{"type": "text", "text": "Say something"}]
     joined = client.chat.completions.create(
