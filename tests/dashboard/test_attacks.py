@@ -49,12 +49,15 @@ def addresses(server, dock, owner):
     with server.client() as http:
         job = upload(http, "watched", EXAMPLES / "pirate")
         replica = http.get(f"/v1/endpoints/{dock['id']}/replicas").json()["data"][0]["id"]
+    run = owner.post("/ui/bulk", data={"csrf": _csrf(owner), "do": "detach", "adapter": "tester/watched"})
+    assert run.status_code == 303
     key = re.search(r"/ui/keys/([^/]+)/revoke", owner.get("/ui/keys").text)
     return {
         "/ui/endpoints/": {"id": dock["id"], "replica": replica},
         "/ui/models/": {"account": "tester", "name": "watched"},
         "/ui/jobs/": {"id": job["job_id"]},
         "/ui/keys/": {"id": key and key[1]},
+        "/ui/bulk/": {"id": run.headers["location"].rpartition("/")[2]},
     }
 
 
@@ -133,6 +136,14 @@ def test_texts_that_are_markup_stay_texts(server, browser, dock):
             f"/ui/playground?endpoint={endpoint['id']}&system=%3Cimg%20src=x%3E",
             "/ui/upload?name=%3Cimg%20src=x%3E",
             "/ui/events",
+            "/ui/events?q=%3Cimg%20src=x%3E",
+            "/ui/jobs?q=%3Cimg%20src=x%3E",
+            f"/ui/endpoints/{endpoint['id']}/stop",
+            f"/ui/endpoints/{endpoint['id']}/detach?adapter=%3Cimg%20src=x%3E",
+            f"/ui/endpoints/{endpoint['id']}/attach?q=%3Cimg%20src=x%3E",
+            f"/ui/endpoints/{endpoint['id']}/logs",
+            "/ui/bulk?do=attach&adapter=tester/hostile",
+            "/ui/bulk?do=%3Cimg%20src=x%3E&adapter=%3Cimg%20src=x%3E",
             "/ui/usage",
         ):
             page.goto(address)

@@ -44,9 +44,9 @@ def test_my_models_open_the_adapter_actions_menu_deploy_adapter_to_endpoint(page
     check_light_and_dark(page)
 
     page.get_by_text("Actions").click()
-    page.get_by_role("link", name="Remove from endpoint").click()
+    page.get_by_role("link", name="Detach from endpoint").click()
     check_light_and_dark(page)
-    page.get_by_role("button", name="Remove from endpoint").click()
+    page.get_by_role("button", name="Detach from endpoint").click()
     expect(page.locator("h1 + .badge")).not_to_have_text("attached")
     names = [a["adapter_name"] for a in http.get(f"/v1/endpoints/{dock['id']}/adapters").json()["data"]]
     assert "tester/json" not in names
@@ -61,8 +61,8 @@ def test_without_scripts_the_dialog_is_a_page_with_a_form(browser, server, dock,
         page.get_by_role("button", name="Deploy adapter").click()
         expect(page.get_by_role("heading", name="tester/json is attached")).to_be_visible()
         expect(page.locator("li.done strong")).to_have_text(STEPS)
-        page.goto("/ui/models/tester/json/remove")
-        page.get_by_role("button", name="Remove from endpoint").click()
+        page.goto("/ui/models/tester/json/detach")
+        page.get_by_role("button", name="Detach from endpoint").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("tester/json")
 
 
@@ -117,16 +117,22 @@ def test_what_happens_while_the_dialog_is_open_is_said_beside_the_choice(page, h
         expect(later.locator("#endpoint-error")).to_have_text("No endpoint with this id exists")
 
 
-def test_an_attached_adapter_is_not_deleted(page, http, dock, free):
-    body = {"model_id": f"{dock['name']}:tester/json"}
+def test_deleting_an_attached_adapter_asks_and_detaches_it_first(page, http, dock):
+    assert upload(http, "doomed", EXAMPLES / "pirate")["status"] == "Complete"
+    body = {"model_id": f"{dock['name']}:tester/doomed"}
     assert http.post(f"/v1/endpoints/{dock['id']}/adapters", json=body).status_code == 200
     expect_status(page, 422)
-    page.goto("/ui/models/tester/json/delete")
-    expect(page.get_by_role("main")).to_contain_text("is attached to dock")
+    page.goto("/ui/models/tester/doomed/delete")
+    expect(page.get_by_role("main")).to_contain_text("It is attached to dock and goes offline")
     csrf = page.locator('meta[name="csrf-token"]').get_attribute("content")
-    refused = page.request.post("/ui/models/tester/json/delete", form={"csrf": csrf})
+    refused = page.request.post("/ui/models/tester/doomed/delete", form={"csrf": csrf})
     assert refused.status == 422 and "remove it there first" in refused.text()
-    assert http.get("/v1/models/tester/json").status_code == 200
+    assert http.get("/v1/models/tester/doomed").status_code == 200
+    page.get_by_role("button", name="Detach and delete").click()
+    expect(page.get_by_role("heading", name="My Models")).to_be_visible()
+    assert http.get("/v1/models/tester/doomed").status_code == 404
+    names = [a["adapter_name"] for a in http.get(f"/v1/endpoints/{dock['id']}/adapters").json()["data"]]
+    assert "tester/doomed" not in names
 
 
 def _deploy(page: Page, endpoint: str) -> None:

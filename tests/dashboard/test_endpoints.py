@@ -36,7 +36,10 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
     made = http.get(f"/v1/endpoints/{endpoint_id}").json()
     assert (made["model"], made["inactive_timeout"]) == (BASE, 30)
     assert made["autoscaling"] == {"min_replicas": 1, "max_replicas": 2}
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("link", name="Stop").click()
+    page.get_by_role("heading", name="Stop Made by hand?").wait_for()
+    check_light_and_dark(page)
+    page.get_by_role("button", name="Stop endpoint").click()
     page.get_by_role("button", name="Start").wait_for()
     page.get_by_role("link", name="Edit").first.click()
     page.get_by_label("Display name").fill("Renamed")
@@ -100,7 +103,7 @@ def test_creating_for_an_adapter_deploys_it(page, http, dock):
     page.get_by_label("Deploy tester/shout to it").wait_for()
     check_light_and_dark(page)
     page.get_by_role("button", name="Create endpoint").click()
-    page.get_by_role("heading", name="Adapters docked").wait_for()
+    page.get_by_role("heading", name="Attached adapters").wait_for()
     endpoint = http.get(f"/v1/endpoints/{page.url.rpartition('/')[2]}").json()
     listed = http.get(f"/v1/endpoints/{endpoint['id']}/adapters").json()["data"]
     assert [entry["adapter_name"] for entry in listed] == ["tester/shout"]
@@ -117,7 +120,7 @@ def test_another_accounts_endpoint_looks_like_one_that_does_not_exist(browser, s
         check_light_and_dark(page)
         shown = []
         for path in (dock["id"], "endpoint-does-not-exist"):
-            for below in ("", "/edit", "/dock", "/delete", "/live"):
+            for below in ("", "/edit", "/attach", "/stop", "/detach", "/logs", "/delete", "/live"):
                 response = page.goto(f"/ui/endpoints/{path}{below}")
                 assert response.status == 404
                 shown.append(page.locator("main").inner_text())

@@ -81,15 +81,23 @@ def test_five_hundred_adapters_are_searched_filtered_sorted_and_paged(browser, c
         expect(rows).to_have_count(50)
 
 
-def test_one_of_five_hundred_is_found_in_the_dialog_for_docking(browser, crowded):
+def test_one_of_five_hundred_is_found_in_the_dialog_for_attaching_and_nothing_else_is_chosen(browser, crowded):
     with visitor(browser, crowded.url) as page:
         page.goto("/ui/endpoints/endpoint-1")
-        page.get_by_role("link", name="Dock adapter").first.click()
-        choices = page.get_by_role("dialog").get_by_role("radio")
-        expect(choices).to_have_count(200)  # for its base, and attached nowhere
-        page.get_by_role("dialog").get_by_label("Filter adapters").fill("ADAPTER-048")
-        expect(choices.and_(page.get_by_label("adapter-048"))).to_have_count(1)
-        expect(choices).to_have_count(2)  # the other is the one that is chosen
+        page.get_by_role("link", name="Attach adapters").first.click()
+        dialog = page.get_by_role("dialog")
+        choices = dialog.locator("input[name=adapter]")
+        expect(choices).to_have_count(50)
+        expect(dialog.locator("input[name=adapter]:checked")).to_have_count(0)
+        expect(dialog).to_contain_text("150 more are there")  # 200 for its base, and attached nowhere
+        dialog.get_by_label("Search adapters").fill("ADAPTER-048")
+        expect(choices).to_have_count(1)
+        dialog.get_by_label("adapter-048").check()
+        dialog.get_by_label("Search adapters").fill("adapter-12")
+        expect(dialog.get_by_label("adapter-122")).to_be_visible()
+        expect(dialog.get_by_label("adapter-048")).to_be_checked()  # what is chosen stays in sight
+        expect(dialog.locator("input[name=adapter]:checked")).to_have_count(1)
+        expect(dialog).to_contain_text("1 selected")
         check_light_and_dark(page)
 
 
@@ -144,6 +152,8 @@ def test_an_adapters_page_shows_how_to_call_it_and_an_attach_once(page, http, do
     expect(events.get_by_text("attach.probe")).to_have_count(0)
     check_light_and_dark(page)
     page.get_by_role("link", name="All its events").click()
+    expect(page.get_by_text("attach.probe")).to_be_hidden()
+    page.get_by_text("8 steps in").click()
     expect(page.get_by_text("attach.probe")).to_be_visible()
     http.request("DELETE", f"/v1/endpoints/{dock['id']}/adapters", json=bound)
 
@@ -188,7 +198,7 @@ def test_another_account_sees_and_infers_nothing(browser, server, dock):
         expect_status(page, 404)
         page.goto("/ui/models")
         expect(page.get_by_role("heading", name="No adapter yet")).to_be_visible()
-        for path in ("", "/deploy", "/remove", "/delete", "/deployed"):
+        for path in ("", "/deploy", "/detach", "/delete", "/deployed"):
             page.goto(f"/ui/models/tester/pirate{path}")
             theirs = page.locator("main").inner_text()
             page.goto(f"/ui/models/tester/no-such-thing{path}")

@@ -14,20 +14,26 @@ from loradock.api.services import Services
 from loradock.dashboard import assets, errors
 from loradock.dashboard.live import Live
 from loradock.dashboard.pages import (
+    attaching,
+    bulk,
     deploying,
+    detaching,
     endpoint,
+    endpoint_logs,
+    endpoint_power,
     endpoints,
     events,
+    jobs,
     keys,
     model,
     models,
     overview,
     playground,
-    removing,
     sign_in,
     uploads,
     usage,
 )
+from loradock.dashboard.runs import Runs
 from loradock.dashboard.security import SecurityHeaders, who
 from loradock.types.errors import LoradockError
 
@@ -37,14 +43,20 @@ _ROUTES: list[Route | Mount] = [
     *models.routes,
     *model.routes,
     *deploying.routes,
-    *removing.routes,
+    *detaching.routes,
     *uploads.routes,
+    *jobs.routes,
     *keys.routes,
     *endpoints.routes,
     *endpoint.routes,
+    *endpoint_power.routes,
+    *endpoint_logs.routes,
+    *attaching.routes,
+    *bulk.routes,
     *playground.routes,
     *usage.routes,
     *events.routes,
+    Route(assets.ICON, assets.icon),
     Mount("/ui/static", app=assets.Files(Path(__file__).parent / "static"), name="static"),
 ]
 
@@ -58,12 +70,19 @@ def dashboard(services: Services) -> Starlette:
     app.router.redirect_slashes = False
     app.state.services = services
     app.state.live = Live()
+    app.state.runs = Runs()
     return app
 
 
 def belongs(path: str) -> bool:
     """Whether a path is the dashboard's."""
-    return path == "/" or path.startswith("/ui")
+    return path in ("/", assets.ICON) or path == "/ui" or path.startswith("/ui/")
+
+
+def close(app: Starlette) -> None:
+    """The server stops: end what would not end by itself."""
+    app.state.live.close()
+    app.state.runs.close()
 
 
 async def _missing(request: Request, _: Exception) -> Response:

@@ -4,10 +4,13 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+ICON = "/favicon.ico"
+"""Where browsers look for an icon without being told."""
 _FOLDER = Path(__file__).parent / "static"
 
 
@@ -22,6 +25,10 @@ def version() -> str:
 
 def url(name: str) -> str:
     return f"/ui/static/{version()}/{name}"
+
+
+def icon(_: Request) -> Response:
+    return FileResponse(_FOLDER / "favicon.ico", headers={"cache-control": "public, max-age=86400"})
 
 
 class Files(StaticFiles):

@@ -22,7 +22,10 @@ _MEANING = {
 }
 _UNDONE = "attach.undone"
 BETWEEN = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
-"""Events that a short list leaves out: there an attach is told by its last step."""
+"""Events that lists leave out: there an attach is told by its last step."""
+_UNLOADED = (Event.kind == "detach.done") & Event.message.endswith(" is unloaded")
+TOLD = Event.kind.not_in(BETWEEN) & ~_UNLOADED
+"""What lists of events tell: of an attach its last step, of a detach who asked for it."""
 
 
 class Progress(StrEnum):

@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from loradock.api.services import Services
 from loradock.api.views import why_not_served
 from loradock.control.capacity import Capacity, capacity
 from loradock.control.views import ReplicaFacts
-from loradock.dashboard.dockings import Docking, dockings
+from loradock.dashboard.attaches import OneAttach, newest_attaches
+from loradock.dashboard.endpoint_adapters import AdapterRow, adapters_of
+from loradock.dashboard.lists import Asked, Shown
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.tables import Attachment, Endpoint, Model, Revision, now
+from loradock.store.tables import Attachment, Endpoint, Revision, now
 from loradock.telemetry.downsample import FLUSH_S
 from loradock.telemetry.queries import AdapterUse, Rates, endpoint_rates, per_adapter
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AdapterTier, AttachmentState, EndpointState, ReplicaState
 
-SHOWN = 100
-"""Adapters listed on the page; the rest is counted."""
 _RECENT = timedelta(minutes=15)
 _USUAL_BYTES = 5_000_000
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -31,22 +31,14 @@ _ON_THE_WAY = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STOP
 
 
 @dataclass(frozen=True, slots=True)
-class Docked:
-    name: str
-    state: AttachmentState
-    rank: int | None
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Stored:
-    """The database's part. `adapters` are the oldest `SHOWN` of `docked`."""
+    """The database's part. `changing`: whether adapters are on their way or leaving."""
 
     endpoint: Endpoint
-    adapters: Sequence[Docked]
-    docked: int
+    attached: int
+    changing: bool
     mean_size: int
-    docking: Sequence[Docking]
+    attaches: Sequence[OneAttach]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +52,7 @@ class Traffic:
 @dataclass(frozen=True, slots=True)
 class EndpointView:
     stored: Stored
+    adapters: Shown[AdapterRow]
     traffic: Traffic
     replicas: Sequence[ReplicaFacts]
     reading: Reading | None
@@ -83,17 +76,21 @@ class EndpointView:
         return sum(replica.in_flight for replica in self.replicas)
 
     @property
-    def docking(self) -> list[Docking]:
+    def attaches(self) -> list[OneAttach]:
         """What is being attached, and the newest attach of the last minutes."""
         earliest = now() - _RECENT
-        lately = [docking for docking in self.stored.docking if docking.began.created_at > earliest]
-        return lately[:1] + [docking for docking in lately[1:] if docking.running]
+        lately = [attach for attach in self.stored.attaches if attach.began.created_at > earliest]
+        return lately[:1] + [attach for attach in lately[1:] if attach.running]
 
     @property
     def busy(self) -> bool:
         """Whether something is happening that people watch."""
-        changing = any(adapter.state is not AttachmentState.ATTACHED for adapter in self.stored.adapters)
-        return changing or self.endpoint.deployment.state in _ON_THE_WAY
+        return self.stored.changing or self.endpoint.deployment.state in _ON_THE_WAY
+
+    @property
+    def all_refused(self) -> list[str]:
+        """Adapters that a replica does not take."""
+        return refused_by(self.replicas)
 
     def refused(self, adapter: str) -> str | None:
         """Why a replica does not take the adapter."""
@@ -107,8 +104,9 @@ class EndpointView:
 class EndpointReader:
     """Reads one endpoint again and again; its traffic only as often as there is news of it."""
 
-    def __init__(self, services: Services, account_id: str, endpoint_id: str) -> None:
-        self._services, self._account_id, self._endpoint_id = services, account_id, endpoint_id
+    def __init__(self, services: Services, account_id: str, endpoint_id: str, asked: Asked) -> None:
+        self._services, self._account_id, self._asked = services, account_id, asked
+        self._endpoint_id = endpoint_id
         self._traffic = Traffic({}, Rates(0.0, 0.0))
         self._traffic_until = 0
 
@@ -116,31 +114,37 @@ class EndpointReader:
         """Raises EndpointMissing."""
         services = self._services
         stored = await asyncio.to_thread(self._read)
-        replicas = await services.controller.replicas(stored.endpoint.deployment.id)
+        deployment = stored.endpoint.deployment.id
+        replicas = await services.controller.replicas(deployment)
+        adapters = await asyncio.to_thread(self._list, deployment, refused_by(replicas), stored.attached)
         readings = {reading.endpoint_id: reading for reading in services.controller.readings()}
-        room = capacity(services.controller.options, services.blobs.root, stored.docked, stored.mean_size)
-        return EndpointView(stored, self._traffic, replicas, readings.get(stored.endpoint.id), room)
+        room = capacity(services.controller.options, services.blobs.root, stored.attached, stored.mean_size)
+        return EndpointView(stored, adapters, self._traffic, replicas, readings.get(stored.endpoint.id), room)
 
     def _read(self) -> Stored:
         with self._services.database.session() as session:
             endpoint = find_endpoint(session, self._account_id, self._endpoint_id)
             self._read_traffic(session, endpoint.id)
-            docked, mean_size = _sum_up(session, endpoint.deployment.id)
+            attached, complete, mean_size = _sum_up(session, endpoint.deployment.id)
             return Stored(
                 endpoint=endpoint,
-                adapters=_adapters(session, endpoint.deployment.id),
-                docked=docked,
+                attached=attached,
+                changing=attached != complete,
                 mean_size=mean_size or _USUAL_BYTES,
-                docking=dockings(session, self._account_id, endpoint.name),
+                attaches=newest_attaches(session, self._account_id, endpoint.name),
             )
+
+    def _list(self, deployment_id: str, refused: list[str], all: int) -> Shown[AdapterRow]:
+        with self._services.database.session() as session:
+            return adapters_of(session, deployment_id, self._asked, self._traffic.uses, refused, all)
 
     def _read_traffic(self, session: Session, endpoint_id: str) -> None:
         until = written_until(time.time())
         if until == self._traffic_until:
             return
-        uses = per_adapter(session, self._account_id, endpoint_id, until - _HOUR_S)
+        uses = uses_of(session, self._account_id, endpoint_id)
         rates = endpoint_rates(session, self._account_id, until - _MINUTE_S, until)
-        self._traffic = Traffic({use.model: use for use in uses}, rates.get(endpoint_id, Rates(0.0, 0.0)))
+        self._traffic = Traffic(uses, rates.get(endpoint_id, Rates(0.0, 0.0)))
         self._traffic_until = until
 
 
@@ -149,15 +153,20 @@ def written_until(moment: float) -> int:
     return int(moment - _WRITING_S) // FLUSH_S * FLUSH_S
 
 
-def _adapters(session: Session, deployment_id: str) -> list[Docked]:
-    columns = Model.name, Attachment.state, Revision.rank, Revision.size_bytes
-    query = select(*columns).select_from(Attachment).join(Model).join(Revision, Revision.id == Attachment.revision_id)
-    query = query.where(Attachment.deployment_id == deployment_id).order_by(Attachment.created_at).limit(SHOWN)
-    return [Docked(*row) for row in session.execute(query).tuples()]
+def refused_by(replicas: Sequence[ReplicaFacts]) -> list[str]:
+    return sorted({name for replica in replicas for name in replica.refused})
 
 
-def _sum_up(session: Session, deployment_id: str) -> tuple[int, int]:
-    """How many adapters are attached, on their way or leaving, and their mean size in bytes."""
-    query = select(func.count(), func.avg(Revision.size_bytes)).select_from(Attachment).join(Revision)
-    count, mean = session.execute(query.where(Attachment.deployment_id == deployment_id)).one()
-    return count, int(mean or 0)
+def uses_of(session: Session, account_id: str, endpoint_id: str) -> dict[str, AdapterUse]:
+    """Of the last hour, by adapter, "" for the base."""
+    since = written_until(time.time()) - _HOUR_S
+    return {use.model: use for use in per_adapter(session, account_id, endpoint_id, since)}
+
+
+def _sum_up(session: Session, deployment_id: str) -> tuple[int, int, int]:
+    """How many adapters are attached, on their way or leaving; how many of them are just attached; their mean size in
+    bytes."""
+    complete = func.sum(case((Attachment.state == AttachmentState.ATTACHED, 1), else_=0))
+    query = select(func.count(), complete, func.avg(Revision.size_bytes)).select_from(Attachment).join(Revision)
+    count, attached, mean = session.execute(query.where(Attachment.deployment_id == deployment_id)).one()
+    return count, int(attached or 0), int(mean or 0)

@@ -79,10 +79,15 @@ def exactly(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def moment(stamp: str) -> str:
+    """What JSON keeps of a moment, like `exactly`."""
+    return exactly(datetime.fromisoformat(stamp).astimezone(UTC))
+
+
 def share(job: Job) -> float | None:
     """How much of the step that an upload is at has been done, from 0 to 1, where it is known."""
     return progress_share(job.status_updates[-1]["message"]) if job.status_updates else None
 
 
-_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly, share=share)
+_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly, moment=moment, share=share)
 _templates.globals.update(asset=assets.url, csrf_field=CSRF_FIELD, version=__version__)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
 from loradock.store.tables import Attachment, Deployment, Endpoint, Job, Model, Revision
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
@@ -21,11 +21,13 @@ class Status(StrEnum):
     UPLOADING = "uploading"
 
 
-_SORTS: dict[str, ColumnElement[Any] | InstrumentedAttribute[Any]] = {
+SORTS: dict[str, ColumnElement[Any] | InstrumentedAttribute[Any]] = {
     "created": Model.created_at,
     "name": func.lower(Model.name),
     "rank": Revision.rank,
     "size": Revision.size_bytes,
+    "base": func.lower(Model.base_model),
+    "status": func.lower(Endpoint.display_name),
 }
 
 
@@ -61,7 +63,14 @@ def search_adapters(session: Session, account_id: str, search: Search) -> tuple[
     query = _joined(select(Model, Revision, Endpoint)).where(*_wanted(account_id, search))
     query = query.order_by(_order(search.sort), Model.id).limit(PAGE_SIZE).offset((search.page - 1) * PAGE_SIZE)
     total = session.scalar(_joined(select(func.count(Model.id))).where(*_wanted(account_id, search))) or 0
-    return [Listed(*row) for row in session.execute(query)], total
+    query = query.options(contains_eager(Endpoint.deployments))
+    return [Listed(*row) for row in session.execute(query).unique()], total
+
+
+def matching_names(session: Session, account_id: str, search: Search, most: int) -> list[str]:
+    """Of all that match and are ready, whatever page they are on."""
+    query = _joined(select(Model.name)).where(*_wanted(account_id, search), Model.state == ModelState.READY)
+    return list(session.scalars(query.order_by(_order(search.sort), Model.id).limit(most)))
 
 
 def count_adapters(session: Session, account_id: str) -> int:
@@ -116,7 +125,7 @@ def _wanted(account_id: str, search: Search) -> list[ColumnElement[bool]]:
 
 
 def _order(sort: str) -> ColumnElement[Any]:
-    column = _SORTS.get(sort.removeprefix("-"))
+    column = SORTS.get(sort.removeprefix("-"))
     if column is None:
         return Model.created_at.desc()
     return column.desc().nulls_last() if sort.startswith("-") else column.asc().nulls_last()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI
+from starlette.routing import Match
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from loradock import __version__
@@ -19,6 +20,7 @@ from loradock.control.controller import Controller
 from loradock.control.options import ControlOptions
 from loradock.control.scaling import ScalingRules
 from loradock.dashboard.app import belongs, dashboard
+from loradock.dashboard.app import close as close_dashboard
 from loradock.dashboard.bridge import PREFIX, Bridge
 from loradock.gateway.keys import CALLER, KeyCache
 from loradock.gateway.proxy import PROXY_PATHS, Gateway
@@ -77,13 +79,20 @@ class Server:
             send = _with_request_id(send, request_id)
             if scope["path"] != UPLOAD_PATH:
                 receive = _limited(receive)
-            if belongs(scope["path"]):
+            if belongs(scope["path"]) or self._lost_reader(scope):
                 return await self._dashboard(scope, receive, send)
         return await self._api(scope, receive, send)
 
+    def _lost_reader(self, scope: Any) -> bool:
+        """Whether somebody looks with a browser for what is not here: a page says so, where clients get JSON."""
+        accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+        if scope["method"] not in ("GET", "HEAD") or b"text/html" not in accept:
+            return False
+        return all(route.matches(scope)[0] is Match.NONE for route in self._api.routes)
+
     def leave(self) -> None:
         """The server is about to stop: end what would not end by itself."""
-        self._dashboard.state.live.close()
+        close_dashboard(self._dashboard)
 
 
 def assemble(settings: Settings, database: Database) -> Services:

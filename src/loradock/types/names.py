@@ -12,7 +12,7 @@ from loradock.types.errors import BadCombinedId, BadRequest
 _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 _BASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
-_LORA_SUFFIX = "-lora"
+LORA_SUFFIX = "-lora"
 
 
 def new_id(prefix: str) -> str:
@@ -62,7 +62,7 @@ def is_base_name(name: str) -> bool:
 
 def without_lora_suffix(model: str) -> str:
     """`Org/Model-Lora` → `Org/Model`: the hosted original marks its LoRA-capable variants this way."""
-    return model[: -len(_LORA_SUFFIX)] if model.lower().endswith(_LORA_SUFFIX) else model
+    return model[: -len(LORA_SUFFIX)] if model.lower().endswith(LORA_SUFFIX) else model
 
 
 def combined_id(endpoint: str, adapter: str) -> str:

@@ -112,14 +112,14 @@ def _form(
         model=adapter,
         rank=adapter.revisions[-1].rank or 0,
         targets=targets,
-        docked=_docked(session, targets),
+        attached=_attached(session, targets),
         bound=binding(session, adapter),
         error=error,
         chosen=chosen,
     )
 
 
-def _docked(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
+def _attached(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
     """Deployment id → how many adapters are attached to it."""
     ids = [endpoint.deployment.id for endpoint in endpoints]
     query = select(Attachment.deployment_id, func.count()).where(Attachment.deployment_id.in_(ids))

@@ -1,24 +1,24 @@
-"""Endpoints: the list, and creating, editing, starting, stopping and deleting one."""
+"""Endpoints: the list, and creating and editing one."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.bodies import UpdateEndpoint
 from loradock.api.endpoint_changes import create, update
 from loradock.api.services import Services
-from loradock.dashboard.endpoint_rows import list_rows
+from loradock.dashboard.endpoint_rows import SORTS, list_rows
+from loradock.dashboard.lists import read_asked
 from loradock.dashboard.pages.endpoint_form import Values, empty_form, form_of, sent_form, to_create, to_update
-from loradock.dashboard.render import dialog, go_to, page
+from loradock.dashboard.render import go_to, page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import find_adapter
 from loradock.endpoints.hardware import machine_hardware
-from loradock.endpoints.rules import attached_names, find_endpoint
+from loradock.endpoints.rules import find_endpoint
 from loradock.gateway.keys import Caller
 from loradock.store.sessions import SignedIn
 from loradock.telemetry.readings import Reading
-from loradock.types.enums import DesiredState
+from loradock.types.enums import EndpointState
 from loradock.types.errors import LoradockError, ModelMissing
 from loradock.types.names import combined_id
 
@@ -32,8 +32,15 @@ async def index(request: Request, me: SignedIn) -> Response:
 
 def _list(request: Request, me: SignedIn, readings: dict[str, Reading]) -> Response:
     services: Services = request.app.state.services
+    asked = read_asked(
+        "/ui/endpoints",
+        request.query_params,
+        sorts=SORTS,
+        usual="state",
+        filters={"state": [state.lower() for state in EndpointState]},
+    )
     with services.database.session() as session:
-        return page(request, "endpoints.html", endpoints=list_rows(session, me.account_id, readings))
+        return page(request, "endpoints.html", list=list_rows(session, me.account_id, asked, readings))
 
 
 @signed_in
@@ -49,7 +56,7 @@ async def new(request: Request, me: SignedIn) -> Response:
     values, named = sent_form(form), form.get("deploy")
     deploy = await run_in_threadpool(_own_adapter, request, me, named if isinstance(named, str) else None)
     try:
-        made = await run_in_threadpool(create, services, _caller(me), to_create(values))
+        made = await run_in_threadpool(create, services, caller_of(me), to_create(values))
     except LoradockError as error:
         return await run_in_threadpool(_new, request, me, values, deploy, error)
     if deploy and form.get("deploy_now"):
@@ -75,6 +82,7 @@ def _new(
         bases=[base.name for base in services.bases.at_hand(me.account_id)],
         hardware=[(item, item.usable(vllm=vllm)) for item in machine_hardware()],
         vllm=vllm,
+        quantization=services.settings.quantization,
     )
 
 
@@ -110,56 +118,14 @@ def _edit(request: Request, me: SignedIn, sent: Values) -> Response:
         before = form_of(endpoint)
     values = {**sent, **{fixed: before[fixed] for fixed in ("model", "hardware", "engine")}}
     try:
-        update(services, _caller(me), endpoint.id, to_update(values, before))
+        update(services, caller_of(me), endpoint.id, to_update(values, before))
     except LoradockError as error:
         found = _errors(error)
         return page(request, "endpoint_edit.html", status=422, endpoint=endpoint, values=values, errors=found)
     return go_to(request, f"/ui/endpoints/{endpoint.id}")
 
 
-@signed_in
-def start(request: Request, me: SignedIn) -> Response:
-    return _set_desired(request, me, DesiredState.STARTED)
-
-
-@signed_in
-def stop(request: Request, me: SignedIn) -> Response:
-    return _set_desired(request, me, DesiredState.STOPPED)
-
-
-def _set_desired(request: Request, me: SignedIn, state: DesiredState) -> Response:
-    endpoint_id = request.path_params["id"]
-    update(request.app.state.services, _caller(me), endpoint_id, UpdateEndpoint(state=state))
-    return go_to(request, f"/ui/endpoints/{endpoint_id}")
-
-
-@signed_in
-def delete_form(request: Request, me: SignedIn) -> Response:
-    return _confirm(request, me)
-
-
-@signed_in
-async def delete(request: Request, me: SignedIn) -> Response:
-    services: Services = request.app.state.services
-    try:
-        await services.controller.delete_endpoint(me.account_id, request.path_params["id"])
-    except LoradockError as error:
-        if error.status == 404:
-            raise
-        return await run_in_threadpool(_confirm, request, me, error)
-    return go_to(request, "/ui/endpoints")
-
-
-def _confirm(request: Request, me: SignedIn, error: LoradockError | None = None) -> Response:
-    services: Services = request.app.state.services
-    with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
-        attached = len(attached_names(session, endpoint))
-    status = 422 if error else 200
-    return dialog(request, "endpoint_delete.html", status=status, endpoint=endpoint, attached=attached, error=error)
-
-
-def _caller(me: SignedIn) -> Caller:
+def caller_of(me: SignedIn) -> Caller:
     return Caller(me.account_id, me.account, me.key_id, me.actor)
 
 
@@ -174,8 +140,4 @@ routes = [
     Route("/ui/endpoints/new", new, methods=["POST"]),
     Route("/ui/endpoints/{id}/edit", edit_form),
     Route("/ui/endpoints/{id}/edit", edit, methods=["POST"]),
-    Route("/ui/endpoints/{id}/start", start, methods=["POST"]),
-    Route("/ui/endpoints/{id}/stop", stop, methods=["POST"]),
-    Route("/ui/endpoints/{id}/delete", delete_form),
-    Route("/ui/endpoints/{id}/delete", delete, methods=["POST"]),
 ]

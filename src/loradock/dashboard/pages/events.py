@@ -1,94 +1,126 @@
-"""Events: who did what when."""
+"""Events: who did what when. An attach, and a detach, is one row; its steps open on demand."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from urllib.parse import urlencode
+from collections.abc import Sequence
+from itertools import takewhile
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
+from loradock.dashboard.attach_steps import BETWEEN, TOLD
+from loradock.dashboard.event_subjects import subjects_of
+from loradock.dashboard.lists import Asked, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Endpoint, Event, Model
+from loradock.store.tables import Event
 
 KINDS = {
     "endpoint": "Endpoints",
+    "replica": "Replicas",
     "attach": "Attaching",
-    "detach": "Removing",
+    "detach": "Detaching",
+    "adapter": "Adapters refused",
     "model": "Models",
     "key": "API keys",
 }
 """The first part of an event's kind → what the filter calls it."""
+_LEAVING = ("detach.begun", "detach.done")
 _PAGE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    name: str
-    href: str
+_STEPS = 2000
+"""Events looked through for the steps of a page's attaches."""
 
 
 @signed_in
 def events(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
-    kind, subject, before = _asked(request)
+    asked = read_asked(
+        "/ui/events",
+        request.query_params,
+        sorts=("when",),
+        usual="-when",
+        filters={"kind": tuple(KINDS)},
+        more=("subject",),
+    )
+    subject, beyond = asked.more.get("subject", ""), _beyond(request)
     with services.database.session() as session:
-        found = _read(session, me.account_id, kind, subject, before)
+        found = _read(session, me.account_id, asked, beyond)
         shown = found[:_PAGE]
-        older = _address(kind, subject, shown[-1].id) if len(found) > _PAGE else None
-        wanted = {event.subject_id for event in shown} | ({subject} if subject else set())
+        ids = {event.subject_id for event in shown} | ({subject} if subject else set())
         return page(
             request,
             "events.html",
+            asked=asked,
             events=shown,
-            subjects=_subjects(session, me.account_id, wanted),
+            steps=_steps(session, me.account_id, shown),
+            subjects=subjects_of(session, me.account_id, ids),
             kinds=KINDS,
-            kind=kind,
             subject=subject,
-            before=before,
-            older=older,
-            newest=_address(kind, subject, None),
+            beyond=beyond,
+            next=shown[-1].id if len(found) > _PAGE else None,
         )
 
 
-def _asked(request: Request) -> tuple[str, str, int | None]:
-    kind = request.query_params.get("kind", "")
+def _beyond(request: Request) -> int | None:
+    """The last event of the page before."""
     before = request.query_params.get("before", "")
-    return (
-        kind if kind in KINDS else "",
-        request.query_params.get("subject", ""),
-        int(before) if before.isdecimal() and len(before) < 19 else None,
-    )
+    return int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None
 
 
-def _read(session: Session, account_id: str, kind: str, subject: str, before: int | None) -> list[Event]:
-    """Newest first, one more than a page has."""
-    query = select(Event).where(Event.account_id == account_id)
-    if kind:
-        query = query.where(Event.kind.startswith(f"{kind}."))
-    if subject:
-        query = query.where(Event.subject_id == subject)
-    if before is not None:
-        query = query.where(Event.id < before)
-    return list(session.scalars(query.order_by(Event.id.desc()).limit(_PAGE + 1)))
+def _read(session: Session, account_id: str, asked: Asked, beyond: int | None) -> list[Event]:
+    """One more than a page has. By number, not by page: more come in at the top meanwhile."""
+    query = select(Event).where(Event.account_id == account_id, TOLD, *_wanted(asked))
+    if beyond is not None:
+        query = query.where(Event.id < beyond if asked.descending else Event.id > beyond)
+    order = Event.id.desc() if asked.descending else Event.id.asc()
+    return list(session.scalars(query.order_by(order).limit(_PAGE + 1)))
 
 
-def _subjects(session: Session, account_id: str, ids: Iterable[str]) -> dict[str, Subject]:
-    """By id; what is gone has none."""
-    models = session.scalars(select(Model).where(Model.account_id == account_id, Model.id.in_(ids)))
-    found = {model.id: Subject(model.name, f"/ui/models/{model.name}") for model in models}
-    endpoints = session.scalars(select(Endpoint).where(Endpoint.account_id == account_id, Endpoint.id.in_(ids)))
-    return found | {e.id: Subject(e.display_name, f"/ui/endpoints/{e.id}") for e in endpoints}
+def _wanted(asked: Asked) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    if kind := asked.filters["kind"]:
+        wanted.append(Event.kind.startswith(f"{kind}."))
+    if subject := asked.more.get("subject"):
+        wanted.append(Event.subject_id == subject)
+    if asked.text:
+        columns = (Event.message, Event.actor, Event.kind, Event.subject_id)
+        wanted.append(or_(*(column.icontains(asked.text, autoescape=True) for column in columns)))
+    return wanted
 
 
-def _address(kind: str, subject: str, before: int | None) -> str:
-    asked = {"kind": kind, "subject": subject, "before": before}
-    return f"/ui/events?{urlencode({name: value for name, value in asked.items() if value})}"
+def _steps(session: Session, account_id: str, shown: list[Event]) -> dict[int, list[Event]]:
+    """By the number of the event that tells of an attach or a detach: all of its events."""
+    ends = {event.id: event for event in shown if event.kind in ("attach.route", "attach.undone")}
+    begins = {event.id: event for event in shown if event.kind == "detach.begun"}
+    own = Event.account_id == account_id
+    found: dict[int, list[Event]] = {}
+    if ends:
+        subjects = {event.subject_id for event in ends.values()}
+        query = select(Event).where(own, Event.subject_id.in_(subjects), Event.kind.startswith("attach."))
+        query = query.where(Event.id <= max(ends)).order_by(Event.id.desc()).limit(_STEPS)
+        newest_first = session.scalars(query).all()
+        found |= {number: _up_to(end, newest_first) for number, end in ends.items()}
+    if begins:
+        subjects = {event.subject_id for event in begins.values()}
+        query = select(Event).where(own, Event.subject_id.in_(subjects), Event.kind.in_(_LEAVING))
+        query = query.where(Event.id > min(begins)).order_by(Event.id.asc()).limit(_STEPS)
+        oldest_first = session.scalars(query).all()
+        found |= {number: _from(begin, oldest_first) for number, begin in begins.items()}
+    return {number: steps for number, steps in found.items() if len(steps) > 1}
+
+
+def _up_to(end: Event, newest_first: Sequence[Event]) -> list[Event]:
+    """The steps of an attach, back to the end of what went before it."""
+    before = [e for e in newest_first if e.subject_id == end.subject_id and e.id < end.id]
+    return [end, *takewhile(lambda event: event.kind in BETWEEN, before)][::-1]
+
+
+def _from(begin: Event, oldest_first: Sequence[Event]) -> list[Event]:
+    after = next((e for e in oldest_first if e.subject_id == begin.subject_id and e.id > begin.id), None)
+    return [begin, after] if after is not None and after.kind == "detach.done" else [begin]
 
 
 routes = [Route("/ui/events", events)]

@@ -1,5 +1,7 @@
 """One model: an adapter of the account, or a base model at hand."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -7,8 +9,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.attach_steps import BETWEEN
+from loradock.dashboard.attach_steps import TOLD
 from loradock.dashboard.call_code import Call, api_url, snippets
+from loradock.dashboard.endpoint_rows import RUNNING_FIRST
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.traffic import of_model
@@ -22,6 +25,7 @@ from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from loradock.types.errors import AdapterRefused, ModelMissing
 
 _EVENTS = 8
+_ENDPOINTS = 20
 _HELLO = [{"role": "user", "content": "Hello!"}]
 
 
@@ -40,7 +44,7 @@ def show(request: Request, me: SignedIn) -> Response:
             return _adapter(request, services, session, model)
         base = services.bases.find(name, me.account_id)
         if base is None:
-            raise ModelMissing
+            return _elsewhere(request, session, me, name)
         return _base(request, services, session, me, base, model)
 
 
@@ -92,8 +96,7 @@ def _facts(services: Services, revision: Revision) -> tuple[AdapterFacts | None,
 def _base(
     request: Request, services: Services, session: Session, me: SignedIn, base: BaseModel, own: Model | None
 ) -> Response:
-    endpoints = select(Endpoint).join(Deployment).where(Deployment.base_model == base.name)
-    adapters = select(func.count()).select_from(Model).where(Model.base_model == base.name)
+    endpoints, adapters = _for_base(session, me, base.name)
     return page(
         request,
         "base_model.html",
@@ -101,19 +104,33 @@ def _base(
         own=own,
         architecture=services.bases.architecture(base.name, me.account_id),
         files=files_of(base.path),
-        endpoints=session.scalars(endpoints.where(Endpoint.account_id == me.account_id)).all(),
-        adapters=session.scalar(adapters.where(Model.account_id == me.account_id)) or 0,
+        endpoints=endpoints,
+        adapters=adapters,
         events=_events(session, own.id) if own else [],
     )
 
 
-def _events(session: Session, model_id: str) -> list[Event]:
-    query = (
-        select(Event)
-        .where(Event.subject_id == model_id, Event.kind.not_in(BETWEEN))
-        .order_by(Event.id.desc())
-        .limit(_EVENTS)
+def _elsewhere(request: Request, session: Session, me: SignedIn, name: str) -> Response:
+    """A base model that is not on this machine, where something of the account's own is for it. Raises ModelMissing."""
+    endpoints, adapters = _for_base(session, me, name)
+    if not endpoints and not adapters:
+        raise ModelMissing
+    return page(request, "base_elsewhere.html", name=name, endpoints=endpoints, adapters=adapters)
+
+
+def _for_base(session: Session, me: SignedIn, name: str) -> tuple[Sequence[Endpoint], int]:
+    """The account's endpoints that run it, running ones first, and how many of its adapters are for it."""
+    endpoints = select(Endpoint).join(Deployment).where(Deployment.base_model == name)
+    endpoints = endpoints.where(Endpoint.account_id == me.account_id).order_by(
+        RUNNING_FIRST, Endpoint.created_at.desc()
     )
+    adapters = select(func.count()).select_from(Model).where(Model.base_model == name)
+    count = session.scalar(adapters.where(Model.account_id == me.account_id)) or 0
+    return session.scalars(endpoints.limit(_ENDPOINTS)).all(), count
+
+
+def _events(session: Session, model_id: str) -> list[Event]:
+    query = select(Event).where(Event.subject_id == model_id, TOLD).order_by(Event.id.desc()).limit(_EVENTS)
     return list(session.scalars(query))
 
 

@@ -1,7 +1,6 @@
 """My Models: the account's adapters, and the base models at hand."""
 
-from dataclasses import dataclass, replace
-from urllib.parse import urlencode
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,11 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
+from loradock.dashboard.lists import Asked, Shown, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.registry.details import files_of
 from loradock.registry.listing import (
     PAGE_SIZE,
+    SORTS,
     Search,
     Status,
     bases_of_adapters,
@@ -27,6 +28,8 @@ from loradock.store.tables import Deployment, Endpoint
 from loradock.types.enums import ModelState
 
 _PATH = "/ui/models"
+_BASES_PATH = "/ui/base-models"
+_BASE_SORTS = ("name", "origin", "size_bytes", "endpoints", "adapters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +46,48 @@ class BaseRow:
 @signed_in
 def index(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
-    search = _read(request)
+    asked = asked_for(request)
     with services.database.session() as session:
-        found, total = search_adapters(session, me.account_id, search)
+        found, total = search_adapters(session, me.account_id, search_of(asked))
         uploading = [row.model.id for row in found if row.model.state is ModelState.UPLOADING]
+        adapters = count_adapters(session, me.account_id)
         return page(
             request,
             "models.html",
             kind="adapter",
-            models=found,
+            list=Shown(asked, found, total, PAGE_SIZE, adapters),
             jobs=newest_jobs(session, me.account_id, uploading),
-            total=total,
-            adapters=count_adapters(session, me.account_id),
+            adapters=adapters,
             bases=bases_of_adapters(session, me.account_id),
-            search=search,
-            page_size=PAGE_SIZE,
-            address=lambda **changes: address(replace(search, **changes)),
         )
 
 
 @signed_in
 def base_models(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
-    text = request.query_params.get("q", "").strip()
+    asked = read_asked(_BASES_PATH, request.query_params, sorts=_BASE_SORTS, usual="name")
     with services.database.session() as session:
         rows = _base_rows(services, session, me.account_id)
         adapters = count_adapters(session, me.account_id)
-    shown = [row for row in rows if text.lower() in row.name.lower()]
-    return page(
-        request,
-        "base_models.html",
-        kind="model",
-        models=shown,
-        search=Search(text),
-        base_count=len(rows),
-        adapters=adapters,
+    matching = [row for row in rows if asked.text.lower() in row.name.lower()]
+    matching.sort(key=lambda row: (getattr(row, asked.column), row.name), reverse=asked.descending)
+    return page(request, "base_models.html", kind="model", list=cut(asked, matching, all=len(rows)), adapters=adapters)
+
+
+def asked_for(request: Request) -> Asked:
+    """What the address asks of the list of adapters."""
+    return read_asked(
+        _PATH,
+        request.query_params,
+        sorts=SORTS,
+        usual="-created",
+        filters={"base": None, "status": tuple(Status)},
     )
+
+
+def search_of(asked: Asked) -> Search:
+    status = asked.filters["status"]
+    return Search(asked.text, asked.filters["base"], Status(status) if status else None, asked.sort, asked.page)
 
 
 def _base_rows(services: Services, session: Session, account_id: str) -> list[BaseRow]:
@@ -101,30 +110,4 @@ def _endpoints_by_base(session: Session, account_id: str) -> dict[str, int]:
     return dict(session.execute(query.group_by(Deployment.base_model)).tuples().all())
 
 
-def _read(request: Request) -> Search:
-    """Whatever the address says: what cannot be read is as if it were not there."""
-    asked = request.query_params
-    status, number = asked.get("status", ""), asked.get("page", "1")
-    return Search(
-        text=asked.get("q", "").strip(),
-        base=asked.get("base", ""),
-        status=Status(status) if status in list(Status) else None,
-        sort=asked.get("sort", "") or "-created",
-        page=max(1, int(number)) if number.isdecimal() and len(number) < 7 else 1,
-    )
-
-
-def address(search: Search) -> str:
-    """Of the list that shows this search."""
-    parts = {
-        "q": search.text,
-        "base": search.base,
-        "status": search.status or "",
-        "sort": "" if search.sort == "-created" else search.sort,
-        "page": "" if search.page == 1 else str(search.page),
-    }
-    query = urlencode({name: value for name, value in parts.items() if value})
-    return f"{_PATH}?{query}" if query else _PATH
-
-
-routes = [Route(_PATH, index), Route("/ui/base-models", base_models)]
+routes = [Route(_PATH, index), Route(_BASES_PATH, base_models)]

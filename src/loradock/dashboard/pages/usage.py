@@ -3,9 +3,10 @@
 import csv
 import io
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from loradock.api.services import Services
 from loradock.dashboard.charts import TRAFFIC_CHARTS, TRAFFIC_SPANS, chart_data, span_of
+from loradock.dashboard.lists import PAGE_SIZE, Asked, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.store.sessions import SignedIn
@@ -24,6 +26,14 @@ _GROUPS: dict[str, Sequence[By]] = {
     "day": ("day", "key", "model", "endpoint"),
 }
 """What a table or file has a row for → how the history is grouped."""
+_SORTS: dict[str, Callable[[Total], Any]] = {
+    "tokens": lambda row: row.prompt_tokens + row.completion_tokens,
+    "name": lambda row: (row.model or "", row.endpoint_name or ""),
+    "requests": lambda row: row.requests,
+    "failed": lambda row: row.client_error + row.server_error,
+    "prompt": lambda row: row.prompt_tokens,
+    "generated": lambda row: row.completion_tokens,
+}
 _COUNTS = ("requests", "ok", "client_error", "server_error", "aborted", "prompt_tokens", "completion_tokens")
 
 
@@ -39,16 +49,24 @@ class Sum:
 def usage(request: Request, me: SignedIn) -> Response:
     span = span_of(request, TRAFFIC_SPANS, "day")
     found = {by: _totals(request, me, span, by) for by in ("adapter", "key")}
+    asked = read_asked("/ui/usage", request.query_params, sorts=_SORTS, usual="-tokens", more=("span",))
     return page(
         request,
         "usage.html",
         span=span,
         spans=list(TRAFFIC_SPANS),
         charts=TRAFFIC_CHARTS,
-        adapters=found["adapter"],
-        keys=found["key"],
+        list=cut(asked, _sorted(found["adapter"], asked), all=len(found["adapter"])),
+        keys=found["key"][:PAGE_SIZE],
+        key_count=len(found["key"]),
         sum=_sum(found["key"]),
     )
+
+
+def _sorted(found: Iterable[Total], asked: Asked) -> list[Total]:
+    text = asked.text.lower()
+    rows = [row for row in found if text in f"{row.model or 'base model'} {row.endpoint_name or ''}".lower()]
+    return sorted(rows, key=_SORTS[asked.column], reverse=asked.descending)
 
 
 @signed_in

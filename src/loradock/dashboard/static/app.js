@@ -33,14 +33,6 @@ function toast(text, tone = "good") {
   setTimeout(() => note.remove(), tone === "bad" ? 9000 : 4000);
 }
 
-// A long list of choices: those whose text has what was typed, and those that are chosen, stay.
-document.addEventListener("input", ({ target }) => {
-  if (!target.dataset.filter) return;
-  const wanted = target.value.toLowerCase();
-  for (const choice of document.querySelectorAll(target.dataset.filter))
-    choice.hidden = !choice.querySelector("input").checked && !choice.textContent.toLowerCase().includes(wanted);
-});
-
 // Over plain http from another machine, which is usual at home, browsers have the old way only.
 async function copied(button) {
   if (navigator.clipboard) {
@@ -100,7 +92,7 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && event.target.dataset?.filter) event.preventDefault(); // it sends no form
+  if (event.key === "Enter" && event.target.dataset?.noSubmit !== undefined) event.preventDefault();
   if (event.key === "Escape")
     document.querySelectorAll("details.menu[open]").forEach((menu) => {
       menu.removeAttribute("open");
@@ -120,11 +112,19 @@ const theDialog = document.getElementById("dialog");
 theDialog.addEventListener("click", (event) => {
   if (event.target === theDialog) theDialog.close();
 });
-theDialog.addEventListener("close", () => document.getElementById("dialog-body").replaceChildren()); // what asks again and again ends
-document.addEventListener("changed", () => theDialog.addEventListener("close", () => location.reload(), { once: true }));
+let oldBehind = false;
+theDialog.addEventListener("close", () => {
+  document.getElementById("dialog-body").replaceChildren(); // what asks again and again ends
+  if (oldBehind && !document.querySelector("[data-live]")) location.reload();
+  oldBehind = false;
+});
+document.addEventListener("changed", () => (oldBehind = true));
 
 // A list that is filtered in place keeps its filter in the address, for reloading and sharing.
 document.addEventListener("htmx:afterRequest", ({ detail }) => {
   const asked = detail.requestConfig.elt; // it may be gone by now
-  if (asked.matches("[data-keep-address]") && detail.successful) history.replaceState(null, "", detail.pathInfo.finalRequestPath);
+  if (!asked.matches("[data-keep-address]") || !detail.successful) return;
+  const [path, query = ""] = detail.pathInfo.finalRequestPath.split("?");
+  const said = new URLSearchParams([...new URLSearchParams(query)].filter(([, word]) => word !== ""));
+  history.replaceState(null, "", said.size ? `${path}?${said}` : path);
 });

@@ -52,6 +52,7 @@ function draw(figure, data) {
   const options = {
     width: canvas.clientWidth,
     height: canvas.clientHeight - 26, // the legend stands below
+    tzDate: (seconds) => (times.zone === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     series: [{}, ...seriesOf(names)],
     axes: axes(),
     scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 1, 0.1) * 1.08] } },
@@ -102,6 +103,7 @@ new ResizeObserver(() => {
   drawAll();
 }).observe(sheet);
 document.addEventListener("theme-changed", drawAll);
+document.addEventListener("zone-changed", drawAll);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 
@@ -113,7 +115,9 @@ document.querySelectorAll("[data-span]:not([data-charts])").forEach((link) =>
     document.querySelectorAll(".segments [data-span]").forEach((other) =>
       other === link ? other.setAttribute("aria-current", "true") : other.removeAttribute("aria-current"),
     );
-    history.replaceState(null, "", `?span=${link.dataset.span}`);
+    const words = new URLSearchParams(location.search);
+    words.set("span", link.dataset.span);
+    history.replaceState(null, "", `?${words}`);
     refresh();
   }),
 );

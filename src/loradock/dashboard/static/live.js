@@ -5,16 +5,17 @@
 const MORPH = {
   morphStyle: "innerHTML",
   callbacks: {
-    // What people opened stays open.
-    beforeAttributeUpdated: (name) => name !== "open",
+    // What people opened stays open, what they ticked stays ticked.
+    beforeAttributeUpdated: (name) => name !== "open" && name !== "checked",
   },
 };
 const place = document.querySelector("[data-live]");
 let source = null;
 
+// The words of the address say which part of a long list is shown; the stream tells of that part.
 function follow() {
   if (source || document.hidden) return;
-  source = new EventSource(place.dataset.live);
+  source = new EventSource(place.dataset.live + location.search);
   for (const part of document.querySelectorAll("[data-live-part]")) {
     source.addEventListener(part.dataset.livePart, (event) => {
       Idiomorph.morph(part, event.data, MORPH);
@@ -31,6 +32,39 @@ function follow() {
 function pause() {
   source?.close();
   source = null;
+}
+
+// Another page, sort or search of the list: the stream begins anew with it.
+function look(address) {
+  history.replaceState(null, "", address);
+  pause();
+  follow();
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-live-link]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  look(link.href);
+});
+
+function search(form) {
+  const words = new URLSearchParams(location.search);
+  for (const [name, word] of new FormData(form)) word ? words.set(name, word) : words.delete(name);
+  words.delete("page");
+  look(words.size ? `?${words}` : location.pathname);
+}
+
+let typing = 0;
+for (const form of document.querySelectorAll("form[data-live-form]")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    search(form);
+  });
+  form.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => search(form), 250);
+  });
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? pause() : follow()));

@@ -16,8 +16,8 @@ _FIRST = f"attach.{AttachStep.AUTHORIZE}"
 
 
 @dataclass(slots=True)
-class Docking:
-    """One attach of `adapter`, with its events in order."""
+class OneAttach:
+    """Of `adapter`, with its events in order."""
 
     adapter: str
     events: list[Event] = field(default_factory=list)
@@ -41,8 +41,8 @@ class Docking:
         return round((step.done_at - self.began.created_at).total_seconds() * 1000)
 
 
-def dockings(session: Session, account_id: str, endpoint_name: str, most: int = 3) -> list[Docking]:
-    """The newest attaches of the account to the endpoint, newest first."""
+def newest_attaches(session: Session, account_id: str, endpoint_name: str, most: int = 3) -> list[OneAttach]:
+    """Of the account to the endpoint, newest first."""
     newest = session.scalar(select(func.max(Event.id))) or 0
     query = select(Event).where(
         Event.id > newest - _LOOK_BACK, Event.account_id == account_id, Event.kind.startswith("attach.")
@@ -50,16 +50,16 @@ def dockings(session: Session, account_id: str, endpoint_name: str, most: int = 
     return _follow(session.scalars(query.order_by(Event.id)), endpoint_name)[::-1][:most]
 
 
-def _follow(events: Iterable[Event], endpoint_name: str) -> list[Docking]:
-    found: list[Docking] = []
-    current: dict[str, Docking] = {}  # by adapter; those that are being attached to this endpoint
+def _follow(events: Iterable[Event], endpoint_name: str) -> list[OneAttach]:
+    found: list[OneAttach] = []
+    current: dict[str, OneAttach] = {}  # by adapter; those that are being attached to this endpoint
     for event in events:
         if event.kind == _FIRST:
             adapter, _, endpoint = event.message.partition(" → ")
             current.pop(event.subject_id, None)
             if endpoint == endpoint_name:
-                current[event.subject_id] = Docking(adapter)
+                current[event.subject_id] = OneAttach(adapter)
                 found.append(current[event.subject_id])
-        if docking := current.get(event.subject_id):
-            docking.events.append(event)
+        if attach := current.get(event.subject_id):
+            attach.events.append(event)
     return found

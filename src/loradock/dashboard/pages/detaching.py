@@ -1,4 +1,4 @@
-"""Taking an adapter off its endpoint, and deleting a model: both ask first."""
+"""Detaching an adapter from its endpoint, and deleting a model: both ask first."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -6,6 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
+from loradock.dashboard import deeds
 from loradock.dashboard.pages.model import name_of, own_adapter
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
@@ -18,19 +19,19 @@ from loradock.types.names import combined_id
 
 
 @signed_in
-def ask_remove(request: Request, me: SignedIn) -> Response:
-    return _ask_remove(request, me)
+def ask_detach(request: Request, me: SignedIn) -> Response:
+    return _ask_detach(request, me)
 
 
 @signed_in
-async def remove(request: Request, me: SignedIn) -> Response:
+async def detach(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     sent = (await request.form()).get("endpoint")
     try:
         model_id = await run_in_threadpool(_combined, services, me, name_of(request), str(sent or ""))
         await services.controller.detach(me.account_id, str(sent), model_id)
     except LoradockError as error:
-        return await run_in_threadpool(_ask_remove, request, me, error.message)
+        return await run_in_threadpool(_ask_detach, request, me, error.message)
     return go_to(request, f"/ui/models/{name_of(request)}")
 
 
@@ -40,14 +41,19 @@ def ask_delete(request: Request, me: SignedIn) -> Response:
 
 
 @signed_in
-def delete(request: Request, me: SignedIn) -> Response:
+async def delete(request: Request, me: SignedIn) -> Response:
+    """An adapter is detached first where the form said so."""
     services: Services = request.app.state.services
+    name = name_of(request)
     try:
-        delete_model(services.database, services.blobs, me.account_id, name_of(request))
+        if (await request.form()).get("detach"):
+            await deeds.delete(services, me, name)
+        else:
+            await run_in_threadpool(delete_model, services.database, services.blobs, me.account_id, name)
     except ModelMissing:
         raise
     except LoradockError as error:
-        return _ask_delete(request, me, error.message)
+        return await run_in_threadpool(_ask_delete, request, me, error.message)
     return go_to(request, "/ui/models")
 
 
@@ -58,13 +64,13 @@ def _combined(services: Services, me: SignedIn, name: str, endpoint_id: str) -> 
         return combined_id(find_endpoint(session, me.account_id, endpoint_id).name, adapter.name)
 
 
-def _ask_remove(request: Request, me: SignedIn, error: str | None = None) -> Response:
+def _ask_detach(request: Request, me: SignedIn, error: str | None = None) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
         adapter = own_adapter(session, me, name_of(request))
         bound = binding(session, adapter)
         status = 422 if error else 200
-        return dialog(request, "remove.html", status=status, model=adapter, bound=bound, error=error)
+        return dialog(request, "detach.html", status=status, model=adapter, bound=bound, error=error)
 
 
 def _ask_delete(request: Request, me: SignedIn, error: str | None = None) -> Response:
@@ -79,8 +85,8 @@ def _ask_delete(request: Request, me: SignedIn, error: str | None = None) -> Res
 
 
 routes = [
-    Route("/ui/models/{account}/{name}/remove", ask_remove),
-    Route("/ui/models/{account}/{name}/remove", remove, methods=["POST"]),
+    Route("/ui/models/{account}/{name}/detach", ask_detach),
+    Route("/ui/models/{account}/{name}/detach", detach, methods=["POST"]),
     Route("/ui/models/{account}/{name}/delete", ask_delete),
     Route("/ui/models/{account}/{name}/delete", delete, methods=["POST"]),
 ]
