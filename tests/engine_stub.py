@@ -3,6 +3,7 @@
 Answers say which adapter, from which folder, gave them. `<model>/faults.json` is read anew at every use:
     crash: last words of a start that fails        load_delay: seconds before it is healthy
     refuse: {adapter: reason}                      nan: [adapters whose probe is not finite]
+    unwritable: [adapters whose probe is not finite, which is told as vLLM tells it]
     adapter_delay: seconds an adapter load takes   token_delay: seconds per token
     error_in_stream: true: the stream ends with an error event
     die: "load" | "probe" | "before" | "stream" | "event": end at once (exit, no goodbye), once
@@ -128,6 +129,9 @@ class Stub:
     async def answer(self, request, body, model):
         if body.get("logprobs"):
             self.die_if("probe")
+            if model in self.faults.get("unwritable", ()):
+                reason = "Out of range float values are not JSON compliant: nan"
+                return web.json_response({"error": {"message": reason, "type": "BadRequestError"}}, status=400)
             value = float("nan") if model in self.faults.get("nan", ()) else -1.5
             return web.json_response({"choices": [{"text": "x", "logprobs": {"token_logprobs": [value]}}]})
         self.die_if("before")

@@ -90,7 +90,6 @@ def test_values_must_be_finite(inspect, dtype, value):
             "mixture-of-experts",
         ),
         "another module": (lambda w: rename(w, "q_proj", "query"), "unexpected tensor"),
-        "another prefix": (lambda w: rename(w, "base_model.model.", "transformer."), "unexpected tensor transformer"),
         "a zero-padded layer": (lambda w: rename(w, "layers.0", "layers.00"), "unexpected tensor"),
         "nothing": (dict.clear, "holds no LoRA tensors"),
     }.values(),

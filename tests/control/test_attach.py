@@ -89,6 +89,8 @@ async def test_attaching_again_is_a_success_and_changes_nothing(rig):
         ({"refuse": {"alice/pirate": "rank 512 is too much"}}, "load", AdapterRefused, "rank 512 is too much"),
         ({"die": "load"}, "load", Unavailable, "stopped before it answered"),
         ({"nan": ["alice/pirate"]}, "probe", AdapterRefused, "not finite"),
+        ({"unwritable": ["alice/pirate"]}, "probe", AdapterRefused, "numbers that are not finite"),
+        ({"refuse": {"alice/pirate": "no /srv/blobs/x.json"}}, "load", AdapterRefused, "no …/x.json"),
         ({"die": "probe"}, "probe", Unavailable, "stopped before it answered"),
     ],
 )

@@ -71,5 +71,5 @@ def open_registry(data_dir: Path, import_root: Path, hub: str, **options) -> Reg
     blobs = Blobs(data_dir)
     bases = BaseModels(database, blobs, data_dir, import_root, hub)
     rules = SourceRules(import_root, allow_private_sources=True, hub_endpoint=hub)
-    uploads = UploadRunner(database, blobs, **{"architecture_of": bases.architecture, "rules": rules, **options})
+    uploads = UploadRunner(database, blobs, **{"bases": bases, "rules": rules, **options})
     return Registry(database, blobs, bases, uploads, account, data_dir, import_root)

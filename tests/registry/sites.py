@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Answer = tuple[int, dict[str, str], bytes]
@@ -72,6 +73,8 @@ class Hub:
     root: Path
     token: str = "hf_sesame"
     private: set[str] = field(default_factory=set)
+    revisions: set[str] = field(default_factory=set)
+    """Besides main, with the same files."""
     site: Site = field(default_factory=Site)
 
     def __post_init__(self) -> None:
@@ -85,7 +88,14 @@ class Hub:
         if not folder.is_dir() or (repo in self.private and headers.get("authorization") != f"Bearer {self.token}"):
             return None
         if api:
-            files = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
+            revision = "/".join(parts[3:]) if parts[2:3] == ["revision"] else "main"
+            if unquote(revision) not in ("main", COMMIT, *self.revisions):
+                return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+            files = [
+                {"rfilename": file.relative_to(folder).as_posix(), "size": file.stat().st_size}
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            ]
             return 200, {"X-Repo-Commit": COMMIT}, json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode()
-        body = (folder / parts[4]).read_bytes()
+        body = folder.joinpath(*map(unquote, parts[4:])).read_bytes()
         return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}, body

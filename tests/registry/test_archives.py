@@ -176,8 +176,8 @@ def test_a_name_twice(attempt, pack):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["a/adapter_config.json", "b/adapter_model.safetensors"], "at the top or inside one single folder"),
-        (["a/b/adapter_config.json", "a/b/adapter_model.safetensors"], "at the top or inside one single folder"),
+        (["a/adapter_config.json", "b/adapter_model.safetensors"], "adapter_model.safetensors is missing"),
+        (["a/b/adapter_model.safetensors"], "no folder here holds an adapter"),
         (["adapter_config.json"], "adapter_model.safetensors is missing"),
         (["adapter_config.json", "adapter_model.bin"], "adapter_model.bin is a pickle"),
         (["config.json", "model.safetensors"], "model_type model"),

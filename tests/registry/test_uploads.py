@@ -287,11 +287,15 @@ def test_a_commit_that_fails_leaves_no_files(tmp_path, hub, adapter_files):
     imports = tmp_path / "in"
     shutil.copytree(adapter_files, imports / "lora")
 
-    def sabotage(_base, _account):
-        with registry.database.session() as session:
-            session.delete(session.scalar(select(Model)))
+    class Sabotage:
+        def find(self, _base, _account):
+            with registry.database.session() as session:
+                session.delete(session.scalar(select(Model)))
 
-    registry = open_registry(tmp_path / "other", imports, hub.site.url, architecture_of=sabotage)
+        def at_hand(self, _account):
+            return []
+
+    registry = open_registry(tmp_path / "other", imports, hub.site.url, bases=Sabotage())
     registry.uploads.start()
     job = registry.upload(model_source="file://lora")
     registry.uploads.close()

@@ -76,3 +76,8 @@ class UploadModel(Body):
     lora_model: str | None = None
     hf_token: str | None = None
     description: str | None = None
+    subfolder: str | None = None
+
+
+class ChangeModel(Body):
+    base_model: NonEmpty

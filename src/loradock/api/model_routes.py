@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from loradock.api.bodies import UploadModel
+from loradock.api.bodies import ChangeModel, UploadModel
 from loradock.api.multipart import read_upload
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
@@ -17,6 +17,7 @@ from loradock.registry.jobs import get_job, list_jobs
 from loradock.registry.models import delete_model, get_model, list_models, where_attached
 from loradock.registry.received import Received
 from loradock.registry.requests import UploadRequest
+from loradock.registry.settling import Settler
 from loradock.store.tables import now
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, ModelMissing
@@ -66,6 +67,7 @@ def upload(body: UploadModel, caller: CallerDep, services: ServicesDep) -> Json:
         lora_base=lora_base(services, caller.account_id, body.lora_model),
         hf_token=body.hf_token,
         description=body.description,
+        subfolder=body.subfolder,
     )
     return _submit(services, caller, request, body.model_source)
 
@@ -111,6 +113,7 @@ def _upload_request(services: Services, caller: Caller, fields: dict[str, str], 
         lora_model=lora_model,
         lora_base=lora_base(services, caller.account_id, lora_model),
         description=fields.get("description"),
+        subfolder=fields.get("subfolder") or None,
     )
 
 
@@ -125,6 +128,18 @@ def retrieve(name: str, caller: CallerDep, services: ServicesDep) -> Json:
     if wanted in services.routes.callable_names(caller.account_id) or services.bases.find(wanted, caller.account_id):
         return {**catalogue_item(wanted, _STARTED, wanted.partition("/")[0]), "owned_by": "loradock"}
     raise ModelMissing(param="model")
+
+
+@router.patch("/models/{name:path}")
+def change(name: str, body: ChangeModel, caller: CallerDep, services: ServicesDep) -> Json:
+    """Say of an adapter that it is for another base model, without another upload; `message` tells what was found."""
+    wanted, settler = decode_segment(name), Settler(services.database, services.blobs, services.bases)
+    found = settler.change_base(caller.account_id, wanted, body.base_model)
+    with services.database.session() as session:
+        model = get_model(session, caller.account_id, wanted)
+        if model is None:  # deleted this very moment
+            raise ModelMissing(param="model")
+        return {**model_view(model, where_attached(session, model)), "message": found}
 
 
 @router.delete("/models/{name:path}")

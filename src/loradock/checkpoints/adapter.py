@@ -3,19 +3,20 @@
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loradock.checkpoints.adapter_kinds import refuse_other_kinds
+from loradock.checkpoints.adapter_reasons import CONFIG_FILE, refuse_other_kinds
 from loradock.checkpoints.adapter_targets import Targets, read_targets
-from loradock.checkpoints.module_pattern import BadPattern, is_plain, matcher
+from loradock.checkpoints.module_pattern import BadPattern, Patterns, is_plain
 from loradock.types.errors import AdapterRefused
 
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_RANK = 4096
 _MAX_EXPRESSIONS = 100
+_MAX_KEYS = 8192
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,31 @@ class AdapterConfig:
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     targets: Targets = field(default_factory=Targets)
+    bias: str = "none"
+    complete: bool = True
+    """Whether it says itself what else would be PEFT's default: vLLM wants that."""
+    remarks: tuple[str, ...] = ()
 
     def rank_of(self, module_path: str) -> int:
-        return int(_by_pattern(self.rank_pattern, module_path, self.rank))
+        key = self.ranks.first(module_path)
+        return self.rank if key is None else self.rank_pattern[key]
 
-    def scaling(self, module_path: str) -> float:
+    def alpha_of(self, module_path: str) -> float:
+        key = self.alphas.first(module_path)
+        return self.alpha if key is None else self.alpha_pattern[key]
+
+    def scaling(self, module_path: str, rank: int | None = None) -> float:
         """alpha / rank, or alpha / sqrt(rank) with rsLoRA, with the module's own pattern applied."""
-        rank = self.rank_of(module_path)
-        alpha = _by_pattern(self.alpha_pattern, module_path, self.alpha)
+        rank, alpha = rank or self.rank_of(module_path), self.alpha_of(module_path)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
-    @property
-    def max_rank(self) -> int:
-        return max([self.rank, *self.rank_pattern.values()])
+    @cached_property
+    def ranks(self) -> Patterns:
+        return Patterns(self.rank_pattern)
 
-
-def _by_pattern(patterns: dict[str, Any], module_path: str, default: float) -> float:
-    return next((float(value) for pattern, value in patterns.items() if matcher(pattern)(module_path)), default)
+    @cached_property
+    def alphas(self) -> Patterns:
+        return Patterns(self.alpha_pattern)
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
@@ -71,11 +80,10 @@ def parse_adapter_config(text: bytes) -> AdapterConfig:
         raise AdapterRefused(f"{CONFIG_FILE} is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise AdapterRefused(f"{CONFIG_FILE} holds no JSON object")
-    refuse_other_kinds(raw)
-    return _config(raw)
+    return _config(raw, refuse_other_kinds(raw))
 
 
-def _config(raw: dict[str, Any]) -> AdapterConfig:
+def _config(raw: dict[str, Any], remarks: list[str]) -> AdapterConfig:
     base = raw.get("base_model_name_or_path")
     rank_pattern = {key: _rank(key, value) for key, value in _patterns(raw, "rank_pattern").items()}
     alpha_pattern = {key: _alpha(key, value) for key, value in _patterns(raw, "alpha_pattern").items()}
@@ -87,7 +95,18 @@ def _config(raw: dict[str, Any]) -> AdapterConfig:
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         targets=read_targets(raw),
+        bias=str(raw.get("bias") or "none"),
+        complete=all(raw.get(name) is not None for name in ("r", "lora_alpha", "target_modules")),
+        remarks=(*remarks, *_remarks(raw)),
     )
+
+
+def _remarks(raw: dict[str, Any]) -> list[str]:
+    missing = [name for name in ("r", "lora_alpha") if name not in raw]
+    remarks = [f"{CONFIG_FILE} has no {name}: PEFT's default 8 counts" for name in missing]
+    if raw.get("lora_alpha") == 0 and not raw.get("alpha_pattern"):
+        remarks.append("lora_alpha is 0: the adapter changes nothing")
+    return remarks
 
 
 def _rank(name: str, value: Any) -> int:
@@ -104,11 +123,15 @@ def _alpha(name: str, value: Any) -> float:
 
 def _patterns(raw: dict[str, Any], name: str) -> dict[str, Any]:
     patterns = raw.get(name) or {}
-    if not isinstance(patterns, dict) or sum(not is_plain(pattern) for pattern in patterns) > _MAX_EXPRESSIONS:
-        raise AdapterRefused(f"{CONFIG_FILE}: {name} is not an object of at most {_MAX_EXPRESSIONS} expressions")
+    if not isinstance(patterns, dict):
+        raise AdapterRefused(f"{CONFIG_FILE}: {name} is no object of module names")
+    if len(patterns) > _MAX_KEYS or sum(not is_plain(pattern) for pattern in patterns) > _MAX_EXPRESSIONS:
+        raise AdapterRefused(
+            f"{CONFIG_FILE}: {name} holds more than {_MAX_EXPRESSIONS} expressions or {_MAX_KEYS} names;"
+            " name the modules instead, as in ^model.layers.0.self_attn.q_proj"
+        )
     try:
-        for pattern in patterns:
-            matcher(pattern)
+        Patterns(patterns)
     except BadPattern as error:
         raise AdapterRefused(f"{CONFIG_FILE}: {name}: {error}; name the modules instead") from error
     return patterns

@@ -5,14 +5,15 @@ tuners/tuners_utils.py (check_target_module_exists).
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 Matcher = Callable[[str], bool]
 MAX_LENGTH = 1000
-_PLAIN = re.compile(r"[\w.]+")
+_PLAIN = re.compile(r"\^?(?:[\w.-]|\\[.-])+\$?")
+_LETTER = re.compile(r"\\?.")
 
 
 class BadPattern(ValueError):
@@ -20,8 +21,47 @@ class BadPattern(ValueError):
 
 
 def is_plain(pattern: str) -> bool:
-    """A module name rather than an expression (PEFT still reads its dots as "any character")."""
+    """A module name rather than an expression (PEFT still reads its dots as "any character"), also one between anchors:
+    `^model.layers.0.self_attn.q_proj` is how PEFT has exact names written."""
     return bool(_PLAIN.fullmatch(pattern))
+
+
+class Patterns:
+    """The keys of a rank_pattern or alpha_pattern, in the order in which PEFT tries them. Raises BadPattern.
+
+    There may be one for every module of a model: names are found by their length, and need no regular expression.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.keys = tuple(keys)
+        self._names: dict[int, list[tuple[int, list[str], bool]]] = {}
+        self._expressions: list[tuple[int, Matcher]] = []
+        for place, key in enumerate(self.keys):
+            if is_plain(key):
+                letters = _LETTER.findall(key.removeprefix("^").removesuffix("$"))
+                self._names.setdefault(len(letters), []).append((place, letters, key.startswith("^")))
+            else:
+                self._expressions.append((place, matcher(key)))
+
+    def matching(self, module_path: str) -> list[str]:
+        """Every key that matches, the one that counts first."""
+        ends = _ends(module_path)
+        found = [
+            place
+            for end in ends
+            for place, letters, whole in self._names.get(len(end), ())
+            if (not whole or end is ends[0]) and all(map(_same, letters, end))
+        ]
+        found += [place for place, match in self._expressions if match(module_path)]
+        return [self.keys[place] for place in sorted(found)]
+
+    def first(self, module_path: str) -> str | None:
+        return next(iter(self.matching(module_path)), None)
+
+
+def _same(letter: str, found: str) -> bool:
+    """Whether one letter of a pattern stands for one of a name: for itself, or for any where it is a dot."""
+    return letter in (".", found, f"\\{found}")
 
 
 @lru_cache(maxsize=1024)
@@ -44,6 +84,12 @@ def matcher(pattern: str, whole: bool = False) -> Matcher:
     return validator.isinstance_python
 
 
-def is_named(path: str, names: Iterable[str]) -> bool:
+def is_named(path: str, names: Collection[str]) -> bool:
     """PEFT's rule for lists: the path itself, or its end after a dot."""
-    return any(path == name or path.endswith(f".{name}") for name in names)
+    return any(end in names for end in _ends(path))
+
+
+def _ends(path: str) -> list[str]:
+    """The path and what remains of it after each dot."""
+    parts = path.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]

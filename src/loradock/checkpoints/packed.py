@@ -9,12 +9,13 @@ import hashlib
 import json
 import uuid
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE
-from loradock.checkpoints.inspection import DTYPES, AdapterFiles, AdapterReport, LoraPair, read_files, understand
+from loradock.checkpoints.inspection import AdapterFiles, AdapterReport, read_files, understand, without_tables
+from loradock.checkpoints.lora_pairs import LoraPair
+from loradock.checkpoints.numbers import Array, as_float32
 from loradock.checkpoints.safetensors_header import TensorInfo, parse_header
 
 PACKED_FILE = ".packed-bfloat16"
@@ -28,7 +29,6 @@ GROUPS = {
 }
 """Projections that share an input."""
 _FORMAT = 1
-Array = np.ndarray[Any, Any]
 
 
 def write_packed(folder: Path) -> None:
@@ -62,13 +62,13 @@ def is_packed(folder: Path) -> bool:
 
 def _write(folder: Path, path: Path) -> None:
     files = read_files(folder)
-    report, tensors = understand(files, None), parse_header(files.header)
+    report, tensors = without_tables(understand(files, None)), parse_header(files.header)
     data = np.memmap(folder / WEIGHTS_FILE, np.uint8, "r")
     with path.open("wb") as file:
         file.write(first_page(folder, files))
         for pair in in_order(report):
             down, up = (_numbers(data, tensors[name]) for name in (pair.a, pair.b))
-            scaled = up.T * np.float32(report.config.scaling(pair.module_path))
+            scaled = up.T * np.float32(pair.scaling)
             file.write(np.concatenate([_narrow(down), _narrow(scaled)], axis=1).tobytes())
 
 
@@ -80,10 +80,7 @@ def in_order(report: AdapterReport) -> list[LoraPair]:
 
 def _numbers(data: Array, tensor: TensorInfo) -> Array:
     """A tensor as float32."""
-    values = data[tensor.start : tensor.end].view(DTYPES[tensor.dtype]).reshape(tensor.shape)
-    if tensor.dtype == "BF16":
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return values.astype(np.float32)
+    return as_float32(data[tensor.start : tensor.end], tensor.dtype).reshape(tensor.shape)
 
 
 def _narrow(values: Array) -> Array:

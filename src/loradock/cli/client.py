@@ -106,7 +106,7 @@ def _local_key() -> str:
 def _error(response: "httpx.Response") -> LoradockError:
     try:
         details = response.json()["error"]
-        error = ServerError(details["message"], param=details.get("param"))
+        error = ServerError(details["message"], param=details.get("param"), detail=details.get("detail"))
         error.type, error.code = details["type"], details.get("code")  # type: ignore[misc]
     except (ValueError, KeyError, TypeError):
         return ServerError(f"{response.request.url} answered {response.status_code}: {response.text[:300]}")

@@ -64,6 +64,22 @@ def delete(
     print_json(answer) if json_output else console.print(f"[green]✓[/green] Deleted {answer['id']}")
 
 
+@app.command("update")
+def update(
+    name: str,
+    base_model: Annotated[str, typer.Option(help="The base model the adapter was trained on, as it is called here.")],
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Correct what base model an adapter is for; it is checked again and not uploaded again."""
+    answer = Client(base_url, api_key).call("PATCH", f"/v1/models/{segment(name)}", {"base_model": base_model})
+    if json_output:
+        print_json(answer)
+    else:
+        console.print(f"[green]✓[/green] {answer['id']} is for {answer['base_model']}: {answer['message']}")
+
+
 @app.command("upload")
 def upload(
     name: Annotated[str, typer.Argument(help="A short name; your account is put in front.")],
@@ -75,6 +91,7 @@ def upload(
     kind: Annotated[ModelKind, typer.Option("--type", help="What is uploaded.")] = ModelKind.ADAPTER,
     hf_token: Annotated[str | None, typer.Option(envvar="HF_TOKEN", help="For private repos; never stored.")] = None,
     description: Annotated[str | None, typer.Option()] = None,
+    subfolder: Annotated[str | None, typer.Option(help="Where in the source it lies, e.g. checkpoint-500.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the upload to its end.")] = True,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
@@ -88,6 +105,7 @@ def upload(
         "base_model": base_model,
         "lora_model": endpoint_id(client, lora_model) if lora_model else None,
         "description": description,
+        "subfolder": subfolder,
     }
     given = {key: value for key, value in fields.items() if value is not None}
     answer = send(client, given, source, hf_token, quiet=json_output)
@@ -105,7 +123,7 @@ def send(
     client: Client, fields: dict[str, str], source: str, hf_token: str | None = None, *, quiet: bool = False
 ) -> Any:
     """Start an upload: a local path's bytes, or a remote source for the server to fetch."""
-    files = local_files(source, ModelKind(fields["model_type"]))
+    files = local_files(source, ModelKind(fields["model_type"]), fields.get("subfolder"))
     if files is None:
         token = {"hf_token": hf_token} if hf_token else {}
         return client.call("POST", "/v1/models", {**fields, **token, "model_source": source})

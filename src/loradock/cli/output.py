@@ -71,5 +71,6 @@ def fail(error: LoradockError, *, json_output: bool) -> NoReturn:
     if json_output:
         print_json({"error": error.body()["error"]})
     else:
-        Console(stderr=True, highlight=False).print("[red]Error:[/red]", escape(error.message), soft_wrap=True)
+        told = error.message if error.detail is None else f"{error.message}: {error.detail}"
+        Console(stderr=True, highlight=False).print("[red]Error:[/red]", escape(told), soft_wrap=True)
     sys.exit(1)

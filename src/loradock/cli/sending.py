@@ -14,7 +14,7 @@ from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 
 _ARCHIVE = re.compile(r".*\.(zip|tar|tar\.gz|tgz)")
-_MAX_FILES = 1000
+_MAX_FILES = 20_000
 
 
 class LocalFile:
@@ -49,7 +49,7 @@ class LocalFile:
             self._open = None
 
 
-def local_files(source: str, kind: ModelKind) -> dict[str, Path] | None:
+def local_files(source: str, kind: ModelKind, subfolder: str | None = None) -> dict[str, Path] | None:
     """Name in the upload → file; None when `source` is not a local path.
 
     Raises BadRequest for what looks like a path and is not there, and for a folder that is no model's.
@@ -58,20 +58,20 @@ def local_files(source: str, kind: ModelKind) -> dict[str, Path] | None:
     if path.is_file():
         return {path.name: path}
     if path.is_dir():
-        return _folder(path, kind)
+        return _folder(path, kind, subfolder)
     if _looks_local(source):
         raise BadRequest(f"there is no file or folder {source}")
     return None
 
 
-def _folder(path: Path, kind: ModelKind) -> dict[str, Path]:
-    """Only what a model of this kind needs; where that is nothing, all, so that the server says what is missing."""
-    from loradock.registry.contents import is_wanted
+def _folder(path: Path, kind: ModelKind, subfolder: str | None) -> dict[str, Path]:
+    """Only what the model of this kind needs, found as the server finds it. Raises BadRequest."""
+    from loradock.registry.contents import pick
 
     files = {file.relative_to(path).as_posix(): file for file in _walk(path)}
     if not files:
         raise BadRequest(f"the folder {path} is empty: give the folder that PEFT's save_pretrained wrote")
-    return {name: file for name, file in files.items() if is_wanted(file.name, kind)} or files
+    return {name: files[name] for name in pick(files, kind, subfolder)[1]}
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sqlalchemy import CursorResult, Table, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
@@ -20,7 +21,7 @@ from loradock.control.steps import Done, StepNotes
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import record, record_all
 from loradock.store.tables import Attachment, now
-from loradock.types.enums import AttachmentState, AttachStep, ReplicaState
+from loradock.types.enums import AttachmentState, AttachStep, EngineKind, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
 
 _VISIBLE = (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE)
@@ -33,11 +34,19 @@ _ATTACHED = (
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
+class Settle(Protocol):
+    """What `registry.settling.Settler.for_attach` does."""
+
+    def __call__(self, account_id: str, model_id: str, folder: Path, base_name: str, /, *, look: bool) -> Path: ...
+
+
 class Attach:
     """One attach, run under the adapter's lock. `loop_of` gives the loop of a deployment."""
 
-    def __init__(self, around: Surroundings, blobs: Path, loop_of: Callable[[str], DeploymentLoop]) -> None:
-        self._around, self._blobs, self._loop_of = around, blobs, loop_of
+    def __init__(
+        self, around: Surroundings, blobs: Path, loop_of: Callable[[str], DeploymentLoop], settle: Settle | None = None
+    ) -> None:
+        self._around, self._blobs, self._loop_of, self._settle = around, blobs, loop_of, settle
         self._step = AttachStep.AUTHORIZE
         self._tried: list[ReplicaKeeper] = []
         self._told: set[AttachStep] = set()
@@ -50,6 +59,9 @@ class Attach:
             return
         notes = StepNotes(self._around.transact, lambda session, done: _record(session, begun, done))
         try:
+            self._step = AttachStep.STAGE
+            begun = await self._stage(begun)
+            self._tell(notes, AttachStep.STAGE, begun.engine_name)
             await self._bring(begun, loop.fleet, notes)
         except BaseException as error:
             await self._undo(begun, loop, notes, error)
@@ -75,12 +87,18 @@ class Attach:
             )
             raise AlreadyBound(param="model_id") from None
 
+    async def _stage(self, begun: Claim) -> Claim:
+        """The adapter's files as every engine reads them, and held against the base where no engine does."""
+        _check_files(begun.path)
+        if self._settle is None:
+            return begun
+        look = begun.engine is EngineKind.VLLM
+        path = await asyncio.to_thread(
+            self._settle, begun.account_id, begun.model_id, begun.path, begun.base_model, look=look
+        )
+        return replace(begun, path=path)
+
     async def _bring(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> None:
-        self._step = AttachStep.STAGE
-        missing = [file for file in _FILES if not (begun.path / file).is_file()]
-        if missing:
-            raise Internal(f"{', '.join(missing)} is missing in {begun.path}: upload the adapter again")
-        self._tell(notes, AttachStep.STAGE, begun.engine_name)
         holders = await self._load_and_probe(begun, fleet, notes)
         self._step = AttachStep.ROUTE
         where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
@@ -163,10 +181,18 @@ def _residency(keeper: ReplicaKeeper) -> Residency:
 
 async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
+    if any(begun.engine_name in keeper.refused for keeper in loop.fleet.ready):
+        _check_files(begun.path)
     for keeper in loop.fleet.ready:
         if begun.engine_name in keeper.refused:
             await _residency(keeper).load(begun.engine_name, begun.path)
     await loop.publish_adapter(begun.attached())
+
+
+def _check_files(folder: Path) -> None:
+    missing = [file for file in _FILES if not (folder / file).is_file()]
+    if missing:
+        raise Internal(f"{', '.join(missing)} is missing on the server: upload the adapter again")
 
 
 def _complete(session: Session, begun: Claim, done: list[Done]) -> None:

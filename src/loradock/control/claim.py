@@ -8,10 +8,11 @@ from sqlalchemy.orm import Session
 
 from loradock.control.snapshot import Bound
 from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.endpoints.rules import MAX_LORA_RANK
 from loradock.machine.share import memory_free
 from loradock.store.events import record_all
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision
-from loradock.types.enums import AttachmentState, AttachStep
+from loradock.types.enums import AttachmentState, AttachStep, EngineKind
 from loradock.types.errors import BadRequest
 from loradock.types.names import new_id
 
@@ -35,6 +36,8 @@ class Claim:
     model_id: str
     engine_name: str
     path: Path
+    base_model: str
+    engine: EngineKind
     revived: bool = False
     settled: bool = False
 
@@ -62,6 +65,8 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
         model_id=model.id,
         engine_name=row.engine_name,
         path=folder,
+        base_model=endpoint.deployment.base_model,
+        engine=endpoint.deployment.engine,
         revived=revived,
         settled=settled,
     )
@@ -73,7 +78,7 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, mos
     if rank > deployment.max_lora_rank:
         raise BadRequest(
             f"this adapter has rank {rank} and the endpoint takes ranks up to {deployment.max_lora_rank}:"
-            f" {rank} > {deployment.max_lora_rank}. Train it with a smaller rank",
+            f" {rank} > {deployment.max_lora_rank}. {_for_rank(deployment.endpoint, rank)}",
             param="model_id",
         )
     taken, replicas = _others(session, deployment.id, besides)
@@ -84,6 +89,13 @@ def check_fits(session: Session, deployment: Deployment, revision: Revision, mos
             param="model_id",
         )
     _check_memory(revision.size_bytes, max(deployment.min_replicas, replicas))
+
+
+def _for_rank(endpoint: Endpoint, rank: int) -> str:
+    if rank > MAX_LORA_RANK:
+        return f"Train it with a smaller rank: no endpoint takes more than {MAX_LORA_RANK}"
+    command = f"loradock endpoints update {endpoint.name} --max-lora-rank {rank}"
+    return f"Raise the limit with {command} (its replicas are replaced one by one), or train it with a smaller rank"
 
 
 def _others(session: Session, deployment_id: str, besides: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy.orm import Session
 
-from loradock.control.attach import Attach
+from loradock.control.attach import Attach, Settle
 from loradock.control.bases import ResolveBase
 from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
@@ -47,8 +47,9 @@ class Controller:
         resolve_base: ResolveBase,
         blobs: Path,
         options: ControlOptions | None = None,
+        settle: Settle | None = None,
     ) -> None:
-        self._database, self._launcher, self._routes = database, launcher, routes
+        self._database, self._launcher, self._routes, self._settle = database, launcher, routes, settle
         self._resolve_base, self._blobs = resolve_base, blobs
         self._options = options or ControlOptions()
         self._loops: dict[str, DeploymentLoop] = {}
@@ -155,7 +156,7 @@ class Controller:
 
     async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            await Attach(self._around, self._blobs, self._loop_of).run(account_id, endpoint_ref, model_id)
+            await Attach(self._around, self._blobs, self._loop_of, self._settle).run(account_id, endpoint_ref, model_id)
 
     async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:

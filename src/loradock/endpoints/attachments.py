@@ -17,7 +17,7 @@ from loradock.types.errors import (
     NotDedicated,
     PublicEndpoint,
 )
-from loradock.types.names import split_combined_id, without_lora_suffix
+from loradock.types.names import same_base_model, split_combined_id
 
 _FULL_NAME = select(Account.slug + "/" + bindparam("name")).where(Account.id == bindparam("account")).scalar_subquery()
 _NAMED = or_(Model.name == bindparam("name"), Model.name == _FULL_NAME, Model.id == bindparam("name"))
@@ -112,7 +112,7 @@ def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> At
             f"{adapter.name} is still being uploaded; follow its job with GET /v1/jobs/<job id>", param="model_id"
         )
     if not same_base(adapter.base_model, endpoint.deployment.base_model):
-        raise BaseModelMismatch(param="model_id")
+        raise BaseModelMismatch(param="model_id", detail=_other_base(adapter, endpoint))
     rows = list(session.scalars(_ATTACHMENTS, {"adapter": adapter.id}))
     # At most one is not draining away: first, if it is there.
     rows.sort(key=lambda row: row.state is AttachmentState.DETACHING)
@@ -122,8 +122,17 @@ def check_attachable(session: Session, endpoint: Endpoint, adapter: Model) -> At
     return here[0] if here else None
 
 
+def _other_base(adapter: Model, endpoint: Endpoint) -> str:
+    runs = endpoint.deployment.base_model
+    return (
+        f"{adapter.name} is for {adapter.base_model or 'no base model that it names'}, {endpoint.name} runs {runs}. If"
+        f" it was trained on {runs} or a copy of it, say so: loradock models update {adapter.name} --base-model {runs}"
+        f" (PATCH /v1/models/{adapter.name} with base_model); else create an endpoint for its own base model"
+    )
+
+
 def same_base(one: str | None, other: str) -> bool:
-    return one is not None and without_lora_suffix(one).lower() == without_lora_suffix(other).lower()
+    return one is not None and same_base_model(one, other)
 
 
 def binding(session: Session, adapter: Model) -> Attachment | None:

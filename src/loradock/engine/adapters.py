@@ -9,7 +9,7 @@ from loradock.engine.errors import AdapterUnreadable, UnknownModel
 from loradock.engine.lora import LoadedAdapter
 from loradock.engine.residency import AdapterMemory, Registered
 from loradock.types.enums import AdapterTier
-from loradock.types.errors import BadRequest
+from loradock.types.errors import BadRequest, LoradockError
 
 Active = Callable[[], frozenset[int]]
 
@@ -76,7 +76,7 @@ class Adapters:
             adapter = await self.memory.bring(entry)
         except Exception as error:
             self.memory.release(entry)
-            raise AdapterUnreadable(name=model, reason=str(error)) from error
+            raise AdapterUnreadable(name=model, reason=_reason(error)) from error
         except BaseException:
             self.memory.release(entry)
             raise
@@ -119,7 +119,8 @@ class Adapters:
         present = entry.path if entry else arriving[0] if arriving else path
         if present != path:
             raise BadRequest(
-                f"{name!r} is loaded from {present}: unload it first, or load under another name", param="lora_name"
+                f"{name!r} is loaded from another folder: unload it first, or load under another name",
+                param="lora_name",
             )
 
     def _arrive(self, name: str, path: Path, *, lazy: bool) -> "asyncio.Task[None]":
@@ -146,3 +147,10 @@ class Adapters:
             await self.memory.bring(entry)
         finally:
             self.memory.release(entry)
+
+
+def _reason(error: Exception) -> str:
+    """Without the server's paths, which an OSError's own text holds."""
+    if isinstance(error, LoradockError):
+        return error.message
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

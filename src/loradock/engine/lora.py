@@ -16,7 +16,14 @@ from safetensors import safe_open
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, parse_adapter_config
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.inspection import AdapterFiles, LoraPair, inspect_adapter, read_files
+from loradock.checkpoints.inspection import (
+    AdapterFiles,
+    inspect_adapter,
+    read_files,
+    understand,
+    without_tables,
+)
+from loradock.checkpoints.lora_pairs import LoraPair
 from loradock.checkpoints.packed import GROUPS
 from loradock.checkpoints.safetensors_header import parse_header
 from loradock.engine import packing
@@ -82,8 +89,10 @@ class AdapterReader:
     def check(self, path: Path) -> None:
         """Without reading tensors; a file that was cut short is seen. Raises AdapterRefused."""
         files = self._files(path)
-        self._check_rank(parse_adapter_config(files.config))
-        parse_header(files.header)
+        config, _ = parse_adapter_config(files.config), parse_header(files.header)
+        most = max([config.rank, *config.rank_pattern.values()])
+        if self._max_rank is not None and most > self._max_rank:
+            self._check_rank(understand(files, None).max_rank)
 
     def read(self, name: str, path: Path) -> LoadedAdapter:
         """Raises AdapterRefused."""
@@ -98,11 +107,11 @@ class AdapterReader:
     @staticmethod
     def _files(path: Path) -> AdapterFiles:
         if not path.is_dir():
-            raise AdapterRefused(f"there is no folder {path}", param="lora_path")
+            raise AdapterRefused("there is no folder of this adapter on the server", param="lora_path")
         return read_files(path)
 
-    def _check_rank(self, config: AdapterConfig) -> None:
-        rank, most = config.max_rank, self._max_rank
+    def _check_rank(self, rank: int) -> None:
+        most = self._max_rank
         if most is not None and rank > most:
             raise AdapterRefused(
                 f"the adapter has rank {rank}; this engine takes up to {most} (start it with a larger --max-lora-rank)"
@@ -110,17 +119,17 @@ class AdapterReader:
 
     def _lay_out(self, files: AdapterFiles) -> packing.Layout:
         layout = packing.lay_out(files, self._architecture)
-        self._check_rank(layout.config)
+        self._check_rank(layout.rank)
         return layout
 
     def _for_torch(self, name: str, path: Path) -> LoadedAdapter:
         torch.set_num_threads(1)
-        architecture, report = self._architecture, inspect_adapter(path, self._architecture)
-        self._check_rank(report.config)
+        architecture, report = self._architecture, without_tables(inspect_adapter(path, self._architecture))
+        self._check_rank(report.max_rank)
         layers: Layers = [{} for _ in range(architecture.layers)]
         with safe_open(path / WEIGHTS_FILE, framework="pt") as file:
             for pair in report.pairs:
-                up = file.get_tensor(pair.b).float().T * report.config.scaling(pair.module_path)
+                up = file.get_tensor(pair.b).float().T * pair.scaling
                 layers[pair.layer][pair.module] = (pair, file.get_tensor(pair.a).float(), up)
         groups = [_fuse(layer, architecture, self._dtype, self._device) for layer in layers]
         return LoadedAdapter(name, path, report.config, groups, torch.empty(0), torch.empty(0))

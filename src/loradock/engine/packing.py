@@ -10,7 +10,7 @@ import torch
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.inspection import AdapterFiles, not_finite, understand
+from loradock.checkpoints.inspection import AdapterFiles, not_finite, understand, without_tables
 from loradock.checkpoints.packed import GROUPS, PACKED_FILE, PAGE, first_page, in_order
 from loradock.checkpoints.safetensors_header import parse_header
 from loradock.types.errors import DamagedWeights
@@ -39,6 +39,10 @@ class Layout:
     scales: Array
     size: int
     lines: Array
+
+    @property
+    def rank(self) -> int:
+        return int(self.lines[:, :, 1::PLACE].max())
 
     def take(self, path: Path, files: AdapterFiles, dtype: torch.dtype) -> Laid | None:
         """The same as `pack`, of what was packed before (`checkpoints.packed`), where it lies: nothing is copied, and
@@ -93,7 +97,8 @@ def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
     """In the order in which a step reads it. Raises AdapterRefused."""
     from loradock.engine.packing_kernels import KINDS
 
-    report, tensors, linears = understand(files, architecture), parse_header(files.header), architecture.linears()
+    report, tensors = without_tables(understand(files, architecture)), parse_header(files.header)
+    linears = architecture.linears()
     lines = np.zeros((architecture.layers, len(GROUPS), LINE), np.int64)
     names, moves, scales, at = [], [], [], 0
     for pair in in_order(report):
@@ -101,7 +106,7 @@ def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
         kinds = [(tensors[name].start, KINDS.index(tensors[name].dtype)) for name in (pair.a, pair.b)]
         names += [pair.a, pair.b]
         moves.append((*kinds[0], *kinds[1], pair.rank, into, width, at))
-        scales.append(report.config.scaling(pair.module_path))
+        scales.append(pair.scaling)
         group, before = _BEFORE[pair.module]
         begin = sum(linears[module][0] for module in before)
         place = PLACE * len(before)

@@ -1,17 +1,15 @@
 """Deciding whether what arrived becomes a model: inspection, and which base model it is for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.adapter_reasons import CONFIG_FILE
 from loradock.checkpoints.base_inspection import inspect_base
-from loradock.checkpoints.inspection import check_fits, inspect_adapter
+from loradock.checkpoints.inspection import AdapterReport, inspect_adapter
+from loradock.registry.settling import SeenBases, fitting_hint, settle
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 from loradock.types.names import is_base_name, without_lora_suffix
-
-FindArchitecture = Callable[[str], Architecture | None]
 
 
 @dataclass(frozen=True)
@@ -25,27 +23,32 @@ class Accepted:
     note: str
 
 
-def accept(folder: Path, kind: ModelKind, wanted_base: str | None, architecture: FindArchitecture) -> Accepted:
-    """Raises BadRequest (AdapterRefused for adapters) naming what is wrong and what to do."""
+def accept(folder: Path, kind: ModelKind, name: str, wanted_base: str | None, bases: SeenBases) -> Accepted:
+    """`name`: of the model, for what can be done about it. Raises BadRequest (AdapterRefused for adapters) naming what
+    is wrong and what to do."""
     if kind is ModelKind.MODEL:
         found = inspect_base(folder)
         return Accepted(kind, None, None, [], f"{found.family} with {found.layers} layers")
     report = inspect_adapter(folder, None)
-    base = wanted_base or _base_in_config(report.config.base_model)
-    shape = architecture(base)
-    if shape is not None:
-        check_fits(report, folder, shape)
-    checked = "shapes agree with" if shape else "shapes will be checked at attach against"
-    note = f"LoRA of rank {report.max_rank} on {', '.join(report.target_modules)}; {checked} {base}"
-    return Accepted(kind, base, report.max_rank, report.target_modules, note)
+    settled = settle(folder, wanted_base or _base_in_config(report, folder, bases), bases)
+    base = settled.base_model
+    note = f"LoRA of rank {report.max_rank} on {', '.join(report.target_modules)}; "
+    if settled.at_hand:
+        note += f"shapes agree with {base}"
+    else:
+        note += f"shapes will be checked at attach against {base}, which is not here; {fitting_hint(settled.fitting)}"
+        if settled.fitting:
+            way = f"loradock models update {name} --base-model {settled.fitting[0]}"
+            note += f": if it was trained on that or a copy of it, say so: {way}"
+    return Accepted(kind, base, report.max_rank, report.target_modules, "; ".join([note, *settled.remarks]))
 
 
-def _base_in_config(base: str | None) -> str:
+def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> str:
+    base = report.config.base_model
+    if base is not None and is_base_name(base):
+        return without_lora_suffix(base)
     if base is None:
-        raise BadRequest("adapter_config.json names no base model: say which with base_model", param="base_model")
-    if not is_base_name(base):
-        raise BadRequest(
-            f"adapter_config.json names {base!r} as its base model, which is no model name: give base_model",
-            param="base_model",
-        )
-    return without_lora_suffix(base)
+        reason = f"{CONFIG_FILE} names no base model: say which with base_model"
+    else:
+        reason = f"{CONFIG_FILE} names {base[:200]!r} as its base model, which is no model name: give base_model"
+    raise BadRequest(f"{reason} ({fitting_hint(bases.fitting(report, folder))})", param="base_model")

@@ -35,17 +35,19 @@ class _CappedReader(io.BufferedReader):
         return super().read(size)
 
 
-def unpack(archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+def unpack(
+    archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
+) -> ModelKind:
     """Write the model's files flat into `into`; returns the kind found. Raises BadRequest naming what is wrong."""
     with archive.open("rb") as file:
         magic = file.read(512)
     try:
         if magic.startswith(b"PK\x03\x04"):
-            return _unpack_zip(archive, into, kind, transfer)
+            return _unpack_zip(archive, into, kind, transfer, subfolder)
         if magic.startswith(b"\x1f\x8b"):
-            return _unpack_tar(_gunzip(archive, kind, transfer), into, kind, transfer)
+            return _unpack_tar(_gunzip(archive, kind, transfer), into, kind, transfer, subfolder)
         if magic[257:262] == b"ustar":
-            return _unpack_tar(archive, into, kind, transfer)
+            return _unpack_tar(archive, into, kind, transfer, subfolder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
         raise BadRequest(f"the archive is damaged: {error}") from error
     except OSError as error:
@@ -69,7 +71,9 @@ def _gunzip(archive: Path, kind: ModelKind | None, transfer: Transfer) -> Path:
     return target
 
 
-def _unpack_tar(archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+def _unpack_tar(
+    archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None
+) -> ModelKind:
     with _CappedReader(archive.open("rb", buffering=0)) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
         members: dict[str, tarfile.TarInfo] = {}
         for member in tar:
@@ -77,7 +81,7 @@ def _unpack_tar(archive: Path, into: Path, kind: ModelKind | None, transfer: Tra
             if not (member.isfile() or member.isdir()) or member.issparse():
                 raise BadRequest(f"the archive holds a link or device, {member.name!r}: pack plain files only")
             members[member.name] = member
-        found, wanted = pick((name for name, member in members.items() if member.isfile()), kind)
+        found, wanted = pick((name for name, member in members.items() if member.isfile()), kind, subfolder)
         transfer.begin("unpacking", sum(members[name].size for name in wanted), found)
         for name, file in wanted.items():
             source = tar.extractfile(members[name])
@@ -90,14 +94,16 @@ def _unpack_tar(archive: Path, into: Path, kind: ModelKind | None, transfer: Tra
     return found
 
 
-def _unpack_zip(archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+def _unpack_zip(
+    archive: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None
+) -> ModelKind:
     with _CappedReader(archive.open("rb", buffering=0)) as raw, zipfile.ZipFile(raw) as packed:
         members: dict[str, zipfile.ZipInfo] = {}
         for member in packed.infolist():
             _check_entry(member.filename, len(members), repeated=member.filename in members)
             _check_zip_member(member)
             members[member.filename] = member
-        found, wanted = pick((name for name, member in members.items() if not member.is_dir()), kind)
+        found, wanted = pick((name for name, member in members.items() if not member.is_dir()), kind, subfolder)
         transfer.begin("unpacking", sum(members[name].file_size for name in wanted), found)
         for name, file in wanted.items():
             with packed.open(members[name]) as source, (into / file).open("xb") as target:

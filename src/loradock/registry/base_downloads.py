@@ -11,7 +11,7 @@ from loradock.checkpoints.base_inspection import inspect_base
 from loradock.registry.base_folders import base_at
 from loradock.registry.blobs import Blobs
 from loradock.registry.contents import pick
-from loradock.registry.sources.hub import HubRepo, hub_endpoint, readable_errors
+from loradock.registry.sources.hub import WHOLE, HubRepo, hub_endpoint, readable_errors
 from loradock.registry.transfer import Limits, Transfer, progress_text
 from loradock.types.enums import ModelKind
 
@@ -63,4 +63,4 @@ class BaseDownloads:
 
     def _repo(self, name: str) -> HubRepo:
         # Base models are the operator's choice of what to serve, so the operator's own hub login is used.
-        return HubRepo(name, None, (self._hub or hub_endpoint()).rstrip("/"), operator_login=True)
+        return HubRepo(name, WHOLE, (self._hub or hub_endpoint()).rstrip("/"), operator_login=True)

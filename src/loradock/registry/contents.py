@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from loradock.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE
+from loradock.checkpoints.adapter import WEIGHTS_FILE
+from loradock.checkpoints.adapter_reasons import CONFIG_FILE
+from loradock.checkpoints.inspection import missing_weights
 from loradock.types.enums import ModelKind
 from loradock.types.errors import AdapterRefused, BadRequest
 
@@ -15,31 +17,109 @@ _MODEL_FILES = re.compile(
     r"|model-\d{5}-of-\d{5}\.safetensors"
 )
 _PICKLE = re.compile(r"(adapter_model|pytorch_model[-\w]*|model)\.(bin|pt|pth|ckpt|pkl)")
-_JUNK = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$|\.git/|\.cache/)")
+_WORDS = re.compile(r"\d+|\D+")
+_SHOWN = 20
+_JUNK = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\.git/|\.cache/|\.ipynb_checkpoints/)")
 
 
 def is_wanted(name: str, kind: ModelKind) -> bool:
-    """Whether a file of this name (no folders) belongs to a model of this kind."""
+    """Whether a file of this name (no folders, in whatever case) belongs to a model of this kind."""
+    name = name.lower()
     return name in ADAPTER_FILES if kind is ModelKind.ADAPTER else bool(_MODEL_FILES.fullmatch(name))
 
 
 def check_entry_name(name: str) -> None:
     """Raises BadRequest for a name that could leave the folder it is unpacked in."""
-    parts = name.split("/")
-    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or re.match(r"[A-Za-z]:", name):
+    if not stays_inside(name):
         raise BadRequest(f"the archive holds {name!r}, which points outside of it: pack the files by plain names")
 
 
-def pick(names: Iterable[str], kind: ModelKind | None) -> tuple[ModelKind, dict[str, str]]:
-    """(kind, entry name → file name) for the files at the root or inside one single folder.
+def stays_inside(name: str) -> bool:
+    outside = name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/")
+    return not outside and re.match(r"[A-Za-z]:", name) is None
 
-    `kind` None is decided by what is there. Raises BadRequest or AdapterRefused saying what is missing.
+
+def pick(
+    names: Iterable[str], kind: ModelKind | None, subfolder: str | None = None
+) -> tuple[ModelKind, dict[str, str]]:
+    """(kind, entry name → file name) for the one model among these files, below `subfolder` if that is given.
+
+    A base model lies at the top or inside one single folder. So does an adapter, or else in the one folder that holds
+    one. `kind` None is decided by what is there. Raises BadRequest or AdapterRefused saying what is missing, or which
+    adapters there are to choose from.
     """
-    flat = _without_single_folder([name for name in names if not _JUNK.search(name)])
-    here = [file for file in flat if "/" not in file]
-    found = kind or (ModelKind.ADAPTER if CONFIG_FILE in here else ModelKind.MODEL)
-    _check_present(set(here), found)
-    return found, {flat[file]: file for file in here if is_wanted(file, found)}
+    flat = _without_single_folder(_below([name for name in names if not _JUNK.search(name)], subfolder))
+    here = {file.lower() for file in flat if "/" not in file}
+    folders = _adapter_folders(flat)
+    found = kind or _kind_of(here, folders)
+    folder = _choose(folders, subfolder) if found is ModelKind.ADAPTER else ""
+    picked: dict[str, str] = {}
+    for file, entry in flat.items():
+        if file.rpartition("/")[0] == folder:
+            picked[entry] = file.rpartition("/")[2]
+    _check_present({file.lower() for file in picked.values()}, found)
+    return found, _canonical({entry: file for entry, file in picked.items() if is_wanted(file, found)})
+
+
+def _below(names: list[str], subfolder: str | None) -> list[str]:
+    """Entries below the folder that was named. Raises BadRequest where there are none, saying which there are."""
+    if not subfolder:
+        return names
+    wanted = subfolder.strip("/") + "/"
+    clean = _without_single_folder(names)
+    below = [entry for file, entry in clean.items() if file.startswith(wanted)]
+    below = below or [name for name in names if name.removeprefix("./").startswith(wanted)]
+    if not below:
+        there = _listed(_adapter_folders(clean))
+        raise BadRequest(
+            f"there is no folder {subfolder[:200]!r} here" + (f"; adapters lie in {there}" if there else ""),
+            param="subfolder",
+        )
+    return below
+
+
+def _kind_of(here: set[str], folders: list[str]) -> ModelKind:
+    is_adapter = CONFIG_FILE in here or (MODEL_CONFIG not in here and folders)
+    return ModelKind.ADAPTER if is_adapter else ModelKind.MODEL
+
+
+def _adapter_folders(files: Iterable[str]) -> list[str]:
+    """Folders with an adapter_config.json, those with weights as well where there are any; checkpoints by number."""
+    inside: dict[str, set[str]] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        inside.setdefault(folder, set()).add(name.lower())
+    configured = [folder for folder, names in inside.items() if CONFIG_FILE in names]
+    whole = [folder for folder in configured if WEIGHTS_FILE in inside[folder]]
+    return sorted(whole or configured, key=lambda folder: [(len(part), part) for part in _WORDS.findall(folder)])
+
+
+def _choose(folders: list[str], subfolder: str | None) -> str:
+    if "" in folders or not folders:
+        return ""
+    if len(folders) > 1:
+        named = "/".join(filter(None, [(subfolder or "").strip("/"), folders[0]]))
+        raise BadRequest(
+            f"there are several adapters here: {_listed(folders)}. Name one with subfolder, such as {named}"
+            f" (loradock models upload … --subfolder {named}; on a hub also org/name/{named})",
+            param="subfolder",
+        )
+    return folders[0]
+
+
+def _listed(folders: list[str]) -> str:
+    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
+    return ", ".join(folder[:100] or "the top" for folder in folders[:_SHOWN]) + more
+
+
+def _canonical(picked: dict[str, str]) -> dict[str, str]:
+    """Entry name → file name as we spell it. Raises BadRequest for two that differ in case only."""
+    by_name: dict[str, str] = {}
+    for entry, file in picked.items():
+        if file.lower() in by_name:
+            raise BadRequest(f"there are several {file.lower()} that differ in upper and lower case only: keep one")
+        by_name[file.lower()] = entry
+    return {entry: file for file, entry in by_name.items()}
 
 
 def _without_single_folder(names: list[str]) -> dict[str, str]:
@@ -52,13 +132,16 @@ def _without_single_folder(names: list[str]) -> dict[str, str]:
 
 
 def _check_present(files: set[str], kind: ModelKind) -> None:
-    config, weights = (CONFIG_FILE, WEIGHTS_FILE) if kind is ModelKind.ADAPTER else (MODEL_CONFIG, "model.safetensors")
+    config = CONFIG_FILE if kind is ModelKind.ADAPTER else MODEL_CONFIG
     if config not in files:
         raise BadRequest(_no_config(files, kind, config))
-    shards = any(file.endswith(".safetensors") and is_wanted(file, kind) for file in files)
-    if not shards:
-        raise AdapterRefused(_no_weights(files, weights))
-    if kind is ModelKind.MODEL and "tokenizer.json" not in files:
+    if kind is ModelKind.ADAPTER:
+        if WEIGHTS_FILE not in files:
+            raise AdapterRefused(missing_weights(files))
+        return
+    if not any(file.endswith(".safetensors") and is_wanted(file, kind) for file in files):
+        raise AdapterRefused(_no_weights(files, "model.safetensors"))
+    if "tokenizer.json" not in files:
         raise BadRequest("tokenizer.json is missing: save the model's fast tokenizer beside its weights")
 
 
@@ -67,6 +150,8 @@ def _no_config(files: set[str], kind: ModelKind, config: str) -> str:
         return "this is an adapter: upload it with model_type adapter"
     if kind is ModelKind.ADAPTER and MODEL_CONFIG in files:
         return "this is a base model, not an adapter: upload it with model_type model"
+    if kind is ModelKind.ADAPTER:
+        return f"{config} is missing: no folder here holds an adapter as PEFT's save_pretrained writes it"
     return f"{config} is missing: the files must lie at the top or inside one single folder"
 
 

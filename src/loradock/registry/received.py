@@ -65,17 +65,19 @@ class Received:
     def discard(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+    def fetch(
+        self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
+    ) -> ModelKind:
         try:
-            return self._sort(into, kind, transfer)
+            return self._sort(into, kind, transfer, subfolder)
         finally:
             self.discard()
 
-    def _sort(self, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
-        archives = [path for name, path in self._files.items() if path and name.endswith(_ARCHIVES)]
+    def _sort(self, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None) -> ModelKind:
+        archives = [path for name, path in self._files.items() if path and name.lower().endswith(_ARCHIVES)]
         if archives and len(self._files) == 1:
-            return unpack(archives[0], into, kind, transfer)
-        found, wanted = pick(self._files, kind)
+            return unpack(archives[0], into, kind, transfer, subfolder)
+        found, wanted = pick(self._files, kind, subfolder)
         transfer.begin("checking", self._bytes, found)
         for name, file in wanted.items():
             path = self._files[name]
@@ -95,4 +97,4 @@ class _Counted:
 
 def _is_kept(name: str) -> bool:
     base = name.rpartition("/")[2]
-    return name.endswith(_ARCHIVES) or any(is_wanted(base, kind) for kind in ModelKind)
+    return name.lower().endswith(_ARCHIVES) or any(is_wanted(base, kind) for kind in ModelKind)

@@ -29,6 +29,8 @@ class UploadRequest:
     lora_base: str | None = None
     hf_token: str | None = field(default=None, repr=False)
     description: str | None = None
+    subfolder: str | None = None
+    """Where in the source the model lies, if that has to be said."""
 
     @property
     def wanted_base(self) -> str | None:

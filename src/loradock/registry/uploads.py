@@ -13,14 +13,15 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from loradock.checkpoints.architecture import Architecture
 from loradock.registry.acceptance import Accepted, accept
+from loradock.registry.bases import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.jobs import JobReporter, advance
 from loradock.registry.packed import keep_packed
 from loradock.registry.received import Received
 from loradock.registry.recovery import recover
 from loradock.registry.requests import NameUsed, UploadRequest, open_upload
+from loradock.registry.settling import SeenBases
 from loradock.registry.sources import Source, SourceRules, read_source
 from loradock.registry.transfer import Limits, Transfer, UploadStopped
 from loradock.store.database import Database
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 AfterUpload = Callable[[str, str, str], None]
 """(account id, adapter model name, endpoint): attaches, or raises LoradockError saying why not."""
-ArchitectureOf = Callable[[str, str], Architecture | None]
-"""(base model name, account id): its architecture if the base is at hand."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class UploadRunner:
         self,
         database: Database,
         blobs: Blobs,
-        architecture_of: ArchitectureOf = lambda _base, _account: None,
+        bases: BaseModels,
         rules: SourceRules | None = None,
         limits: Limits | None = None,
         after_upload: AfterUpload | None = None,
         workers: int = 2,
         trash_days: int = 14,
     ) -> None:
-        self._database, self._blobs, self._architecture_of = database, blobs, architecture_of
+        self._database, self._blobs, self._bases = database, blobs, bases
         self._rules, self._limits = rules or SourceRules(), limits or Limits()
         self.after_upload, self._trash_days = after_upload, trash_days
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -154,10 +153,10 @@ class UploadRunner:
             raise UploadStopped
         transfer = Transfer(reporter.bytes, self._limits, self._stopping.is_set)
         reporter.say(f"fetching {task.source.label}")
-        kind = task.source.fetch(workspace, files, task.request.kind, transfer)
+        kind = task.source.fetch(workspace, files, task.request.kind, transfer, task.request.subfolder)
         reporter.say("inspecting")
-        account = task.job.account_id
-        accepted = accept(files, kind, task.request.wanted_base, lambda base: self._architecture_of(base, account))
+        bases = SeenBases(self._bases, task.job.account_id)
+        accepted = accept(files, kind, task.model.name, task.request.wanted_base, bases)
         if kind is ModelKind.ADAPTER:
             keep_packed(files)
         return accepted
@@ -201,7 +200,7 @@ class UploadRunner:
                 raise LoradockError("this server has no running control loop")
             self.after_upload(task.job.account_id, task.model.name, endpoint)
         except LoradockError as error:
-            reporter.say(f"{ready}; attaching it to {endpoint} failed: {error.message}", JobStatus.COMPLETE)
+            reporter.say(f"{ready}; attaching it to {endpoint} failed: {_whole(error)}", JobStatus.COMPLETE)
         except Exception:
             logger.exception("attaching %s after its upload failed", task.model.name)
             reporter.say(f"{ready}; attaching it to {endpoint} failed: see the server log", JobStatus.COMPLETE)
@@ -216,6 +215,10 @@ class UploadRunner:
                 session.delete(model)
             advance(session.get_one(Job, task.job.id), JobStatus.FAILED, reason)
             session.add(_event(task, "model.upload_failed", f"{task.model.name}: {reason}"))
+
+
+def _whole(error: LoradockError) -> str:
+    return f"{error.message} ({error.detail})" if error.detail else error.message
 
 
 def _event(task: _Task, kind: str, message: str) -> Event:

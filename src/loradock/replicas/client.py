@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from loradock.types.errors import AdapterRefused, Internal, LoradockError, Repli
 # What an engine puts in JSON for minus infinity (vLLM's figure).
 _LOWEST = -9999
 _MISSING = 404
+_PATH = re.compile(r"(?<![\w/.:])/(?:[^\s/'\"]+/)+([^\s/'\"]*)")
+_NOT_FINITE = "not JSON compliant"
+"""How vLLM (0.32) says that a log probability is not finite: it fails to write it, and blames the request."""
+_DIVERGED = (
+    "the adapter answers with numbers that are not finite (NaN or infinity): its weights are too large for the base"
+    " model's precision, or its training diverged"
+)
 
 
 class ReplicaClient:
@@ -58,10 +66,15 @@ class ReplicaClient:
     async def probe(self, name: str) -> None:
         """One token through the adapter. Raises AdapterRefused unless its log probability is finite."""
         request = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
-        body = await self._call("POST", "/v1/completions", request)
+        try:
+            body = await self._call("POST", "/v1/completions", request)
+        except (AdapterRefused, Internal) as error:
+            if _NOT_FINITE in error.message:
+                raise AdapterRefused(_DIVERGED) from error
+            raise
         logprobs = body["choices"][0]["logprobs"]["token_logprobs"]
         if not logprobs or not all(_finite(value) for value in logprobs):
-            raise AdapterRefused("the adapter answers with numbers that are not finite")
+            raise AdapterRefused(_DIVERGED)
 
     async def _call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         try:
@@ -79,11 +92,12 @@ def _finite(value: Any) -> bool:
 
 
 def _reason(text: str) -> str:
-    """The message of `{"error": {"message"}}`, or the text itself."""
+    """The message of `{"error": {"message"}}`, or the text itself; of paths on this machine only the last part."""
     try:
-        return str(json.loads(text)["error"]["message"])
+        reason = str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return text[:500]
+        reason = text[:500]
+    return _PATH.sub(r"…/\1", reason)
 
 
 def _error(status: int, reason: str) -> LoradockError:

@@ -27,6 +27,7 @@ from loradock.gateway.proxy import PROXY_PATHS, Gateway
 from loradock.gateway.routes import RouteTable
 from loradock.registry.bases import BaseModels
 from loradock.registry.blobs import Blobs
+from loradock.registry.settling import Settler
 from loradock.registry.sources import SourceRules
 from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
@@ -99,6 +100,7 @@ def assemble(settings: Settings, database: Database) -> Services:
     """The parts, wired and not yet started."""
     blobs = Blobs(settings.data_dir)
     bases = BaseModels(database, blobs, settings.data_dir, settings.import_root)
+    settler = Settler(database, blobs, bases)
     routes = RouteTable()
     controller = Controller(
         database,
@@ -111,11 +113,12 @@ def assemble(settings: Settings, database: Database) -> Services:
         bases.resolve,
         blobs.root,
         _control_options(settings),
+        settle=settler.for_attach,
     )
     uploads = UploadRunner(
         database,
         blobs,
-        architecture_of=bases.architecture,
+        bases,
         rules=SourceRules(settings.import_root, settings.allow_private_sources),
         after_upload=controller.attach_uploaded,
         trash_days=settings.trash_days,

@@ -23,15 +23,19 @@ class LoradockError(Exception):
     hopeless: ClassVar[bool] = False
     """Whether clients that repeat a request by its status alone should leave it."""
 
-    def __init__(self, message: str | None = None, *, param: str | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, detail: str | None = None, **fields: Any
+    ) -> None:
         text = message if message is not None else (self.__doc__ or "").strip()
         self.message = text.format(**fields) if fields else text
-        self.param = param
+        self.param, self.detail = param, detail
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
         """The error body that the Python, TypeScript and CLI clients all read."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        if self.detail is not None:  # ours: a message of the hosted original's stays word for word
+            error["detail"] = self.detail
         return {"message": self.message, "error": error}
 
     def headers(self) -> dict[str, str]:
@@ -141,8 +145,10 @@ class AdapterRefused(BadRequest):
     code = "adapter_refused"
 
 
-class AdapterNotServed(AdapterRefused):
+class AdapterNotServed(Unavailable):
     """{name} is attached to {endpoint}, whose replicas do not take it: {reason}. Attach it again once that is mended"""
+
+    code = "adapter_refused"
 
 
 class DamagedWeights(AdapterRefused):

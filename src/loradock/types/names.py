@@ -13,6 +13,18 @@ _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 _BASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 LORA_SUFFIX = "-lora"
+_MIRRORS = {
+    *("unsloth", "mlx-community", "lmstudio-community", "thebloke", "bartowski", "redhatai", "neuralmagic"),
+    *("hugging-quants", "casperhansen", "techxgenus", "solidrust", "modelcloud", "isotr0py", "quanttrio", "nvidia"),
+    *("maziyarpanahi", "mradermacher", "quantfactory", "nousresearch", "ista-daslab", "nm-testing"),
+}
+"""Who publishes copies of other people's models under their names, mostly quantised."""
+_KEPT_IN = (
+    r"[-_.](?:bnb|[34568]-?bit|int[48]|gptq|awq|exl[23]|hqq|aqlm|fp8|nf4|mxfp[48]|nvfp4|bf16|fp16|w\d+a\d+|q\d(_\w+)*)"
+)
+_FURTHER = r"[-_.](?:unsloth|mlx|gguf|quantized|dynamic|block|marlin|dwq|g\d+)"
+_QUANTISED = re.compile(rf"({_FURTHER})*({_KEPT_IN}({_FURTHER})*)+$|[-_.](mlx|gguf)$")
+"""How the names of copies end that keep weights in fewer bits."""
 
 
 def new_id(prefix: str) -> str:
@@ -63,6 +75,22 @@ def is_base_name(name: str) -> bool:
 def without_lora_suffix(model: str) -> str:
     """`Org/Model-Lora` → `Org/Model`: the hosted original marks its LoRA-capable variants this way."""
     return model[: -len(LORA_SUFFIX)] if model.lower().endswith(LORA_SUFFIX) else model
+
+
+def same_base_model(one: str, other: str) -> bool:
+    """Whether two names mean weights that an adapter fits alike: the same model, or a known copy of it, such as
+    `unsloth/Model-bnb-4bit` of `Org/Model`."""
+    one, other = (without_lora_suffix(name).lower() for name in (one, other))
+    if one == other:
+        return True
+    (org, name), (other_org, other_name) = (_unquantised(name) for name in (one, other))
+    return name == other_name and bool(org and other_org) and (org == other_org or bool({org, other_org} & _MIRRORS))
+
+
+def _unquantised(name: str) -> tuple[str, str]:
+    """Organization and model without what says how its weights are kept."""
+    org, _, model = name.rpartition("/")
+    return org, _QUANTISED.sub("", model).removeprefix("meta-").removesuffix("-hf")
 
 
 def combined_id(endpoint: str, adapter: str) -> str:

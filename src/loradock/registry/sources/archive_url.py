@@ -27,7 +27,9 @@ class ArchiveUrl:
     label: str
     allow_private: bool = False
 
-    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+    def fetch(
+        self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
+    ) -> ModelKind:
         archive = workspace / "archive"
         try:
             self._download(archive, kind, transfer)
@@ -35,7 +37,7 @@ class ArchiveUrl:
             raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
             raise BadRequest(f"{self.label} cannot be downloaded: {error or type(error).__name__}") from error
-        return unpack(archive, into, kind, transfer)
+        return unpack(archive, into, kind, transfer, subfolder)
 
     def _download(self, archive: Path, kind: ModelKind | None, transfer: Transfer) -> None:
         with self._open() as response, archive.open("wb") as target:

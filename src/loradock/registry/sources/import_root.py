@@ -13,6 +13,9 @@ from loradock.registry.transfer import Transfer
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 
+_DEEPEST = 5
+_MAX_FILES = 20_000
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -35,11 +38,13 @@ class Imported:
         host = "" if parts.netloc == "localhost" else parts.netloc
         return cls(inside(import_root, Path(unquote(host + parts.path))), import_root.resolve(), url[:500])
 
-    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
+    def fetch(
+        self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
+    ) -> ModelKind:
         if not self.path.is_dir():
             transfer.begin("unpacking", None, kind)
-            return unpack(self.path, into, kind, transfer)
-        found, wanted = pick(_below(self.path), kind)
+            return unpack(self.path, into, kind, transfer, subfolder)
+        found, wanted = pick(_below(self.path), kind, subfolder)
         files = {name: inside(self.root, self.path / entry) for entry, name in wanted.items()}
         transfer.begin("copying", sum(file.stat().st_size for file in files.values()), found)
         for name, file in files.items():
@@ -57,7 +62,7 @@ def inside(root: Path, path: Path) -> Path:
         resolved = None
     if resolved is None or not resolved.is_relative_to(resolved_root):
         raise BadRequest(
-            f"{str(path)!r} is no folder or archive under the import root {str(root)!r}: put it there"
+            f"{str(path)[:200]!r} is no folder or archive under the import root of this server: put it there"
             " (links may not lead outside) and name it by file://<path>",
             param="model_source",
         )
@@ -74,9 +79,13 @@ def open_regular(file: Path) -> BinaryIO:
 
 
 def _below(folder: Path) -> list[str]:
-    """File names at the top and one level down, `/` between."""
-    top = list(folder.iterdir())
-    deeper = [
-        f"{sub.name}/{file.name}" for sub in top if sub.is_dir() and not sub.is_symlink() for file in sub.iterdir()
-    ]
-    return [file.name for file in top if not file.is_dir()] + deeper
+    """Files below the folder, `/` between, as deep and as many as a training leaves them. Raises BadRequest."""
+    found: list[str] = []
+    for place, folders, files in os.walk(folder):
+        below = Path(place).relative_to(folder)
+        found += [(below / file).as_posix() for file in files]
+        if len(below.parts) == _DEEPEST:
+            folders.clear()
+        if len(found) > _MAX_FILES:
+            raise BadRequest(f"the folder holds more than {_MAX_FILES} files: name the one that holds the model's")
+    return found

@@ -7,13 +7,15 @@ from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from loradock.registry.sources.archive_url import ArchiveUrl
-from loradock.registry.sources.hub import HubRepo, hub_endpoint, repo_from_url
+from loradock.registry.sources.hub import HubRepo, hub_endpoint, places_of, repo_from_url
 from loradock.registry.sources.import_root import Imported
 from loradock.registry.transfer import Transfer
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 
-_REPO = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_PART = r"[A-Za-z0-9][\w.-]*"
+_REPO = re.compile(rf"(?P<id>{_PART}/{_PART})(?P<folder>(/[\w.-][\w. -]*)*)/?(@(?P<ref>[\w./ -]+?)/?)?")
+"""`org/name`, `org/name@revision`, `org/name/sub/folder`, or both; the folder before the revision or behind it."""
 
 
 class Source(Protocol):
@@ -22,8 +24,11 @@ class Source(Protocol):
     @property
     def label(self) -> str: ...
 
-    def fetch(self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer) -> ModelKind:
-        """Write the model's files flat into `into`, using `workspace` for anything else; returns the kind found."""
+    def fetch(
+        self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
+    ) -> ModelKind:
+        """Write the model's files flat into `into`, using `workspace` for anything else; returns the kind found.
+        `subfolder`: where in the source they lie."""
         ...
 
 
@@ -52,11 +57,11 @@ def read_source(model_source: str, rules: SourceRules, hf_token: str | None = No
     match = _REPO.fullmatch(text)
     if match is None or ".." in text:
         raise BadRequest(
-            f"model_source {without_secrets(text)!r} is no source: give a Hugging Face repo (org/name or its URL),"
-            " an http(s) URL of a .zip or .tar.gz, or file://<path under the import root>",
+            f"model_source {without_secrets(text)!r} is no source: give a Hugging Face repo (org/name, org/name/folder"
+            " or its URL), an http(s) URL of a .zip or .tar.gz, or file://<path under the import root>",
             param="model_source",
         )
-    return HubRepo(match["id"], match["revision"], hub, hf_token)
+    return HubRepo(match["id"], places_of(match["folder"], match["ref"]), hub, hf_token)
 
 
 def _check_url(url: str) -> None:
