@@ -119,8 +119,7 @@ class Adapters:
         present = entry.path if entry else arriving[0] if arriving else path
         if present != path:
             raise BadRequest(
-                f"{name!r} is loaded from another folder: unload it first, or load under another name",
-                param="lora_name",
+                f"{name!r} is loaded from {present}: unload it first, or load under another name", param="lora_name"
             )
 
     def _arrive(self, name: str, path: Path, *, lazy: bool) -> "asyncio.Task[None]":
