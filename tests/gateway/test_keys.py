@@ -1,17 +1,36 @@
+import asyncio
+from contextlib import contextmanager
+
 import pytest
+from sqlalchemy import event
 
 from loradock.gateway.keys import KeyCache
 from loradock.store.accounts import create_key, revoke_key
 from loradock.store.database import Database, migrate
-from loradock.types.errors import Unauthenticated
+from loradock.types.errors import DatabaseBusy, Unauthenticated
+from tests.locked import locked_for_reading
+from tests.rig import eventually
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'keys.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'keys.db'}", patience=0.5)
     migrate(database.engine)
     yield database
     database.close()
+
+
+@pytest.fixture
+def nobody_reads(database, tmp_path):
+    """To be entered while nothing is read."""
+
+    @contextmanager
+    def lock():
+        database.close()
+        with locked_for_reading(tmp_path / "keys.db"):
+            yield
+
+    return lock
 
 
 def make(database):
@@ -40,6 +59,61 @@ async def test_a_key_revoked_elsewhere_is_refused_after_the_lifetime(database):
         revoke_key(session, key_id)
     with pytest.raises(Unauthenticated):
         await keys.caller(f"Bearer {plain}")
+
+
+async def test_a_valid_key_goes_on_while_the_database_does_not_answer(database, nobody_reads):
+    keys = KeyCache(database, lifetime=0)
+    key_id, plain = make(database)
+    await keys.caller(f"Bearer {plain}")
+    with nobody_reads():
+        for _ in range(3):
+            assert (await keys.caller(f"Bearer {plain}")).account == "alice"
+    with database.session() as session:
+        revoke_key(session, key_id)
+    await eventually(lambda: not keys._reading)
+    with pytest.raises(Unauthenticated):
+        await keys.caller(f"Bearer {plain}")
+
+
+async def test_but_not_for_ever(database, nobody_reads):
+    keys = KeyCache(database, lifetime=0, outage=0, wait=0.05)
+    _, plain = make(database)
+    await keys.caller(f"Bearer {plain}")
+    with nobody_reads(), pytest.raises(DatabaseBusy):
+        await keys.caller(f"Bearer {plain}")
+
+
+async def test_an_unknown_key_is_told_that_it_cannot_be_known_now(database, nobody_reads):
+    keys = KeyCache(database, wait=0.05)
+    _, plain = make(database)
+    with nobody_reads():
+        for _ in range(2):
+            with pytest.raises(DatabaseBusy):
+                await keys.caller(f"Bearer {plain}")
+    await eventually(lambda: not keys._reading)
+    assert (await keys.caller(f"Bearer {plain}")).account == "alice"
+
+
+async def test_a_key_in_use_is_read_again_in_the_background(database):
+    keys = KeyCache(database, lifetime=0.4)
+    key_id, plain = make(database)
+    await keys.caller(f"Bearer {plain}")
+    with database.session() as session:
+        revoke_key(session, key_id)
+    await asyncio.sleep(0.3)
+    assert (await keys.caller(f"Bearer {plain}")).account == "alice"
+    await eventually(lambda: not keys._reading)
+    with pytest.raises(Unauthenticated):
+        await keys.caller(f"Bearer {plain}")
+
+
+async def test_many_requests_with_one_key_read_it_once(database):
+    keys, reads = KeyCache(database), []
+    _, plain = make(database)
+    event.listen(database.engine, "before_cursor_execute", lambda *args: reads.append(args[2]))
+    callers = await asyncio.gather(*(keys.caller(f"Bearer {plain}") for _ in range(50)))
+    assert {caller.account for caller in callers} == {"alice"}
+    assert len([read for read in reads if "api_keys" in read]) == 1
 
 
 async def test_wrong_keys_do_not_fill_the_memory(database):

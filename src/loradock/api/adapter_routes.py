@@ -1,8 +1,7 @@
 """/v1/endpoints/{id}/adapters: attach, list and detach adapters."""
 
-import asyncio
-
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from loradock.api.bodies import AdapterReference
 from loradock.api.paths import decode_segment
@@ -31,7 +30,7 @@ async def index(reference: str, caller: CallerDep, services: ServicesDep) -> Jso
             views = [adapter_view(found, endpoint.name) for found in rules.attached_names(session, endpoint)]
             return endpoint.deployment.id, views
 
-    deployment, views = await asyncio.to_thread(read)
+    deployment, views = await run_in_threadpool(read)
     replicas = await services.controller.replicas(deployment)
     return as_list([{**view, **_at_work(view["adapter_name"], replicas)} for view in views])
 
@@ -56,4 +55,4 @@ async def _callable_id(services: Services, caller: Caller, reference: str, model
         with services.database.session() as session:
             return adapter_name(session, caller.account_id, decode_segment(reference), model_id)
 
-    return combined_id(endpoint, await asyncio.to_thread(name))
+    return combined_id(endpoint, await run_in_threadpool(name))

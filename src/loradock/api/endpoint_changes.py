@@ -35,7 +35,7 @@ def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str |
 
 def update(services: Services, caller: Caller, reference: str, body: UpdateEndpoint) -> Json:
     """`reference` is an id or name. Raises EndpointMissing, BadRequest naming the field at fault."""
-    with services.database.session() as session:
+    with services.database.session(make_room=body.state is DesiredState.STOPPED) as session:
         endpoint = rules.find_endpoint(session, caller.account_id, reference)
         rules.update_endpoint(session, endpoint, _change(body))
         changed = ", ".join(sorted(body.model_dump(exclude_none=True, mode="json"))) or "nothing"

@@ -1,9 +1,9 @@
 """/v1/endpoints, /v1/hardware and /v1/clusters/availability-zones."""
 
-import asyncio
 from typing import Literal
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from loradock.api import endpoint_changes
@@ -48,7 +48,7 @@ async def replicas(reference: str, caller: CallerDep, services: ServicesDep) -> 
         with services.database.session() as session:
             return rules.find_endpoint(session, caller.account_id, decode_segment(reference)).deployment.id
 
-    return as_list([replica_view(found) for found in await services.controller.replicas(await asyncio.to_thread(find))])
+    return as_list([replica_view(found) for found in await services.controller.replicas(await run_in_threadpool(find))])
 
 
 @router.get("/endpoints/{reference:path}")

@@ -1,9 +1,9 @@
 """/v1/models and /v1/jobs: what there is, and bringing more in."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 
 from loradock.api.bodies import ChangeModel, UploadModel
 from loradock.api.multipart import read_upload
@@ -96,11 +96,11 @@ async def upload_files(request: Request, caller: CallerDep, services: ServicesDe
         fields = await read_upload(request.headers.get("content-type", ""), request.stream(), received)
         if received.is_empty or not fields.get("model_name"):
             raise BadRequest("send the field model_name and at least one file in the field files")
-        upload = await asyncio.to_thread(_upload_request, services, caller, fields, received)
+        upload = await run_in_threadpool(_upload_request, services, caller, fields, received)
     except BaseException:  # a client that leaves cancels this, too
         received.discard()
         raise
-    return await asyncio.to_thread(_submit, services, caller, upload, received.label)
+    return await run_in_threadpool(_submit, services, caller, upload, received.label)
 
 
 def _upload_request(services: Services, caller: Caller, fields: dict[str, str], received: Received) -> UploadRequest:

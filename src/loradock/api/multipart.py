@@ -1,12 +1,12 @@
 """A multipart upload, read as it arrives: files go straight to their place, so that limits bite on the way."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from loradock.registry.received import Received, Sink
 from loradock.types.enums import ModelKind
@@ -31,7 +31,7 @@ async def read_upload(content_type: str, body: AsyncIterator[bytes], received: R
         try:
             parser = MultipartParser(boundary, form.callbacks())
             async for chunk in body:
-                await asyncio.to_thread(parser.write, chunk)
+                await run_in_threadpool(parser.write, chunk)
             parser.finalize()
         except FormParserError as error:
             raise BadRequest(f"the request body is no whole multipart form: {error}") from error

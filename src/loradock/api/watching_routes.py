@@ -1,11 +1,11 @@
 """GET /metrics for Prometheus, and /v1/events: who did what when."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from loradock.api.services import CallerDep, ServicesDep
@@ -27,10 +27,10 @@ async def metrics(request: Request, caller: CallerDep, services: ServicesDep) ->
             query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == caller.account_id)
             return {row.id: row.name for row in session.execute(query)}
 
-    endpoints = await asyncio.to_thread(names)
+    endpoints = await run_in_threadpool(names)
     served, readings = services.meter.now_served(endpoints), services.controller.readings()
     accept = request.headers.get("accept", "")
-    body, content_type = await asyncio.to_thread(render, endpoints, served, readings, accept)
+    body, content_type = await run_in_threadpool(render, endpoints, served, readings, accept)
     return Response(body, headers={"content-type": content_type})
 
 

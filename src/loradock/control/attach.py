@@ -18,6 +18,7 @@ from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.residency import Residency
 from loradock.control.steps import Done, StepNotes
+from loradock.control.work import Transactions
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import record, record_all
 from loradock.store.tables import Attachment, now
@@ -41,12 +42,19 @@ class Settle(Protocol):
 
 
 class Attach:
-    """One attach, run under the adapter's lock. `loop_of` gives the loop of a deployment."""
+    """One attach, run under the adapter's lock. `transact` is for what the caller waits for, `loop_of` gives the loop
+    of a deployment."""
 
     def __init__(
-        self, around: Surroundings, blobs: Path, loop_of: Callable[[str], DeploymentLoop], settle: Settle | None = None
+        self,
+        around: Surroundings,
+        transact: Transactions,
+        blobs: Path,
+        loop_of: Callable[[str], DeploymentLoop],
+        settle: Settle | None = None,
     ) -> None:
-        self._around, self._blobs, self._loop_of, self._settle = around, blobs, loop_of, settle
+        self._around, self._transact, self._blobs = around, transact, blobs
+        self._loop_of, self._settle = loop_of, settle
         self._step = AttachStep.AUTHORIZE
         self._tried: list[ReplicaKeeper] = []
         self._told: set[AttachStep] = set()
@@ -57,7 +65,7 @@ class Attach:
         if begun.settled:
             await _retry_refused(loop, begun)
             return
-        notes = StepNotes(self._around.transact, lambda session, done: _record(session, begun, done))
+        notes = StepNotes(self._transact, lambda session, done: _record(session, begun, done))
         try:
             self._step = AttachStep.STAGE
             begun = await self._stage(begun)
@@ -77,12 +85,12 @@ class Attach:
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
         most, blobs = self._around.options.max_attachments, self._blobs
         try:
-            return await self._around.transact(
+            return await self._transact(
                 lambda session: claim(session, account_id, endpoint_ref, model_id, blobs=blobs, most=most)
             )
         except IntegrityError:
             # Another attach, or a deletion, was quicker; usually its rule says which.
-            await self._around.transact(
+            await self._transact(
                 lambda session: check_attachable(session, *resolve_pair(session, account_id, endpoint_ref, model_id))
             )
             raise AlreadyBound(param="model_id") from None
@@ -90,11 +98,11 @@ class Attach:
     async def _stage(self, begun: Claim) -> Claim:
         """The adapter's files as every engine reads them, and held against the base where no engine does."""
         _check_files(begun.path)
-        if self._settle is None:
+        if (settle := self._settle) is None:
             return begun
         look = begun.engine is EngineKind.VLLM
-        path = await asyncio.to_thread(
-            self._settle, begun.account_id, begun.model_id, begun.path, begun.base_model, look=look
+        path = await self._transact.run(
+            lambda: settle(begun.account_id, begun.model_id, begun.path, begun.base_model, look=look)
         )
         return replace(begun, path=path)
 
@@ -104,7 +112,7 @@ class Attach:
         where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
         ended = [Done(step, where, now()) for step in _VISIBLE if step not in self._told]
         rest = await notes.rest()
-        await self._around.transact(lambda session: _complete(session, begun, [*rest, *ended]))
+        await self._transact(lambda session: _complete(session, begun, [*rest, *ended]))
 
     def _tell(self, notes: StepNotes, step: AttachStep, message: str) -> None:
         """When the step is done for the first time."""
@@ -143,10 +151,10 @@ class Attach:
         reason = error.message if isinstance(error, LoradockError) else repr(error)
         try:
             done = await notes.rest()
-        except Exception:
-            log.exception("the steps of an attach could not be recorded")
+        except Exception as failure:
+            log.warning("the steps of an attach could not be recorded: %s", failure)
             done = await notes.rest()
-        await self._around.transact(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
+        await loop.write(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
         loop.wake()
 
 

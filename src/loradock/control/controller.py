@@ -1,6 +1,7 @@
 """The control loop as the server sees it: start, stop, wake, attach, detach, delete."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context
@@ -26,7 +27,10 @@ from loradock.gateway.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import record
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
 from loradock.store.tables import Endpoint
+from loradock.store.workers import Workers
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.errors import NotFound
@@ -34,6 +38,9 @@ from loradock.types.names import combined_id
 
 # How long a start waits for adopted replicas, so that its first request already finds them.
 _ADOPTION_S = 10.0
+# What callers ask for waits for the database in threads of its own, and not for ever; the loop goes on meanwhile.
+_LOOP_THREADS, _CALL_THREADS = 4, 8
+_PATIENCE_S = 5.0
 
 
 class Controller:
@@ -56,12 +63,14 @@ class Controller:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._transactions: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._repeats = Repeats(logging.getLogger(__name__))
 
     async def start(self) -> None:
         """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
         self._event_loop = asyncio.get_running_loop()
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
-        transact = Transactions(self._database)
+        transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
+        self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
         self._around = Surroundings(transact, self._launcher, http, self._options, Locks())
         survivors = await asyncio.to_thread(recover, self._database, self._launcher, self._options.grace)
         for deployment_id in await transact(deployment_ids):
@@ -78,6 +87,8 @@ class Controller:
         await asyncio.gather(*self._tasks.values(), *self._transactions, return_exceptions=True)
         await asyncio.gather(*(loop.shut_down(keep_replicas=keep_replicas) for loop in self._loops.values()))
         await self._around.http.close()
+        for transactions in (self._calls, self._around.transact):
+            transactions.close()
 
     def wake(self, deployment_id: str) -> None:
         """Something about the deployment was changed in the database. From any thread."""
@@ -91,11 +102,19 @@ class Controller:
         """A request came for a stopped endpoint with `auto_start`. On the controller's own event loop."""
         task = asyncio.create_task(self._start(endpoint.id))
         self._transactions.add(task)
-        task.add_done_callback(self._transactions.discard)
+        task.add_done_callback(self._ended)
 
     async def _start(self, endpoint_id: str) -> None:
+        """Also when the database is busy for a while: the request waits."""
         async with self._around.locks[endpoint_id]:  # several requests may have come at once
-            deployment_id = await self._around.transact(lambda session: _start(session, endpoint_id))
+            while True:
+                try:
+                    deployment_id = await self._around.transact(lambda session: _start(session, endpoint_id))
+                    break
+                except DATABASE_FAILURES as error:
+                    self._repeats.failed("starting endpoints on request", error)
+                    await asyncio.sleep(self._options.tick)
+            self._repeats.worked("starting endpoints on request")
         if deployment_id is not None:
             self._loop_of(deployment_id).wake()
 
@@ -117,8 +136,8 @@ class Controller:
     async def delete_endpoint(self, account_id: str, endpoint_ref: str, *, detach: bool = False) -> None:
         """It is gone from the API at once; its replicas finish what they are at. With `detach`, its adapters are
         detached in the same transaction; without, they stand in the way. Raises LoradockError."""
-        deployment_id = await self._around.transact(
-            lambda session: _delete(session, account_id, endpoint_ref, detach=detach)
+        deployment_id = await self._calls(
+            lambda session: _delete(session, account_id, endpoint_ref, detach=detach), make_room=True
         )
         loop = self._loop_of(deployment_id)
         loop.wake()
@@ -151,24 +170,25 @@ class Controller:
         asyncio.run_coroutine_threadsafe(attaching, self._event_loop).result()
 
     async def _attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
-        endpoint = await self._around.transact(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
+        endpoint = await self._calls(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
         await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
 
     async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            await Attach(self._around, self._blobs, self._loop_of, self._settle).run(account_id, endpoint_ref, model_id)
+            attach = Attach(self._around, self._calls, self._blobs, self._loop_of, self._settle)
+            await attach.run(account_id, endpoint_ref, model_id)
 
     async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            deployment_id, row = await self._around.transact(
-                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs)
+            deployment_id, row = await self._calls(
+                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs), make_room=True
             )
             loop = self._loop_of(deployment_id)
             await loop.publish_adapter(row)
             loop.wake()
 
     async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
-        return await self._around.transact(lambda session: adapter_name(session, account_id, endpoint_ref, model_id))
+        return await self._calls(lambda session: adapter_name(session, account_id, endpoint_ref, model_id))
 
     async def _transaction(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs to its end even when the caller is cancelled because its client has left."""

@@ -12,6 +12,8 @@ from loradock.control.fleet import Fleet
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.snapshot import Bound, Snapshot
 from loradock.store.events import record
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
 from loradock.store.tables import Attachment
 from loradock.types.enums import AttachmentState, ReplicaState
 from loradock.types.errors import LoradockError, Unavailable
@@ -25,6 +27,7 @@ class Departures:
     def __init__(self, around: Surroundings, fleet: Fleet, changed: Callable[[], None]) -> None:
         self._around, self._fleet, self._changed = around, fleet, changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._repeats = Repeats(_log)
 
     def look(self, snapshot: Snapshot) -> None:
         self._tasks = {id_: task for id_, task in self._tasks.items() if not task.done()}
@@ -38,12 +41,12 @@ class Departures:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _try(self, row: Bound, account_id: str) -> None:
+        what = f"detaching {row.engine_name}"
         try:
             await self._finish(row, account_id)
-        except LoradockError as error:
-            _log.warning("detaching %s is not finished yet: %s", row.engine_name, error.message)
-        except Exception:
-            _log.exception("detaching %s failed; it is tried again", row.engine_name)
+            self._repeats.worked(what)
+        except Exception as error:
+            self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
 
     async def _finish(self, row: Bound, account_id: str) -> None:
         await asyncio.gather(*(self._drained(keeper, row.engine_name) for keeper in self._fleet.keepers.values()))
@@ -52,7 +55,7 @@ class Departures:
                 return  # attached again meanwhile
             for keeper in list(self._fleet.keepers.values()):
                 await _unload(keeper, row.engine_name)
-            await self._around.transact(lambda session: _drop(session, row, account_id))
+            await self._around.transact(lambda session: _drop(session, row, account_id), make_room=True)
         self._changed()
 
     async def _drained(self, keeper: ReplicaKeeper, name: str) -> None:

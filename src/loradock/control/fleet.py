@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from loradock import __version__
 from loradock.control.keeper import ReplicaKeeper, Surroundings
+from loradock.control.ledger import Ledger
 from loradock.control.options import ControlOptions
 from loradock.control.recovery import Survivor
 from loradock.control.residency import ReadWanted
@@ -38,12 +39,14 @@ class Fleet:
         wanted: ReadWanted,
         unroute: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
+        ledger: Ledger,
     ) -> None:
         self.keepers: dict[str, ReplicaKeeper] = {}
         self._logs: deque[str] = deque()
         self.notes: list[tuple[str, str]] = []
         """Kind and message of what happened to replicas and is not recorded yet."""
         self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
+        self._ledger = ledger
 
     def of_state(self, *states: ReplicaState) -> list[ReplicaKeeper]:
         return [keeper for keeper in self.keepers.values() if keeper.state in states]
@@ -68,18 +71,18 @@ class Fleet:
         return keeper
 
     async def launch(self, snapshot: Snapshot, model: Path) -> None:
-        """The row first: whatever happens next, the process can be found again. Raises IntegrityError when the
-        deployment is gone."""
+        """The row first: whatever happens next, the next server finds the process and adopts it. One that it finds
+        without a row, which could not be written, it ends. Raises IntegrityError when the deployment is gone."""
         spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
         settings = settings_digest(snapshot, self._around.options)
-        row = Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings)
         facts = snapshot.endpoint
 
         def begin(session: Session) -> None:
-            session.add(row)
-            record(session, facts.account_id, facts.id, "replica.launched", row.id)
+            session.add(Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings))
+            record(session, facts.account_id, facts.id, "replica.launched", spec.id)
 
-        await self._around.transact(begin)
+        await self._ledger.write(begin)
+        await self._ledger.make_room()  # it writes where it can be found
         self._keeper(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
 
     def end(self, keeper: ReplicaKeeper, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
@@ -150,7 +153,7 @@ class Fleet:
         def remove(session: Session) -> None:
             session.execute(delete(Replica).where(Replica.id == keeper.id))
 
-        await self._around.transact(remove)
+        await self._ledger.write(remove)
         if keeper.failure is None:
             self._around.launcher.discard(keeper.id)
         else:

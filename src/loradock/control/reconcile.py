@@ -14,6 +14,7 @@ from loradock.control.bases import BaseResolution, ResolveBase
 from loradock.control.detach import Departures
 from loradock.control.fleet import Fleet, settings_digest
 from loradock.control.keeper import Surroundings
+from loradock.control.ledger import Ledger, Write
 from loradock.control.publishing import Publisher
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
@@ -26,6 +27,8 @@ from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routes import RouteTable
 from loradock.store.events import record
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
@@ -41,7 +44,9 @@ class DeploymentLoop:
     ) -> None:
         self.id = deployment_id
         self.gone = False
-        self.fleet = Fleet(around, self._wanted, self.publish, self.wake)
+        self._repeats = Repeats(_log)
+        self._ledger = Ledger(around.transact, self._repeats, f"deployment {deployment_id}: writing to the database")
+        self.fleet = Fleet(around, self._wanted, self.publish, self.wake, self._ledger)
         self._departures = Departures(around, self.fleet, self.wake)
         self._publisher = Publisher(deployment_id, around, routes, self.fleet, blobs)
         self._around, self._resolve = around, resolve
@@ -51,26 +56,33 @@ class DeploymentLoop:
         self._loss: str | None = None
         self._has_served = self._idle = False
         self._cramped: str | None = None
-        self._teller = Teller(around.transact)
+        self._reading = f"deployment {deployment_id}: reading the database"
+        self._teller = Teller(self._ledger)
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
         self._woken.set()
 
     async def run(self) -> None:
+        turn = f"deployment {self.id}: a turn"
         while not self.gone:
             self._woken.clear()
             try:
                 await self._turn()
-            except Exception:
-                _log.exception("deployment %s: this turn failed; the next one tries again", self.id)
+                self._repeats.worked(turn)
+            except Exception as error:
+                self._repeats.failed(turn, error, traceback=not isinstance(error, DATABASE_FAILURES))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._around.options.tick):
                     await self._woken.wait()
 
     async def publish(self) -> None:
-        """Bring the route table up to the database and the replicas."""
-        await self._publisher.publish()
+        """Bring the route table up to the database and the replicas; without the database, to the replicas."""
+        await self._look()
+
+    async def write(self, work: Write) -> None:
+        """Once the database takes it."""
+        await self._ledger.write(work)
 
     async def publish_adapter(self, row: Bound) -> None:
         """The same where nothing but this attachment has changed."""
@@ -104,13 +116,36 @@ class DeploymentLoop:
         await self.fleet.shut_down(keep_replicas=keep_replicas)
 
     async def _wanted(self, engine_name: str | None) -> Wanted:
-        rows = await self._publisher.attachments(engine_name)
+        rows = await self._read_attachments(engine_name)
         attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
         return Wanted(attached, frozenset(leaving))
 
+    async def _read_attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
+        try:
+            return await self._publisher.attachments(engine_name)
+        except DATABASE_FAILURES as error:
+            if (seen := self._publisher.seen) is None:
+                raise
+            self._repeats.failed(self._reading, error)
+            return tuple(row for row in seen.attachments if engine_name in (None, row.engine_name))
+
+    async def _look(self) -> Snapshot | None:
+        """The newest reading there is. Raises what the database does where there is none."""
+        try:
+            snapshot = await self._publisher.publish()
+        except DATABASE_FAILURES as error:
+            if self._publisher.seen is None:
+                raise
+            self._repeats.failed(self._reading, error)
+            await self._publisher.publish_replicas()
+            return self._publisher.seen
+        self._repeats.worked(self._reading)
+        return snapshot
+
     async def _turn(self) -> None:
-        snapshot = await self._publisher.publish()
+        await self._ledger.flush()
+        snapshot = await self._look()
         if snapshot is None or snapshot.desired is DesiredState.STOPPED:
             await self._toward_stopped(snapshot)
         else:
@@ -144,11 +179,13 @@ class DeploymentLoop:
             return
         if snapshot.state is not EndpointState.ERROR and reason is None:
             reason = await self._match_count(snapshot, wanted)
+        given_up = snapshot.state is EndpointState.ERROR
         if reason is not None:
-            await self._become(snapshot, EndpointState.ERROR, reason)
-        if reason is not None or snapshot.state is EndpointState.ERROR:
-            self.fleet.end_all()
+            given_up = await self._become(snapshot, EndpointState.ERROR, reason)
+        if given_up:
             self._start_afresh()
+        if given_up or reason is not None:  # where that could not be told, it is tried again, after growing pauses
+            self.fleet.end_all()
         else:
             await self._publisher.publish_replicas()  # before the owner is told that it can be called
             await self._become(snapshot, *self._observed(snapshot, wanted))
@@ -224,16 +261,19 @@ class DeploymentLoop:
 
     async def _record(self, snapshot: Snapshot, subject_id: str, kind: str, message: str) -> None:
         account_id = snapshot.endpoint.account_id
-        await self._around.transact(lambda session: record(session, account_id, subject_id, kind, message))
+        await self._ledger.write(lambda session: record(session, account_id, subject_id, kind, message))
 
     def _start_afresh(self) -> None:
         self._base, self._loss, self._has_served, self._idle = None, None, False, False
         self._restarts.reset()
 
-    async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> None:
-        """Only if nobody has changed the deployment since it was read; else the next turn looks again."""
+    async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> bool:
+        """Only if nobody has changed the deployment since it was read; else, and where it cannot be written, the next
+        turn looks again. Returns whether it is known to be so."""
         if (snapshot.state, snapshot.message) == (state, message):
-            return
+            return True
+        if self._ledger.stuck:
+            return False
         read = (Deployment.id == self.id, Deployment.desired == snapshot.desired, Deployment.state == snapshot.state)
 
         def write(session: Session) -> bool:
@@ -244,7 +284,13 @@ class DeploymentLoop:
                 record(session, facts.account_id, facts.id, f"endpoint.{state.lower()}", message or state)
             return changed
 
-        if await self._around.transact(write):
+        try:
+            changed = await self._around.transact(write)
+        except DATABASE_FAILURES as error:
+            self._ledger.failed(error)
+            return False
+        if changed:
             await self.publish()
         else:
             self.wake()
+        return changed

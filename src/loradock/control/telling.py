@@ -3,17 +3,17 @@
 from sqlalchemy.orm import Session
 
 from loradock.control.fleet import Fleet
+from loradock.control.ledger import Ledger
 from loradock.control.routing import refusal
 from loradock.control.snapshot import Snapshot
-from loradock.control.work import Transactions
 from loradock.store.events import record
 
 
 class Teller:
     """Compares what is with what it told last, at every turn of the deployment's loop."""
 
-    def __init__(self, transact: Transactions) -> None:
-        self._transact = transact
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._ready: set[str] = set()
         self._refused: dict[str, str] = {}
         self._size = 0
@@ -33,7 +33,7 @@ class Teller:
                 record(session, snapshot.endpoint.account_id, subject, kind, message)
 
         if events:
-            await self._transact(write)
+            await self._ledger.write(write)
 
     def _of_size(self, snapshot: Snapshot, fleet: Fleet, size: int) -> list[tuple[str, str, str]]:
         before, self._size = self._size, size

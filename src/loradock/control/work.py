@@ -2,40 +2,51 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from sqlalchemy.orm import Session
 
 from loradock.store.database import Database
+from loradock.store.failures import room_on_disk
+from loradock.store.workers import Workers
 
 T = TypeVar("T")
 
 
 class Transactions:
-    """`await transact(work)` runs `work(session)` as one transaction in a worker thread.
+    """`await transact(work)` runs `work(session)` as one transaction in one of `workers`.
 
-    A caller that is cancelled is told so only once the transaction has ended: what it left to itself would still write
-    after its controller has stopped, behind the back of the next one's recovery.
+    A caller that is cancelled is told so only once the transaction has ended (store.workers). Raises DatabaseBusy and
+    StorageFull, besides what the work raises.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, workers: Workers | None = None) -> None:
         self._database = database
+        self._workers = workers or Workers("transactions", 4)
 
-    async def __call__(self, work: Callable[[Session], T]) -> T:
-        running = asyncio.create_task(asyncio.to_thread(self._run, work))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            while not running.done():
-                with suppress(asyncio.CancelledError):  # once is enough
-                    await asyncio.wait({running})
-            raise
+    async def __call__(self, work: Callable[[Session], T], *, make_room: bool = False) -> T:
+        """`make_room`: it shall work on a full disk, too."""
+        return await self._workers.run(lambda: self._run(work, make_room))
 
-    def _run(self, work: Callable[[Session], T]) -> T:
-        with self._database.session() as session:
+    async def run(self, work: Callable[[], T]) -> T:
+        """Work that has transactions of its own, and files to write."""
+        return await self._workers.run(lambda: _on_disk(work))
+
+    async def make_room(self) -> None:
+        await self._workers.run(self._database.make_room)
+
+    def close(self) -> None:
+        self._workers.close()
+
+    def _run(self, work: Callable[[Session], T], make_room: bool) -> T:
+        with self._database.session(make_room=make_room) as session:
             return work(session)
+
+
+def _on_disk(work: Callable[[], T]) -> T:
+    with room_on_disk():
+        return work()
 
 
 class Locks:

@@ -3,7 +3,6 @@
 The same routes, gateway included, as `/v1/…` with a key: what the dashboard can do, any client can.
 """
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from loradock.api.services import Services
 from loradock.dashboard.security import CSRF_HEADER, check_csrf, who
 from loradock.gateway.keys import CALLER, Caller
+from loradock.store.workers import Workers
 from loradock.types.errors import LoradockError, Unauthenticated
 
 PREFIX = "/ui/api"
@@ -25,11 +25,12 @@ class Bridge:
 
     def __init__(self, services: Services, server: ASGIApp) -> None:
         self._services, self._server = services, server
+        self._workers = Workers("sessions", 2)  # the playground's requests wait for no control call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         try:
-            caller = await run_in_threadpool(self._caller, connection)
+            caller = await self._workers.run(lambda: self._caller(connection))
         except LoradockError as error:
             await JSONResponse(error.body(), error.status)(scope, receive, send)
             return

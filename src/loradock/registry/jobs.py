@@ -1,6 +1,7 @@
 """Upload jobs as the v1 API shows them: a status and its updates."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from loradock.registry.transfer import progress_text
 from loradock.store.database import Database
 from loradock.store.tables import Job, now
 from loradock.types.enums import JobStatus
-from loradock.types.errors import NotFound
+from loradock.types.errors import DatabaseBusy, NotFound, StorageFull
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -59,7 +60,10 @@ class JobReporter:
         self._step, self._written = step, time.monotonic()
 
     def _write(self, message: str, status: JobStatus, *, replace_last: bool) -> None:
-        with self._database.session() as session:
+        """Progress that cannot be written now is not written."""
+        under_way = status is JobStatus.RUNNING
+        passed_over = (DatabaseBusy, StorageFull) if under_way else ()
+        with suppress(*passed_over), self._database.session(make_room=not under_way) as session:
             job = session.get(Job, self._job_id)
             if job is not None:
                 advance(job, status, message, replace_last=replace_last)

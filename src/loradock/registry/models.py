@@ -37,7 +37,7 @@ def delete_model(database: Database, blobs: Blobs, account_id: str, name: str) -
     Raises ModelMissing, or BadRequest when it is in use, saying where.
     """
     with blobs.lock:
-        with database.session() as session:
+        with database.session(make_room=True) as session:
             model = get_model(session, account_id, name)
             if model is None:
                 raise ModelMissing(param="model")

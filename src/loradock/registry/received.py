@@ -10,6 +10,7 @@ from loradock.registry.archives import unpack
 from loradock.registry.blobs import Blobs
 from loradock.registry.contents import check_entry_name, is_wanted, pick
 from loradock.registry.transfer import Limits, Transfer, human_bytes
+from loradock.store.failures import room_on_disk
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, TooLarge
 
@@ -26,7 +27,8 @@ class Received:
     label = "upload"
 
     def __init__(self, blobs: Blobs, limits: Limits) -> None:
-        self._folder = blobs.stage()
+        with room_on_disk():
+            self._folder = blobs.stage()
         self._limits = limits
         self._limit = limits.bytes_for(None)
         self._files: dict[str, Path | None] = {}
@@ -44,7 +46,7 @@ class Received:
     def open(self, filename: str) -> Iterator[Sink]:
         """Where one file's bytes go; files that no model needs are counted but not kept.
 
-        Raises BadRequest for unusable names and TooLarge beyond the limit.
+        Raises BadRequest for unusable names, TooLarge beyond the limit and StorageFull.
         """
         name = filename.replace("\\", "/").removeprefix("./")
         check_entry_name(name)
@@ -54,7 +56,7 @@ class Received:
             raise BadRequest("the upload holds more than 1000 files: send only the model's files")
         path = self._folder / str(len(self._files)) if _is_kept(name) else None
         self._files[name] = path
-        with open(path or "/dev/null", "wb") as file:  # noqa: PTH123 - "/dev/null" is no Path here
+        with room_on_disk(), open(path or "/dev/null", "wb") as file:  # noqa: PTH123 - "/dev/null" is no Path here
             yield _Counted(self, file)
 
     def count(self, count: int) -> None:
@@ -92,7 +94,8 @@ class _Counted:
 
     def write(self, data: bytes, /) -> int:
         self._received.count(len(data))
-        return self._file.write(data)
+        with room_on_disk():
+            return self._file.write(data)
 
 
 def _is_kept(name: str) -> bool:

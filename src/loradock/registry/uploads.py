@@ -25,12 +25,15 @@ from loradock.registry.settling import SeenBases
 from loradock.registry.sources import Source, SourceRules, read_source
 from loradock.registry.transfer import Limits, Transfer, UploadStopped
 from loradock.store.database import Database
+from loradock.store.failures import DATABASE_FAILURES, room_on_disk
+from loradock.store.repeats import Repeats
 from loradock.store.tables import Event, Job, Model, Revision
 from loradock.types.enums import JobStatus, ModelKind, ModelState
 from loradock.types.errors import LoradockError
 from loradock.types.names import new_id
 
 logger = logging.getLogger(__name__)
+_RETRY_S = 1.0
 
 AfterUpload = Callable[[str, str, str], None]
 """(account id, adapter model name, endpoint): attaches, or raises LoradockError saying why not."""
@@ -65,6 +68,7 @@ class UploadRunner:
         self.after_upload, self._trash_days = after_upload, trash_days
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._repeats = Repeats(logger)
         self._threads = [threading.Thread(target=self._work, name=f"upload-{n}", daemon=True) for n in range(workers)]
 
     def recover(self) -> None:
@@ -114,15 +118,30 @@ class UploadRunner:
     def _run(self, task: _Task) -> None:
         reporter = JobReporter(self._database, task.job.id)
         try:
-            accepted = self._bring_in(task, reporter)
+            with room_on_disk():
+                accepted = self._bring_in(task, reporter)
         except LoradockError as error:
-            self._fail(task, error.message)
+            reason = error.message
+            self._surely(task, lambda: self._fail(task, reason))
         except Exception as error:
             # The text of a foreign error may carry a signed URL: the name of its kind is all that is kept.
             logger.exception("upload job %s failed", task.job.id)
-            self._fail(task, f"the upload failed for a reason of the server's ({type(error).__name__}); see its log")
+            reason = f"the upload failed for a reason of the server's ({type(error).__name__}); see its log"
+            self._surely(task, lambda: self._fail(task, reason))
         else:
             self._finish(task, accepted, reporter)
+
+    def _surely(self, task: _Task, record: Callable[[], None]) -> None:
+        """The end of a job, as soon as the database takes it: its client waits for it. Else `recover` tells it."""
+        what = f"recording the end of upload job {task.job.id}"
+        while True:
+            try:
+                record()
+                return self._repeats.worked(what)
+            except DATABASE_FAILURES as error:
+                self._repeats.failed(what, error)
+                if self._stopping.wait(_RETRY_S):
+                    raise
 
     def _bring_in(self, task: _Task, reporter: JobReporter) -> Accepted:
         """Staging is empty again before the job's end can be seen."""
@@ -194,22 +213,25 @@ class UploadRunner:
         if endpoint is None:
             return
         reporter.say(f"attaching to {endpoint}")
-        ready = f"{task.model.name} is ready: {accepted.note}"
+        end = f"{task.model.name} is ready: {accepted.note}; {self._attached(task, endpoint)}"
+        self._surely(task, lambda: reporter.say(end, JobStatus.COMPLETE))
+
+    def _attached(self, task: _Task, endpoint: str) -> str:
+        """What has become of it, in words."""
         try:
             if self.after_upload is None:
                 raise LoradockError("this server has no running control loop")
             self.after_upload(task.job.account_id, task.model.name, endpoint)
         except LoradockError as error:
-            reporter.say(f"{ready}; attaching it to {endpoint} failed: {_whole(error)}", JobStatus.COMPLETE)
+            return f"attaching it to {endpoint} failed: {_whole(error)}"
         except Exception:
             logger.exception("attaching %s after its upload failed", task.model.name)
-            reporter.say(f"{ready}; attaching it to {endpoint} failed: see the server log", JobStatus.COMPLETE)
-        else:
-            reporter.say(f"{ready}; attached to {endpoint}", JobStatus.COMPLETE)
+            return f"attaching it to {endpoint} failed: see the server log"
+        return f"attached to {endpoint}"
 
     def _fail(self, task: _Task, reason: str) -> None:
         """The name is free again; the job stays and says why."""
-        with self._database.session() as session:
+        with self._database.session(make_room=True) as session:
             model = session.get(Model, task.model.id)
             if model is not None:
                 session.delete(model)

@@ -32,6 +32,7 @@ from loradock.registry.sources import SourceRules
 from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
+from loradock.server.housekeeping import Housekeeping
 from loradock.store.database import Database
 from loradock.telemetry.history import History
 from loradock.telemetry.meter import Meter
@@ -148,9 +149,12 @@ def _api(services: Services, gateway: Gateway) -> FastAPI:
         await services.controller.start()
         services.uploads.start()
         services.history.start()
+        housekeeping = Housekeeping(services.database, services.blobs, services.settings.trash_days)
+        housekeeping.start()
         try:
             yield
         finally:
+            await housekeeping.stop()
             await services.history.stop()
             # In a thread: an upload that is attaching waits for this very loop.
             await asyncio.to_thread(services.uploads.close)

@@ -51,6 +51,7 @@ def make_folder(folder: Path) -> None:
 def opened(file: Path, url: str, alone: Callable[[], AbstractContextManager[object]] = nullcontext) -> Database:
     """Whole and with the newest schema, to which it is brought within `alone()`. Raises DataUnusable."""
     database = Database(url)
+    database.make_room()
     try:
         _check_whole(database, file)
         if not is_newest(database.engine):

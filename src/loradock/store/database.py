@@ -7,30 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from loradock.store.failures import readable
+from loradock.store.failures import nearly_full, readable
+from loradock.store.reserve import Reserve
 from loradock.store.schema import migrate
+from loradock.types.errors import StorageFull
 
 __all__ = ["Database", "migrate"]
 
-_BUSY_MS = 5000
-"""How long a statement waits for a lock before its caller is told that the database is busy."""
 
-
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, patience: float) -> None:
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={_BUSY_MS}", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={patience * 1000:.0f}", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
-    _write_ahead(cursor)
+    _write_ahead(cursor, patience)
     cursor.close()
 
 
-def _write_ahead(cursor: Any) -> None:
+def _write_ahead(cursor: Any, patience: float) -> None:
     """SQLite waits for no lock where a file's mode is changed, whatever its busy_timeout."""
-    deadline = time.monotonic() + _BUSY_MS / 1000
+    deadline = time.monotonic() + patience
     while cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -44,35 +43,49 @@ def _write_ahead(cursor: Any) -> None:
 class Database:
     """Sessions on one database. `url` is a SQLAlchemy URL, e.g. `sqlite:////var/lib/loradock/loradock.db`.
 
-    No thread waits for another's connection: there are more than threads that use it (docs/structure.md, "Threads").
+    `patience`: seconds that a statement waits for a lock before its caller is told that the database is busy. No thread
+    waits for another's connection: there are more of them than threads that use it (docs/structure.md, "Threads").
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = create_engine(url, pool_size=8, max_overflow=92, pool_timeout=_BUSY_MS / 1000)
+    def __init__(self, url: str, patience: float = 5.0) -> None:
+        self.engine = create_engine(url, pool_size=8, max_overflow=92, pool_timeout=patience)
         if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "connect", _sqlite_pragmas)
+            event.listen(self.engine, "connect", lambda connection, _: _prepare_sqlite(connection, patience))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-
-    @property
-    def file(self) -> Path | None:
-        """None where it is no file."""
-        name = self.engine.url.database
-        return Path(name) if name and self.engine.dialect.name == "sqlite" else None
+        self.folder = _folder_of(self.engine)
+        self.reserve = Reserve(self.folder / "reserve") if self.folder else None
+        self._was_full = False
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises.
+    def session(self, *, make_room: bool = False) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises. `make_room` is for what has to
+        work on a full disk, too: deleting, say.
 
         Raises DatabaseBusy and StorageFull.
         """
+        if make_room:
+            self.make_room()
         try:
             with self._sessions.begin() as session:
                 yield session
         except SQLAlchemyError as error:
-            told = readable(error, self.file.parent if self.file else None)
+            told = readable(error, self.folder)
             if told is None:
                 raise
+            self._was_full = isinstance(told, StorageFull)
             raise told from error
+
+    def make_room(self) -> None:
+        """Give up the reserve if the disk is full."""
+        if self.reserve and self.folder and (self._was_full or nearly_full(self.folder)):
+            self.reserve.spend_if_possible()
+            self._was_full = False
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _folder_of(engine: Engine) -> Path | None:
+    """Where its file lies, if it is one."""
+    name = engine.url.database
+    return Path(name).parent if name and name != ":memory:" and engine.dialect.name == "sqlite" else None

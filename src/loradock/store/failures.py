@@ -15,6 +15,9 @@ _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _LITTLE = 1 << 20
 
+DATABASE_FAILURES = (SQLAlchemyError, DatabaseBusy, StorageFull)
+"""What a database does that is busy, on a full disk, or damaged: work that can wait for it is tried again later."""
+
 
 def nearly_full(folder: Path) -> bool:
     """Whether less is free than a few transactions take. False where it cannot be told."""

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from loradock.store.database import Database
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
 from loradock.store.usage import EndpointRow, UsageRow
+from loradock.store.workers import Workers
 from loradock.telemetry.buckets import Bucket
 from loradock.telemetry.downsample import FLUSH_S, downsample
 from loradock.telemetry.meter import Meter
@@ -39,6 +41,8 @@ class History:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._downsampled = 0.0
+        self._workers = Workers("telemetry", 1)
+        self._repeats = Repeats(_log)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -56,10 +60,11 @@ class History:
         # The middle of the time it is about, also when the loop was a little late.
         start = int(self._clock() - FLUSH_S / 2) // FLUSH_S * FLUSH_S
         try:
-            await asyncio.to_thread(self._write, self._unwritten, self._looks, start)
-        except SQLAlchemyError as error:
-            _log.warning("what was served could not be written, the next write has it too: %s", error)
+            await self._workers.run(lambda: self._write(self._unwritten, self._looks, start))
+        except DATABASE_FAILURES as error:
+            self._repeats.failed("writing what was served", error)
         else:
+            self._repeats.worked("writing what was served")
             self._unwritten, self._looks = Bucket(), Looks()
 
     async def _run(self) -> None:
@@ -88,9 +93,9 @@ class History:
             return
         self._downsampled = self._clock()
         try:
-            await asyncio.to_thread(downsample, self._database, self._clock())
-        except SQLAlchemyError as error:
-            _log.warning("old rows could not be merged, it is tried again in a minute: %s", error)
+            await self._workers.run(lambda: downsample(self._database, self._clock()))
+        except DATABASE_FAILURES as error:
+            self._repeats.failed("merging old rows of what was served", error)
 
     def _write(self, bucket: Bucket, looks: Looks, start: int) -> None:
         used, seen = usage_rows(bucket, start, FLUSH_S), endpoint_rows(bucket, looks, start, FLUSH_S)

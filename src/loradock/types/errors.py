@@ -86,11 +86,12 @@ class Internal(LoradockError):
 
 
 class StorageFull(LoradockError):
-    """The server's disk is full: nothing was changed. Delete adapters (that still works) or make room, and try again"""
+    """The server's disk is full. Delete adapters (that still works) or make room on it, and try again"""
 
     status = 507
     type = "insufficient_storage"
     code = "storage_full"
+    hopeless = True
 
 
 # The ten of the hosted original, word for word.
@@ -186,9 +187,10 @@ class ReplicaLost(Unavailable):
 
 
 class DatabaseBusy(Unavailable):
-    """The server's database is busy: nothing was changed. Try again in a few seconds"""
+    """The server's database is busy. Try again in a few seconds"""
 
     code = "database_busy"
+    retry_after = 3
 
 
 class DataUnusable(LoradockError):

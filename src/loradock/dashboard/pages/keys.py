@@ -104,7 +104,7 @@ def _create(services: Services, me: SignedIn, name: str) -> str:
 
 
 def _revoke(services: Services, me: SignedIn, key_id: str) -> None:
-    with services.database.session() as session:
+    with services.database.session(make_room=True) as session:
         revoke_key(session, find_key(session, me.account_id, key_id).id)
 
 
