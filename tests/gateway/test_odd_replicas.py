@@ -24,12 +24,12 @@ ASKING = {"model": "dock", "stream": True}
 class Edge:
     """The gateway before one replica. `reported` are those that failed a request."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, **settings) -> None:
         facts = EndpointFacts("endpoint-1", "dock", "acct_1", "alice", False, EndpointState.STARTED)
         routes = RouteTable()
         routes.publish("dep_1", Route(facts, "dock", (Upstream("rep_1", address, "secret"),)), [])
         self.reported, self.meter = [], Meter()
-        self.gateway = Gateway(routes, None, report=self.reported.append, meter=self.meter)
+        self.gateway = Gateway(routes, None, report=self.reported.append, meter=self.meter, **settings)
 
     async def __call__(self, scope, receive, send):
         await self.gateway({**scope, CALLER: Caller("acct_1", "alice", "key_1", "key")}, receive, send)
@@ -40,9 +40,9 @@ class Edge:
 
 
 @contextlib.asynccontextmanager
-async def before(talk):
+async def before(talk, **settings):
     async with replica(talk) as (address, seen):
-        edge = Edge(address)
+        edge = Edge(address, **settings)
         try:
             async with serve(edge) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
                 yield client, edge, seen

@@ -13,6 +13,26 @@ def default_data_dir() -> Path:
 
 
 @dataclass(frozen=True)
+class Front:
+    """How clients are met.
+
+    `public_url`: where they find the server, when that is another address than the one it listens on; else what the
+    `trusted_proxies` (addresses, networks, or `*`) say of it counts. `allow_origins`: whose pages in browsers may call
+    the API (`*`: everybody's). Seconds: `receive_timeout` for a request's head, and for a pause within its body;
+    `drain_timeout` that running answers have to end when the server stops; `keep_alive` after which a quiet stream is
+    sent a comment (0: never). `finish_revoked`: answers that a key began end as usual when it is revoked.
+    """
+
+    public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    allow_origins: tuple[str, ...] = ()
+    receive_timeout: float = 20.0
+    drain_timeout: float = 10.0
+    keep_alive: float = 3.0
+    finish_revoked: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """`import_root` is the only folder that `file://` uploads may read; None switches them off.
 
@@ -20,7 +40,7 @@ class Settings:
     `scale_up_after` or `scale_down_after` seconds. `quantization`: of the built-in engine's weights, which is started
     with `engine_args`, too. `vllm_python`: the interpreter of an environment with vLLM, which is started with
     `vllm_args` besides what it needs. `begin_anew`: start although the database that knew the data folder's files is
-    lost; what no database knows is kept aside for `trash_days`.
+    lost; what no database knows is kept aside for `trash_days`. `front`: how clients are met.
     """
 
     data_dir: Path
@@ -41,6 +61,15 @@ class Settings:
     vllm_args: tuple[str, ...] = ()
     begin_anew: bool = False
     trash_days: int = 14
+    front: Front = Front()
+
+    @property
+    def url(self) -> str:
+        """Where clients find the server, as far as it knows."""
+        if self.front.public_url is not None:
+            return self.front.public_url
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host.strip("[]"), self.host.strip("[]"))
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def database_file(self) -> Path:

@@ -32,6 +32,33 @@ _EngineArgs = Annotated[
 _VllmArgs = Annotated[
     str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
 ]
+_AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="LORADOCK_ALLOW_ORIGINS",
+        help="Pages that may call the API from a browser, as https://app.example.com; * for all. May be repeated.",
+    ),
+]
+_KeepAlive = Annotated[
+    float,
+    typer.Option(envvar="LORADOCK_KEEP_ALIVE", min=0, help="Quiet seconds after which a stream is sent a comment."),
+]
+_ReceiveTimeout = Annotated[
+    float,
+    typer.Option(
+        envvar="LORADOCK_RECEIVE_TIMEOUT", min=1, help="Seconds for a request's head, and for a pause within its body."
+    ),
+]
+_DrainTimeout = Annotated[
+    float,
+    typer.Option(
+        envvar="LORADOCK_DRAIN_TIMEOUT", min=0, help="Seconds that running answers have to end when the server stops."
+    ),
+]
+_FinishRevoked = Annotated[
+    bool,
+    typer.Option(envvar="LORADOCK_FINISH_REVOKED", help="Let answers end that a key began which is revoked meanwhile."),
+]
 
 
 def serve(
@@ -74,9 +101,15 @@ def serve(
     trash_days: Annotated[
         int, typer.Option(envvar="LORADOCK_TRASH_DAYS", min=1, help="How long what is set aside is kept.")
     ] = 14,
+    allow_origin: _AllowOrigin = None,
+    keep_alive: _KeepAlive = 3.0,
+    receive_timeout: _ReceiveTimeout = 20.0,
+    drain_timeout: _DrainTimeout = 10.0,
+    finish_revoked: _FinishRevoked = False,
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
-    from loradock.api.settings import Settings
+    from loradock.api.settings import Front, Settings
+    from loradock.server.cors import read_origins
     from loradock.server.run import run
 
     settings = Settings(
@@ -99,6 +132,13 @@ def serve(
         vllm_args=_split("--vllm-args", vllm_args),
         begin_anew=begin_anew,
         trash_days=trash_days,
+        front=Front(
+            allow_origins=read_origins(allow_origin or ()),
+            keep_alive=keep_alive,
+            receive_timeout=receive_timeout,
+            drain_timeout=drain_timeout,
+            finish_revoked=finish_revoked,
+        ),
     )
     run(settings, on_ready=lambda key, made: _banner(settings, key, made))
 
@@ -120,7 +160,7 @@ def _split(option: str, flags: str) -> tuple[str, ...]:
 
 
 def _banner(settings: "Settings", key: str, made: bool) -> None:
-    url = f"http://{settings.host}:{settings.port}"
+    url = settings.url
     console.print(
         f"\n[bold]Loradock[/bold] is up at [bold]{url}/v1[/bold], account [bold]{settings.bootstrap_account}[/bold]"
     )

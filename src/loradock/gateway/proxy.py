@@ -5,17 +5,18 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send, answer, answer_error
+from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send
 from loradock.gateway.bodies import Bodies
 from loradock.gateway.connections import Connection, Connections, Lost
+from loradock.gateway.exchange import Exchange
 from loradock.gateway.keys import CALLER, Caller, KeyCache
+from loradock.gateway.open import OpenExchanges, Revoked
 from loradock.gateway.request import Head, head_of, with_model
 from loradock.gateway.routes import EndpointFacts, Route, RouteTable
-from loradock.gateway.sse import WholeEvents, error_event
+from loradock.gateway.sse import UNGATHERED, WholeEvents
 from loradock.gateway.upstream import Upstream
-from loradock.gateway.usage import StreamTap, asking_for_usage, can_ask, usage_of, wants_usage
+from loradock.gateway.usage import StreamTap, usage_of
 from loradock.gateway.waking import Waker
 from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
@@ -46,34 +47,7 @@ _NOT_FORWARDED = {
     b"upgrade",
     b"x-request-id",
 }
-
-
-@dataclass(slots=True, eq=False)
-class _Exchange:
-    """One client request on its way. `started`: the client has had its first byte, nothing can be retried."""
-
-    path: bytes
-    body: bytes
-    dialect: Dialect
-    request_id: bytes
-    send: Send
-    bodies: Bodies
-    started: bool = False
-    asked: bool = False
-    """Whether the usage was asked for by the gateway, not by the client."""
-
-    @property
-    def headers(self) -> Headers:
-        return [(b"x-request-id", self.request_id)]
-
-    def start(self) -> None:
-        """The answer begins: the request will not be sent again."""
-        self.started, self.body = True, b""
-        self.bodies.release(self)
-
-    def ask_for_usage(self, head: Head) -> None:
-        if head.stream is True and not wants_usage(head.stream_options) and can_ask(head.stream_options):
-            self.body, self.asked = asking_for_usage(self.body), True
+_OF_STREAMS = {name for name, _ in UNGATHERED}
 
 
 class Gateway:
@@ -89,6 +63,8 @@ class Gateway:
         start: Callable[[EndpointFacts], None] = lambda _: None,
         meter: Meter | None = None,
         body_limit: int = 32 << 20,
+        keep_alive: float = 3.0,
+        revoked: Revoked | None = None,
     ) -> None:
         self._waker = Waker(routes, start)
         self._keys = keys
@@ -96,51 +72,69 @@ class Gateway:
         self._meter = meter or Meter()
         self._bodies = Bodies(body_limit)
         self._connections = Connections()
+        self._open = OpenExchanges(keep_alive, revoked)
+
+    def end(self, error: LoradockError) -> None:
+        """End all requests under way, and tell the clients why."""
+        self._open.end(error)
 
     async def close(self) -> None:
+        self._open.close()
         await self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        dialect, request_id = _dialect(headers), _request_id(headers)
-        exchange = _Exchange(PROXY_PATHS[scope["path"]], b"", dialect, request_id, send, self._bodies)
+        exchange = self._exchange(scope, headers, send)
         try:
             await self._serve(exchange, scope.get(CALLER), headers, receive)
         except ClientGone:
             return
         except LoradockError as error:
-            await answer_error(send, error, exchange.headers)
+            await exchange.fail(error)
+        except asyncio.CancelledError:
+            if exchange.end_with is None:
+                raise
+            exchange.task.uncancel()
+            await exchange.fail(exchange.end_with)
         except Exception:
             if exchange.started:  # the server closes the connection: the only way left to say so
                 raise
             _log.exception("request %s failed", exchange.request_id.decode("latin-1"))
-            await answer_error(send, Internal(), exchange.headers)
+            await exchange.fail(Internal())
         finally:
+            self._open.remove(exchange)
             self._bodies.release(exchange)
 
+    def _exchange(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> Exchange:
+        task = asyncio.current_task()
+        assert task is not None
+        path, now = PROXY_PATHS[scope["path"]], asyncio.get_running_loop().time()
+        exchange = Exchange(path, b"", _dialect(headers), _request_id(headers), send, self._bodies, task, now)
+        self._open.add(exchange)
+        return exchange
+
     async def _serve(
-        self, exchange: _Exchange, caller: Caller | None, headers: Mapping[bytes, bytes], receive: Receive
+        self, exchange: Exchange, caller: Caller | None, headers: Mapping[bytes, bytes], receive: Receive
     ) -> None:
         if caller is None:
             caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
+        exchange.key_id = caller.key_id
         exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
-        task = asyncio.current_task()
-        watcher = asyncio.create_task(_cancel_when_gone(receive, task)) if task else None
+        exchange.read(head)
+        watcher = asyncio.create_task(_cancel_when_gone(receive, exchange.task))
         try:
             await self._forward(exchange, head, caller)
         except asyncio.CancelledError:
-            if watcher is None or not watcher.done() or task is None or task.uncancel():
+            if not watcher.done() or exchange.task.uncancel():
                 raise
             raise ClientGone from None
         finally:
-            if watcher is not None:
-                watcher.cancel()
+            watcher.cancel()
 
-    async def _forward(self, exchange: _Exchange, head: Head, caller: Caller) -> None:
+    async def _forward(self, exchange: Exchange, head: Head, caller: Caller) -> None:
         began = time.perf_counter()
         route = await self._waker.resolve(head.model, caller.account_id, caller.account)
-        exchange.ask_for_usage(head)
         with Measured(self._meter, _key(caller, route), began) as measured:
             lost = await self._attempt(exchange, head, route, measured)
             if lost is not None:
@@ -149,7 +143,7 @@ class Gateway:
                     raise ReplicaLost
 
     async def _attempt(
-        self, exchange: _Exchange, head: Head, route: Route, measured: Request, avoid: Upstream | None = None
+        self, exchange: Exchange, head: Head, route: Route, measured: Request, avoid: Upstream | None = None
     ) -> Upstream | None:
         """The replica that was lost before the client had a byte of the answer, if so."""
         upstream = route.pick(avoid=avoid, affinity=head.affinity)
@@ -167,7 +161,7 @@ class Gateway:
             return upstream
         return None
 
-    async def _ask(self, exchange: _Exchange, upstream: Upstream, body: bytes, measured: Request) -> None:
+    async def _ask(self, exchange: Exchange, upstream: Upstream, body: bytes, measured: Request) -> None:
         reply = await self._connections.ask(upstream.address, _request(exchange, upstream, body))
         try:
             if reply.header(b"content-type").startswith(b"text/event-stream"):
@@ -175,8 +169,7 @@ class Gateway:
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
                 content = await reply.rest()
-                exchange.start()
-                await answer(exchange.send, reply.status, _response_headers(exchange, reply), content)
+                await exchange.whole(reply.status, _response_headers(exchange, reply), content)
                 if reply.status == 200:
                     measured.tokens = usage_of(content)
                 measured.outcome = outcome_of(reply.status)
@@ -195,7 +188,7 @@ async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-async def _stream(exchange: _Exchange, reply: Connection, measured: Request) -> None:
+async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> None:
     events, tap = WholeEvents(), StreamTap(asked=exchange.asked, dialect=exchange.dialect)
     measured.streamed, ended = True, False
     try:
@@ -207,28 +200,21 @@ async def _stream(exchange: _Exchange, reply: Connection, measured: Request) -> 
                 continue
             if measured.first is None:
                 measured.first = time.perf_counter() if whole else None
-                await _start(exchange, reply)
+                await exchange.stream(reply.status, _stream_headers(exchange, reply))
             if tap.done or ended:
                 measured.outcome = tap.outcome
-            await exchange.send({"type": "http.response.body", "body": whole, "more_body": not ended})
+            await exchange.pass_on(whole, more=not ended)
     except Lost:
         if not exchange.started:
             raise
         lost = ReplicaLost("The replica serving this request stopped in the middle of the answer; send it again")
-        await exchange.send({"type": "http.response.body", "body": error_event(lost), "more_body": False})
+        await exchange.fail(lost)
         measured.outcome = Outcome.SERVER_ERROR
     finally:
         measured.tokens = tap.counted
 
 
-async def _start(exchange: _Exchange, reply: Connection) -> None:
-    """The head of the response goes out with the first chunk: until then a lost replica can be replaced."""
-    exchange.start()
-    headers = _response_headers(exchange, reply)
-    await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
-
-
-def _request(exchange: _Exchange, upstream: Upstream, body: bytes) -> bytes:
+def _request(exchange: Exchange, upstream: Upstream, body: bytes) -> bytes:
     """No header of the client's but the request id: its own key is none of the replica's business."""
     return _REQUEST % (
         exchange.path,
@@ -242,11 +228,15 @@ def _request(exchange: _Exchange, upstream: Upstream, body: bytes) -> bytes:
     )
 
 
-def _response_headers(exchange: _Exchange, reply: Connection) -> Headers:
+def _response_headers(exchange: Exchange, reply: Connection) -> Headers:
     headers = [field for field in reply.headers if field[0] not in _NOT_FORWARDED]
     if reply.status == 500:  # what the engine cannot compute, it cannot compute three times
         headers.append((b"x-should-retry", b"false"))
     return headers + exchange.headers
+
+
+def _stream_headers(exchange: Exchange, reply: Connection) -> Headers:
+    return [field for field in _response_headers(exchange, reply) if field[0] not in _OF_STREAMS] + UNGATHERED
 
 
 def _dialect(headers: Mapping[bytes, bytes]) -> Dialect:

@@ -2,9 +2,14 @@
 
 import msgspec
 
-from loradock.types.errors import LoradockError
+from loradock.types.errors import Internal, LoradockError
 
 _END = b"\n\n"
+COMMENT = b": still at work\n\n"
+"""Whoever reads events skips it (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+UNGATHERED = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+"""Ask proxies in between to pass each event on as it comes, as it is."""
+STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), *UNGATHERED]
 
 
 class WholeEvents:
@@ -31,3 +36,14 @@ class WholeEvents:
 def error_event(error: LoradockError) -> bytes:
     """An unnamed event (the official clients ignore named ones, errors included)."""
     return b"data: " + msgspec.json.encode({"error": error.body()["error"]}) + _END
+
+
+def event_of(content: bytes) -> bytes:
+    """The JSON of an answer that came instead of a stream, as an event: of an error as `error_event` has it."""
+    try:
+        found = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return error_event(Internal())
+    if isinstance(found, dict) and isinstance(found.get("error"), dict):
+        found = {"error": found["error"]}
+    return b"data: " + msgspec.json.encode(found) + _END

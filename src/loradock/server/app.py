@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -32,11 +33,14 @@ from loradock.registry.sources import SourceRules
 from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
+from loradock.server.cors import Cors
 from loradock.server.housekeeping import Housekeeping
+from loradock.server.open_requests import OpenRequests
+from loradock.store.accounts import revoked_among
 from loradock.store.database import Database
 from loradock.telemetry.history import History
 from loradock.telemetry.meter import Meter
-from loradock.types.errors import TooLarge
+from loradock.types.errors import ServerStopping, TooLarge
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -57,16 +61,20 @@ class Server:
             report=controller.report,
             start=controller.start_on_request,
             meter=self.services.meter,
+            keep_alive=settings.front.keep_alive,
+            revoked=None if settings.front.finish_revoked else partial(_revoked, database),
         )
+        self._cors = Cors(settings.front.allow_origins) if settings.front.allow_origins else None
         self._api = _api(self.services, self._gateway)
         self._dashboard = dashboard(self.services)
         self._bridge = Bridge(self.services, self)
         # As uvicorn would do before everything: the dashboard asks whether it is reached by https.
-        self._rest = ProxyHeadersMiddleware(self._others, os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
+        self._open = OpenRequests(self._others)
+        self._rest = ProxyHeadersMiddleware(cast("Any", self._open), os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
-            await self._gateway(scope, receive, send)
+            await self._gateway(scope, receive, self._tagging(scope, send))
         else:
             await self._rest(cast("Any", scope), cast("Any", receive), cast("Any", send))
 
@@ -76,6 +84,10 @@ class Server:
                 return await self._bridge(scope, receive, send)
             request_id = uuid.uuid4().hex
             scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
+            if self._cors is not None and not belongs(scope["path"]):
+                if CALLER not in scope and await self._cors.preflight(scope, send):
+                    return None
+                send = self._tagging(scope, send)
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:  # an unusual spelling of it
                 return await self._gateway(scope, receive, send)
             send = _with_request_id(send, request_id)
@@ -92,9 +104,26 @@ class Server:
             return False
         return all(route.matches(scope)[0] is Match.NONE for route in self._api.routes)
 
+    def _tagging(self, scope: Scope, send: Send) -> Send:
+        """What the dashboard's own scripts ask is for nobody else."""
+        return send if self._cors is None or CALLER in scope else self._cors.tagging(scope, send)
+
     def leave(self) -> None:
         """The server is about to stop: end what would not end by itself."""
         close_dashboard(self._dashboard)
+
+    def end(self) -> None:
+        """The time to finish is over: tell the clients of all that still runs, and end it."""
+        self._gateway.end(ServerStopping())
+        self._open.end()
+
+
+async def _revoked(database: Database, key_ids: set[str]) -> set[str]:
+    def asked() -> set[str]:
+        with database.session() as session:
+            return revoked_among(session, key_ids)
+
+    return await asyncio.to_thread(asked)
 
 
 def assemble(settings: Settings, database: Database) -> Services:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Collection
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -75,6 +76,12 @@ def revoke_key(session: Session, key_id: str) -> ApiKey:
 
 def is_revoked(session: Session, key: str) -> bool:
     return session.scalar(select(ApiKey.revoked_at).where(ApiKey.digest == digest(key))) is not None
+
+
+def revoked_among(session: Session, key_ids: Collection[str]) -> set[str]:
+    """Those of the keys that were revoked."""
+    query = select(ApiKey.id).where(ApiKey.id.in_(key_ids), ApiKey.revoked_at.is_not(None))
+    return set(session.scalars(query))
 
 
 def valid_key(session: Session, key: str) -> ApiKey | None:

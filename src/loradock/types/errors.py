@@ -2,8 +2,13 @@
 
     LoradockError
     ├── BadRequest 400          ├── Unauthenticated 401     ├── NotFound 404
+<<<<<<< HEAD
     ├── TooLarge 413            ├── Unavailable 503         ├── Internal 500
     └── StorageFull 507
+=======
+    ├── TooLarge 413            ├── HeadTooLarge 431        ├── RequestTooSlow 408
+    ├── Unavailable 503         └── Internal 500
+>>>>>>> 6f0a4e7 (wip)
 
 Never 409: the official v1 clients silently retry it (docs/structure.md, "Errors").
 The first ten are the hosted original's own words; clients and people match on them, so they stay verbatim.
@@ -59,6 +64,10 @@ class Unauthenticated(LoradockError):
     code = "invalid_api_key"
 
 
+class KeyRevoked(Unauthenticated):
+    """The API key of this request was revoked while it was answered."""
+
+
 class NotFound(LoradockError):
     """There is nothing here by that name."""
 
@@ -73,12 +82,30 @@ class TooLarge(LoradockError):
     type = "invalid_request_error"
 
 
+class HeadTooLarge(LoradockError):
+    """The request's head is larger than this server reads ({limit} KiB). Send fewer or shorter headers."""
+
+    status = 431
+    type = "invalid_request_error"
+
+
+class RequestTooSlow(LoradockError):
+    """The rest of the request did not come in time. Send it again, without long pauses."""
+
+    status = 408
+    type = "invalid_request_error"
+
+
 class Unavailable(LoradockError):
     """This is not ready yet; try again shortly."""
 
     status = 503
     type = "service_unavailable"
     retry_after: ClassVar[int | None] = 1
+
+
+class ServerStopping(Unavailable):
+    """The server is stopping before this was done; send it again in a few seconds."""
 
 
 class Internal(LoradockError):
