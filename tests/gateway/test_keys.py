@@ -2,9 +2,10 @@ import asyncio
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from loradock.gateway.keys import KeyCache
+from loradock.gateway.revoked import Revoked
 from loradock.store.accounts import create_key, revoke_key
 from loradock.store.database import Database, migrate
 from loradock.types.errors import DatabaseBusy, Unauthenticated
@@ -122,3 +123,16 @@ async def test_wrong_keys_do_not_fill_the_memory(database):
         with pytest.raises(Unauthenticated):
             await keys.caller(f"Bearer guess-{number}")
     assert len(keys._known) == 10
+
+
+async def test_keys_revoked_elsewhere_are_found_and_a_database_that_fails_revokes_none(database):
+    with database.session() as session:
+        kept, gone = (create_key(session, "alice", name)[0].id for name in ("kept", "gone"))
+    revoked = Revoked(database)
+    assert await revoked.among({kept, gone}) == set()
+    with database.session() as session:
+        revoke_key(session, gone)
+    assert await revoked.among({kept, gone, "key_nobodys"}) == {gone}
+    with database.session() as session:
+        session.execute(text("ALTER TABLE api_keys RENAME TO elsewhere"))
+    assert await revoked.among({kept, gone}) == set()

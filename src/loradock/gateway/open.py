@@ -1,13 +1,11 @@
 """All requests under way: those that wait are told that nobody has forgotten them, those that must not go on end."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from loradock.gateway.exchange import Exchange
 from loradock.types.errors import KeyRevoked, LoradockError
 
-_log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _ASK_EVERY_S = 2.0
 Revoked = Callable[[set[str]], Awaitable[set[str]]]
@@ -54,9 +52,6 @@ class OpenExchanges:
     async def _end_revoked(self, revoked: Revoked) -> None:
         try:
             gone = await revoked({exchange.key_id for exchange in self._open})
-        except Exception:
-            _log.exception("cannot ask which keys were revoked; tried again shortly")
-            return
         finally:
             self._asking = None
         for exchange in self._open:

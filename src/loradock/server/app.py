@@ -5,7 +5,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -25,6 +24,7 @@ from loradock.dashboard.app import close as close_dashboard
 from loradock.dashboard.bridge import PREFIX, Bridge
 from loradock.gateway.keys import CALLER, KeyCache
 from loradock.gateway.proxy import PROXY_PATHS, Gateway
+from loradock.gateway.revoked import Revoked
 from loradock.gateway.routes import RouteTable
 from loradock.registry.bases import BaseModels
 from loradock.registry.blobs import Blobs
@@ -36,7 +36,6 @@ from loradock.replicas.vllm import VllmSetup
 from loradock.server.cors import Cors
 from loradock.server.housekeeping import Housekeeping
 from loradock.server.open_requests import OpenRequests
-from loradock.store.accounts import revoked_among
 from loradock.store.database import Database
 from loradock.telemetry.history import History
 from loradock.telemetry.meter import Meter
@@ -62,7 +61,7 @@ class Server:
             start=controller.start_on_request,
             meter=self.services.meter,
             keep_alive=settings.front.keep_alive,
-            revoked=None if settings.front.finish_revoked else partial(_revoked, database),
+            revoked=None if settings.front.finish_revoked else Revoked(database).among,
         )
         self._cors = Cors(settings.front.allow_origins) if settings.front.allow_origins else None
         self._api = _api(self.services, self._gateway)
@@ -116,14 +115,6 @@ class Server:
         """The time to finish is over: tell the clients of all that still runs, and end it."""
         self._gateway.end(ServerStopping())
         self._open.end()
-
-
-async def _revoked(database: Database, key_ids: set[str]) -> set[str]:
-    def asked() -> set[str]:
-        with database.session() as session:
-            return revoked_among(session, key_ids)
-
-    return await asyncio.to_thread(asked)
 
 
 def assemble(settings: Settings, database: Database) -> Services:
