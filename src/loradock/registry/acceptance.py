@@ -51,4 +51,5 @@ def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> st
         reason = f"{CONFIG_FILE} names no base model: say which with base_model"
     else:
         reason = f"{CONFIG_FILE} names {base[:200]!r} as its base model, which is no model name: give base_model"
-    raise BadRequest(f"{reason} ({fitting_hint(bases.fitting(report, folder))})", param="base_model")
+    fitting = bases.fitting(report, folder, base or "")
+    raise BadRequest(f"{reason} ({fitting_hint(fitting)})", param="base_model")

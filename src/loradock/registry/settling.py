@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from sqlalchemy import select
@@ -24,7 +25,7 @@ from loradock.types.enums import ModelKind, ModelState
 from loradock.types.errors import BadRequest, ModelMissing
 from loradock.types.names import is_base_name, same_base_model, without_lora_suffix
 
-_FITTING_SHOWN = 5
+_FITTING_SHOWN = 8
 
 
 class SeenBases:
@@ -40,9 +41,11 @@ class SeenBases:
             return exact
         return next((base for base in self._bases.at_hand(self._account) if same_base_model(base.name, name)), None)
 
-    def fitting(self, report: AdapterReport, folder: Path) -> list[str]:
-        """Names of those whose shapes the adapter has."""
-        return [base.name for base in self._bases.at_hand(self._account) if self._fits(base, report, folder)]
+    def fitting(self, report: AdapterReport, folder: Path, named: str = "") -> list[str]:
+        """Names of those whose shapes the adapter has, the one most like what it `named` first."""
+        fits = [base.name for base in self._bases.at_hand(self._account) if self._fits(base, report, folder)]
+        wanted = named.lower().rpartition("/")[2]
+        return sorted(fits, key=lambda name: -SequenceMatcher(None, wanted, name.lower().rpartition("/")[2]).ratio())
 
     def check(self, base: BaseModel, report: AdapterReport, folder: Path) -> list[str]:
         """Remarks. Raises AdapterRefused for an adapter that does not fit, BadRequest for a base that is not served."""
@@ -89,7 +92,7 @@ def settle(folder: Path, base_name: str, bases: SeenBases) -> Settled:
     if (base is not None or not report.tables) and not is_plain(report):
         write_plain(folder, report)
     name = base.name if base is not None else base_name
-    fitting = () if base is not None else tuple(bases.fitting(report, folder))
+    fitting = () if base is not None else tuple(bases.fitting(report, folder, base_name))
     return Settled(report, name, tuple(remarks), base is not None, fitting)
 
 
@@ -98,7 +101,7 @@ def same_name(one: str, other: str) -> bool:
 
 
 def fitting_hint(names: tuple[str, ...] | list[str]) -> str:
-    """What an adapter fits by its shapes, for messages."""
+    """What an adapter fits by its shapes, for messages; the likeliest first."""
     if not names:
         return "by its shapes it fits none of the base models here"
     more = f" and {len(names) - _FITTING_SHOWN} more" if len(names) > _FITTING_SHOWN else ""
