@@ -126,3 +126,33 @@ def test_broken_multipart_is_refused(http):
 
 def test_an_unknown_job(http):
     refused(http.get("/v1/jobs/job-none"), 404, "job-none", type="not_found")
+
+
+def test_the_base_of_an_adapter_is_corrected_without_another_upload(http, endpoint, stranger):
+    job = upload(http, "of-another", EXAMPLES / "pirate", base_model="models/smollm2")
+    assert f"fits {BASE}" in job["status_updates"][-1]["message"]
+    path, body = f"/v1/endpoints/{endpoint['id']}/adapters", {"model_id": f"{endpoint['name']}:tester/of-another"}
+    answer = http.post(path, json=body)
+    refused(answer, 400, "adapter base model is not compatible with endpoint model")
+    assert answer.json()["message"] == "adapter base model is not compatible with endpoint model"
+    detail = answer.json()["error"]["detail"]
+    for word in ("models/smollm2", BASE, f"loradock models update tester/of-another --base-model {BASE}", "PATCH"):
+        assert word in detail
+    where = "/v1/models/tester%2Fof-another"
+    refused(http.patch(where, json={"base_model": "a:b"}), 400, "is no model name")
+    assert http.patch(where, json={}).status_code == 400
+    refused(stranger.patch(where, json={"base_model": BASE}), 404, "Could not find model", type="not_found")
+    corrected = http.patch(where, json={"base_model": BASE}).json()
+    assert (corrected["id"], corrected["base_model"]) == ("tester/of-another", BASE)
+    assert corrected["message"] == f"shapes agree with {BASE}"
+    assert http.post(path, json=body).status_code == 200
+    refused(http.patch(where, json={"base_model": "a/b"}), 400, f"attached to {endpoint['name']}")
+    http.request("DELETE", path, json=body)
+
+
+def test_an_adapter_of_too_large_a_rank_is_told_the_command_that_raises_the_limit(http, endpoint):
+    assert http.patch(f"/v1/endpoints/{endpoint['id']}", json={"max_lora_rank": 8}).status_code == 200
+    upload(http, "large", EXAMPLES / "json")
+    body = {"model_id": f"{endpoint['name']}:tester/large"}
+    answer = http.post(f"/v1/endpoints/{endpoint['id']}/adapters", json=body)
+    refused(answer, 400, "16 > 8", f"loradock endpoints update {endpoint['name']} --max-lora-rank 16")

@@ -1,6 +1,7 @@
 """The command line against a real server: tables, JSON, exit codes, words."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -58,6 +59,31 @@ def test_a_refused_upload_says_why(run, tmp_path):
     refused = run("models", "upload", "bad", str(tmp_path / "bad"), "--base-model", BASE)
     assert refused.returncode == 1
     assert "DoRA" in refused.stderr
+
+
+def test_an_adapter_in_a_subfolder(run, tmp_path):
+    for step in (500, 1000):
+        shutil.copytree(EXAMPLES / "json", tmp_path / "run" / f"checkpoint-{step}")
+    (tmp_path / "run" / "optimizer.pt").write_bytes(b"x")
+    refused = run("models", "upload", "nested", str(tmp_path / "run"))
+    assert refused.returncode == 1
+    assert "several adapters here: checkpoint-500, checkpoint-1000" in refused.stderr
+    done = run("models", "upload", "nested", str(tmp_path / "run"), "--subfolder", "checkpoint-1000")
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "run" / "checkpoint-500")
+    assert run("models", "upload", "nested2", str(tmp_path / "run")).returncode == 0
+
+
+def test_the_base_of_an_adapter_is_corrected(run, dock):
+    assert run("models", "upload", "astray", str(EXAMPLES / "json"), "--base-model", "models/x").returncode == 0
+    refused = run("endpoints", "adapters", "add", dock["id"], "astray")
+    assert refused.returncode == 1
+    assert "adapter base model is not compatible with endpoint model: " in refused.stderr
+    assert f"loradock models update tester/astray --base-model {BASE}" in refused.stderr
+    corrected = run("models", "update", "astray", "--base-model", BASE)
+    assert corrected.returncode == 0, corrected.stderr
+    assert f"tester/astray is for {BASE}: shapes agree" in corrected.stdout
+    assert run("models", "update", "astray", "--base-model", "a:b").returncode == 1
 
 
 def test_endpoint_life(run):

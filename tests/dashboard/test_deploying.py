@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
-from tests.servers import EXAMPLES, ask, create_endpoint, upload, wait_state
+from tests.servers import BASE, EXAMPLES, ask, create_endpoint, upload, wait_state
 
 STEPS = ("authorize", "resolve", "compatible", "fits", "stage", "load", "probe", "route")
 
@@ -87,6 +87,25 @@ def test_an_adapter_of_another_base_finds_no_endpoint_and_the_way_to_create_one(
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", name="My Models")).to_be_visible()
     expect(page.get_by_text("tester/stranger")).to_have_count(0)
+
+
+def test_the_base_of_an_adapter_is_corrected(page, http, dock):
+    assert upload(http, "astray", EXAMPLES / "pirate", base_model="models/smollm2")["status"] == "Complete"
+    open_dialog(page, "astray")
+    expect(page.get_by_role("dialog")).to_contain_text(f"if it was trained on {BASE}")
+    page.get_by_role("dialog").get_by_role("link", name="correct its base model").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"By its shapes it fits {BASE}")
+    check_light_and_dark(page)
+    expect_status(page, 422)
+    dialog.get_by_label("Base model").fill("no:name")
+    dialog.get_by_role("button", name="Correct base model").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("is no model name")
+    check_light_and_dark(page)
+    dialog.get_by_label("Base model").fill(BASE)
+    dialog.get_by_role("button", name="Correct base model").click()
+    expect(page.get_by_role("link", name=BASE)).to_be_visible()
+    assert http.get("/v1/models/astray").json()["base_model"] == BASE
 
 
 def test_what_happens_while_the_dialog_is_open_is_said_beside_the_choice(page, http, dock, free, browser, server):

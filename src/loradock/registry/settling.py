@@ -22,7 +22,7 @@ from loradock.store.database import Database
 from loradock.store.events import record
 from loradock.store.tables import Attachment, Model, Revision
 from loradock.types.enums import ModelKind, ModelState
-from loradock.types.errors import BadRequest, ModelMissing
+from loradock.types.errors import AdapterRefused, BadRequest, ModelMissing
 from loradock.types.names import is_base_name, same_base_model, without_lora_suffix
 
 _FITTING_SHOWN = 8
@@ -131,6 +131,15 @@ class Settler:
             write_plain(draft, report)
             keep_packed(draft)
             return self._publish(account_id, model_id, folder, draft, "; ".join(remarks))
+
+    def fitting(self, account_id: str, adapter: Model) -> list[str]:
+        """Base models at hand whose shapes a published adapter has, the likeliest first."""
+        folder, bases = self._blobs.path(adapter.revisions[-1].digest), SeenBases(self._bases, account_id)
+        try:
+            report = understand(read_files(folder), None)
+        except (AdapterRefused, OSError):  # damaged or gone since
+            return []
+        return bases.fitting(report, folder, adapter.base_model or "")
 
     def change_base(self, account_id: str, name: str, base_name: str) -> str:
         """Say of an adapter that it is for another base model; what was found. Raises BadRequest, ModelMissing, and

@@ -12,7 +12,7 @@ from loradock.types.errors import BadCombinedId, BadRequest
 _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 _BASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
-LORA_SUFFIX = "-lora"
+_LORA_SUFFIX = "-lora"
 _MIRRORS = {
     *("unsloth", "mlx-community", "lmstudio-community", "thebloke", "bartowski", "redhatai", "neuralmagic"),
     *("hugging-quants", "casperhansen", "techxgenus", "solidrust", "modelcloud", "isotr0py", "quanttrio", "nvidia"),
@@ -74,7 +74,7 @@ def is_base_name(name: str) -> bool:
 
 def without_lora_suffix(model: str) -> str:
     """`Org/Model-Lora` → `Org/Model`: the hosted original marks its LoRA-capable variants this way."""
-    return model[: -len(LORA_SUFFIX)] if model.lower().endswith(LORA_SUFFIX) else model
+    return model[: -len(_LORA_SUFFIX)] if model.lower().endswith(_LORA_SUFFIX) else model
 
 
 def same_base_model(one: str, other: str) -> bool:

@@ -17,12 +17,13 @@ from loradock.dashboard.pages.endpoint import own_endpoint
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.selection import sent_names
+from loradock.endpoints.attachments import same_base
 from loradock.endpoints.rules import find_endpoint
+from loradock.registry.listing import bases_of_adapters
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Endpoint, Model
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from loradock.types.errors import BadRequest, LoradockError
-from loradock.types.names import LORA_SUFFIX, without_lora_suffix
 
 _CHOICES = 50
 """Adapters to choose from at once; the search narrows them."""
@@ -84,7 +85,7 @@ def _attach_dialog(request: Request, me: SignedIn, chosen: list[str], error: Lor
     text = request.query_params.get("q", "").strip()[:200]
     with services.database.session() as session:
         endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
-        free = _attachable(me.account_id, endpoint)
+        free = _attachable(session, me.account_id, endpoint)
         ticked = _models(session, [*free, Model.name.in_(chosen)], len(chosen)) if chosen else []
         others = [*free, Model.name.not_in(chosen), Model.name.icontains(text, autoescape=True)]
         return dialog(
@@ -101,15 +102,15 @@ def _attach_dialog(request: Request, me: SignedIn, chosen: list[str], error: Lor
         )
 
 
-def _attachable(account_id: str, endpoint: Endpoint) -> list[ColumnElement[bool]]:
-    """Own adapters for this base that are attached nowhere."""
-    base = without_lora_suffix(endpoint.deployment.base_model).lower()
+def _attachable(session: Session, account_id: str, endpoint: Endpoint) -> list[ColumnElement[bool]]:
+    """Own adapters for this base, by whatever name of it, that are attached nowhere."""
+    bases = [name for name in bases_of_adapters(session, account_id) if same_base(name, endpoint.deployment.base_model)]
     bound = select(Attachment.model_id).where(Attachment.state != AttachmentState.DETACHING)
     return [
         Model.account_id == account_id,
         Model.kind == ModelKind.ADAPTER,
         Model.state == ModelState.READY,
-        func.lower(Model.base_model).in_((base, base + LORA_SUFFIX)),
+        Model.base_model.in_(bases),
         Model.id.not_in(bound),
     ]
 

@@ -17,6 +17,7 @@ from loradock.dashboard.render import dialog
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import binding, deploy_targets
 from loradock.endpoints.rules import find_endpoint
+from loradock.registry.settling import Settler
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Endpoint, Model
 from loradock.types.enums import EndpointState
@@ -98,7 +99,7 @@ def _progress(request: Request, me: SignedIn, since: int) -> Response:
 def _refused(request: Request, me: SignedIn, error: LoradockError, chosen: str) -> Response:
     with _services(request).database.session() as session:
         adapter = own_adapter(session, me, name_of(request))
-        return _form(request, session, adapter, error=error.message, chosen=chosen)
+        return _form(request, session, adapter, error=_whole(error), chosen=chosen)
 
 
 def _form(
@@ -116,7 +117,15 @@ def _form(
         bound=binding(session, adapter),
         error=error,
         chosen=chosen,
+        fitting=[] if targets else _fitting(_services(request), adapter),
     )
+
+
+def _fitting(services: Services, adapter: Model) -> list[str]:
+    """Base models here that it fits by its shapes, where its own is not here."""
+    if services.bases.find(adapter.base_model or "", adapter.account_id) is not None:
+        return []
+    return Settler(services.database, services.blobs, services.bases).fitting(adapter.account_id, adapter)
 
 
 def _attached(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
@@ -124,6 +133,10 @@ def _attached(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
     ids = [endpoint.deployment.id for endpoint in endpoints]
     query = select(Attachment.deployment_id, func.count()).where(Attachment.deployment_id.in_(ids))
     return dict(session.execute(query.group_by(Attachment.deployment_id)).tuples().all())
+
+
+def _whole(error: LoradockError) -> str:
+    return f"{error.message}: {error.detail}" if error.detail else error.message
 
 
 def _services(request: Request) -> Services:
