@@ -48,11 +48,17 @@ def test_a_broken_template_is_refused_at_once():
 
 
 @pytest.mark.parametrize(
-    ("source", "takes"),
-    [("{{ messages }}", False), ("{{ tools }}", False), ("{% if tools %}<tool_call>{% endif %}", True)],
+    ("source", "shows"),
+    [
+        ("{{ messages }}", False),
+        ("{{ tools }}", True),
+        ("{% if tools %}<tool_call>{% endif %}", False),
+        ("{% set tools = tools or none %}{% for t in tools %}{{ t.function.name }}{% endfor %}", True),
+        ("{{ raise_exception('no') }}", False),
+    ],
 )
-def test_only_templates_with_a_readable_call_form_take_tools(source, takes):
-    assert ChatTemplate(source, None, None).takes_tools is takes
+def test_whether_a_template_shows_tools_is_tried(source, shows):
+    assert ChatTemplate(source, None, None).shows_tools is shows
 
 
 TEXT = "The three colours are: red,"

@@ -25,6 +25,7 @@ from loradock.engine.requests.constraint import Constraint
 from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
 from loradock.engine.tokenizer import load_tokenizer
+from loradock.engine.tokens import TokenBytes
 from tests.engine import tiny
 
 
@@ -310,7 +311,9 @@ def again(work, said):
 
 def test_answers_are_the_same_whatever_is_drafted(model, files):
     tokenizer = load_tokenizer(files / "base", model.architecture)
-    grammars = Grammars(tokenizer.tokenizer, tokenizer.eos_ids, model.architecture.vocab_size)
+    grammars = Grammars(
+        tokenizer.tokenizer, TokenBytes(tokenizer.tokenizer), tokenizer.eos_ids, model.architecture.vocab_size
+    )
     work = [(p, s, a, c and grammars.compile(c), frozenset()) for p, s, a, c in jobs(model, files)]
     free = Heard(model, [[[one] for one in work]], Drafter(0), tokenizer.eos_ids)
     # One of them ends in the middle of what may be drafted.

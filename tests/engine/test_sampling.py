@@ -19,7 +19,9 @@ def sequence(number=1, output=(), prompt=(0,), **params):
 
 def draws(logits, count=4000, **params):
     sampler, drawn = Sampler(), sequence(**params)
-    return torch.tensor([sampler.sample(logits.clone().unsqueeze(0), [drawn])[0] for _ in range(count)])
+    return torch.tensor(
+        [sampler.sample(logits.clone().unsqueeze(0), [drawn], [sampler.chance(drawn)])[0] for _ in range(count)]
+    )
 
 
 def test_draws_follow_the_probabilities():
@@ -70,8 +72,11 @@ def test_a_flat_distribution_wider_than_the_candidates_is_cut_exactly():
 def test_a_row_is_drawn_alike_alone_and_in_any_batch(temperatures, seed):
     logits = torch.randn(len(temperatures), 300, generator=torch.Generator().manual_seed(seed))
     rows = [sequence(i + 1, temperature=t, top_p=0.8) for i, t in enumerate(temperatures)]
-    together = Sampler().sample(logits.clone(), rows)
-    assert together == [Sampler().sample(logits[i : i + 1].clone(), [row])[0] for i, row in enumerate(rows)]
+    sampler = Sampler()
+    chances = [sampler.chance(row) for row in rows]
+    together = sampler.sample(logits.clone(), rows, chances)
+    alone = [sampler.sample(logits[i : i + 1].clone(), [row], [chances[i]])[0] for i, row in enumerate(rows)]
+    assert together == alone
 
 
 def test_penalties_are_openai_s_and_ctrl_s():

@@ -71,7 +71,10 @@ def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str
 
 def _send(events: list[tuple[Generation, Event]]) -> None:
     for generation, event in events:
-        generation.send(event)
+        try:
+            generation.send(event)
+        except Exception:  # the others of the step have theirs to come
+            log.exception("an event cannot be delivered")
 
 
 def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Adapters:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, meta, nodes
@@ -9,10 +10,11 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from loradock.engine.tool_forms import ToolForm, form_of
 from loradock.types.errors import BadRequest
 
 Message = dict[str, Any]
-_TOOL_CALL_TAG = "<tool_call>"
+_PROBE = "probed_by_loradock"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _CUT = "CONTINUE_FINAL_MESSAGE_TAG "
 """Marks the end of the message that is to be continued. The blank tells whether the template keeps blanks there."""
@@ -29,8 +31,22 @@ class ChatTemplate:
         except TemplateError as error:
             raise BadRequest(f"the chat template is broken: {error}") from error
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
-        self.takes_tools = "tools" in self.variables and _TOOL_CALL_TAG in source
-        """Whether tools can be offered and calls read back (the `<tool_call>` JSON form of Hermes and Qwen)."""
+        self._source = source
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether the tools of a request reach the prompt: tried, as templates differ in how they get at them."""
+        function = {"name": _PROBE, "description": "Probe", "parameters": {"type": "object", "properties": {}}}
+        tools = [{"type": "function", "function": function}]
+        try:
+            return _PROBE in self.render([{"role": "user", "content": "Hi"}], tools, {})
+        except BadRequest:
+            return False
+
+    @cached_property
+    def tool_form(self) -> ToolForm | None:
+        """How the calls of this model are written; None when that is not known."""
+        return form_of(self._source)
 
     def render(
         self,

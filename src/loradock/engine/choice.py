@@ -41,11 +41,17 @@ class Choice:
     """`prompt` is the number of the prompt it continues. `whole` is everything so far."""
 
     def __init__(
-        self, index: int, prompt: int, seed: int, detokenizer: Detokenizer, eos_ids: frozenset[int], *, tools: bool
+        self,
+        index: int,
+        prompt: int,
+        seed: int,
+        detokenizer: Detokenizer,
+        eos_ids: frozenset[int],
+        tools: ToolCallReader | None = None,
     ) -> None:
         self.index, self.prompt, self.seed = index, prompt, seed
         self._detokenizer, self._eos_ids = detokenizer, eos_ids
-        self._tools = ToolCallReader() if tools else None
+        self._tools = tools
         self._pending: list[Token] = []
         self.whole = Delta()
 

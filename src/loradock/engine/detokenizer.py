@@ -8,11 +8,18 @@ from loradock.engine.tokens import TokenBytes
 
 class Detokenizer:
     """Feed tokens, get text. `stopped` tells that a stop string was met; what comes after it is never given out, nor
-    is it itself unless the rules keep it. Among the first `min_tokens` it means nothing.
+    is it itself unless the rules keep it. Among the first `min_tokens` it means nothing. Special tokens are no text,
+    unless the rules show all of them, but for those `shown`.
     """
 
-    def __init__(self, tokens: TokenBytes, stop: tuple[str, ...] = (), rules: OutputRules = DEFAULT_RULES) -> None:
-        self._tokens, self._stop, self.rules = tokens, stop, rules
+    def __init__(
+        self,
+        tokens: TokenBytes,
+        stop: tuple[str, ...] = (),
+        rules: OutputRules = DEFAULT_RULES,
+        shown: frozenset[int] = frozenset(),
+    ) -> None:
+        self._tokens, self._stop, self.rules, self._shown = tokens, stop, rules, shown
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
         self._fed = 0
@@ -21,7 +28,7 @@ class Detokenizer:
     def feed(self, token: int) -> str:
         """The text that has become certain with this token: often one word, sometimes nothing."""
         self._fed += 1
-        shown = self.rules.special or token not in self._tokens.special
+        shown = self.rules.special or token not in self._tokens.special or token in self._shown
         return self._release(self._decode(self._tokens[token]), final=False) if shown else ""
 
     def flush(self) -> str:

@@ -36,3 +36,11 @@ class WrongNumbers(Internal):
     answer by {difference:.2g} of their spread, where {limit:.2g} is allowed. The engine does not serve. Delete its
     kernel cache (the log names the folder) and start again; if that does not help, serve with --dtype float32, and
     report the processor and the versions of numba and llvmlite."""
+
+
+class Unfollowed(BadRequest):
+    """The answer cannot go on as {constraint} wants it: {reason}. Simplify it, or send the request again."""
+
+
+class NothingLeft(BadRequest):
+    """No token is left to choose: penalties, biases and constraints of this request rule all of them out."""

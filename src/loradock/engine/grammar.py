@@ -1,67 +1,115 @@
-"""Constrained decoding by llguidance: JSON of a schema, or a call of one of some tools."""
+"""Constrained decoding by llguidance: JSON of a schema, a call of one of some tools, and the callers' own grammars."""
 
-import json
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Iterable
 from threading import Lock
-from typing import Any
 
 import llguidance
+import numpy as np
 import torch
-from llguidance.gbnf_to_lark import gbnf_to_lark
 from tokenizers import Tokenizer
 
+from loradock.engine.errors import Unfollowed
+from loradock.engine.grammar_errors import complexity_reason, schema_reason
+from loradock.engine.grammar_text import LIMITS, GrammarWriter
 from loradock.engine.requests.constraint import Constraint
+from loradock.engine.schemas import Unfollowable
+from loradock.engine.tokens import TokenBytes
+from loradock.engine.vocabulary import Vocabulary
 from loradock.types.errors import BadRequest
 
-# Small models like to write white space for ever where JSON allows any amount of it.
-_WHITESPACE = r"[ \n\t]{0,16}"
+log = logging.getLogger(__name__)
+_KEPT, _LONGEST_KEPT = 64, 100_000
+_TRIED = 16
+"""Tokens that are tried before a request begins, beside those that are certain: what is too complex shows early."""
 
 
 class Grammars:
     """Compiles grammars for one vocabulary of `size` token ids, which is prepared at the first use."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], size: int) -> None:
-        self._tokenizer, self._eos_ids, self._size = tokenizer, sorted(eos_ids), size
-        self._prepared: llguidance.LLTokenizer | None = None
+    def __init__(self, tokenizer: Tokenizer, tokens: TokenBytes, eos_ids: frozenset[int], size: int) -> None:
+        self._tokenizer, self._tokens, self._eos_ids, self._size = tokenizer, tokens, eos_ids, size
+        self._prepared: Vocabulary | None = None
+        self._kept: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
         self._lock = Lock()
 
     def compile(self, constraint: Constraint) -> "Grammar":
-        """May take a second: not for the event loop. Raises BadRequest when the schema cannot be followed."""
-        tokenizer = self._vocabulary()
-        text = _grammar(constraint)
-        matcher = llguidance.LLMatcher(tokenizer, text, log_level=0)
-        if matcher.is_error():
-            reason = matcher.get_error().strip().splitlines()[0]
-            raise BadRequest(f"{constraint.param} cannot be followed: {reason}", param=constraint.param)
-        return Grammar(matcher)
+        """May take a second: not for the event loop. Raises BadRequest when the constraint cannot be followed."""
+        try:
+            vocabulary = self._vocabulary()
+            writer = GrammarWriter(vocabulary.mark, lambda text: self._matcher(text, vocabulary))
+            return Grammar(self._matcher(writer.text(constraint), vocabulary), constraint.param)
+        except Unfollowable as refusal:
+            raise BadRequest(f"{constraint.param} cannot be followed: {refusal}", param=constraint.param) from refusal
 
-    def _vocabulary(self) -> llguidance.LLTokenizer:
+    def tokens_of(self, marks: Iterable[str]) -> frozenset[int]:
+        """The special tokens among some texts."""
+        found = {self._tokenizer.token_to_id(mark) for mark in marks}
+        return self._tokens.special & {token for token in found if token is not None}
+
+    def _vocabulary(self) -> Vocabulary:
         with self._lock:
             if self._prepared is None:
-                # A tokenizer may know tokens that the model has no logits for.
-                size = max(self._size, self._tokenizer.get_vocab_size())
-                self._prepared = llguidance.LLTokenizer(
-                    self._tokenizer.to_str(), n_vocab=size, eos_token=self._eos_ids or None
-                )
+                try:
+                    self._prepared = Vocabulary(self._tokenizer, self._tokens, self._eos_ids, self._size)
+                except BaseException as error:  # a panic of the library is no Exception
+                    log.exception("the vocabulary cannot be prepared for grammars")
+                    raise Unfollowable("", "this model's tokenizer is of a kind that no grammar can use") from error
             return self._prepared
+
+    def _matcher(self, text: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+        """At the beginning of a grammar. Raises Unfollowable."""
+        with self._lock:
+            if text in self._kept:
+                self._kept.move_to_end(text)
+                return self._kept[text].deep_copy()
+        matcher = llguidance.LLMatcher(vocabulary.prepared, text, log_level=0, limits=LIMITS)
+        self._try(matcher.deep_copy(), vocabulary)
+        if len(text) < _LONGEST_KEPT:
+            with self._lock:
+                self._kept[text] = matcher.deep_copy()
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+        return matcher
+
+    def _try(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary) -> None:
+        """Write a few tokens by chance. Raises Unfollowable."""
+        dice = random.Random(0)  # noqa: S311
+        for _ in range(_TRIED):
+            matcher.consume_tokens(matcher.compute_ff_tokens())
+            if matcher.is_stopped() and not matcher.is_error():
+                return
+            allowed = np.flatnonzero(np.frombuffer(matcher.compute_logit_bias(), np.uint8)[: self._size])
+            if len(allowed) and not matcher.is_error():
+                said = allowed[~vocabulary.blank[allowed]]
+                matcher.consume_token(int(dice.choice(said if len(said) else allowed)))
+            if matcher.is_error() or not len(allowed):
+                message = matcher.get_error() or "NoExtension"
+                log.info("a grammar is refused: %s", message)
+                raise Unfollowable("", schema_reason(message))
 
 
 class Grammar:
-    """One sequence's position in its grammar."""
+    """One sequence's position in its grammar; `param` is what asked for it."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: llguidance.LLMatcher, param: str) -> None:
+        self._matcher, self._param = matcher, param
 
     def copy(self) -> "Grammar":
-        return Grammar(self._matcher.deep_copy())
+        return Grammar(self._matcher.deep_copy(), self._param)
 
     def constrain(self, logits: torch.Tensor) -> None:
-        """Forbid, in place, every token of float32 `logits` `[vocab]` that cannot come next. Raises ValueError."""
-        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
+        """Forbid, in place, every token of float32 `logits` `[vocab]` that cannot come next. Raises Unfollowed."""
+        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[: len(logits)]
         self._check()
-        logits.masked_fill_(allowed[: len(logits)].to(logits.device) == 0, -torch.inf)
+        if not allowed.any():
+            raise self._failed("nothing can follow here")
+        logits.masked_fill_(allowed.to(logits.device) == 0, -torch.inf)
 
     def accept(self, token: int) -> None:
-        """Raises ValueError."""
+        """Raises Unfollowed."""
         self._matcher.consume_token(token)
         self._check()
 
@@ -71,43 +119,9 @@ class Grammar:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ValueError(f"the output's grammar failed: {self._matcher.get_error()}")
+            message = self._matcher.get_error()
+            log.warning("a grammar failed in mid answer: %s", message)
+            raise self._failed(complexity_reason(message) or "nothing can follow here")
 
-
-def _grammar(constraint: Constraint) -> str:
-    if constraint.regex is not None:
-        return llguidance.LLMatcher.grammar_from_regex(constraint.regex)
-    if constraint.grammar is not None:
-        return llguidance.LLMatcher.grammar_from_lark(_lark(constraint))
-    if not constraint.tools:
-        return llguidance.LLMatcher.grammar_from_json_schema(
-            constraint.schema or {}, overrides={"whitespace_pattern": _WHITESPACE}
-        )
-    calls = {
-        "anyOf": [_call_schema(tool["function"]) for tool in constraint.tools],
-        "x-guidance": {"whitespace_pattern": _WHITESPACE},
-    }
-    return llguidance.LLMatcher.grammar_from_lark(
-        f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {json.dumps(calls)}'
-    )
-
-
-def _lark(constraint: Constraint) -> str:
-    """GBNF, the form of llama.cpp and of most examples, is translated."""
-    text = constraint.grammar or ""
-    if "::=" not in text:
-        return text
-    try:
-        return gbnf_to_lark(text)
-    except Exception as error:
-        raise BadRequest(f"{constraint.param} is no GBNF grammar: {error}", param=constraint.param) from error
-
-
-def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
-    arguments = function.get("parameters") or {"type": "object"}
-    return {
-        "type": "object",
-        "properties": {"name": {"const": function["name"]}, "arguments": arguments},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+    def _failed(self, reason: str) -> Unfollowed:
+        return Unfollowed(param=self._param, constraint=self._param, reason=reason)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -130,19 +131,30 @@ class EngineLoop:
         for row, generation in zip(rows, generations, strict=True):
             if generation.cached is None:
                 generation.cached = row.sequence.computed
+        logits = self._compute(rows, generations)
+        if logits is not None:
+            self.steps += 1
+            try:
+                self._advance(rows, generations, logits)
+            except Exception:  # in what is done for all: no request's fault, and no reason to end the engine
+                log.exception("the tokens of a step of %d sequences cannot be chosen", len(rows))
+                self._fail(generations, Internal("this step's tokens could not be chosen; send the request again"))
+
+    def _compute(self, rows: list[Row], generations: list[Generation]) -> Logits | None:
+        """None when the model itself failed: only that counts against the engine, and everyone in the step fails."""
         try:
             begun = time.perf_counter()
             logits = self.runner.step(rows)
             self._note(rows, time.perf_counter() - begun)
-            self._advance(rows, generations, logits)
             self._failures = 0
-            self.steps += 1
         except Exception as error:
             log.exception("a step of %d sequences failed", len(rows))
             self._failures += 1
             if self._failures >= MAX_FAILURES:
                 raise
             self._fail(generations, Internal(f"the engine failed on this request: {type(error).__name__}: {error}"))
+            return None
+        return logits
 
     def _note(self, rows: list[Row], seconds: float) -> None:
         drafted = sum(len(row.drafts) for row in rows)
@@ -159,13 +171,14 @@ class EngineLoop:
         for row, generation in zip(rows, generations, strict=True):
             end += row.logits
             if row.sequence.params.prompt_logprobs is not None and not row.sequence.output:
-                _read_prompt(generation, row, logits.values[end - row.logits : end])
-            if row.sequence.computed == len(row.sequence):
+                values = logits.values[end - row.logits : end]
+                self._alone(generation, partial(_read_prompt, generation, row, values))
+            if self._runs(generation) and row.sequence.computed == len(row.sequence):
                 ready.append(_Ready(generation, end - 1 - len(row.drafts), row.drafts))
         drafted = [one for one in ready if one.drafts]
         while ready:
             self._sample([one.generation for one in ready], logits.of([one.at for one in ready]))
-            ready = [one for one in ready if one.generation.sequence.id in self._generations and one.accept()]
+            ready = [one for one in ready if self._runs(one.generation) and one.accept()]
         for one in drafted:
             self.scheduler.drafter.note(one.generation.sequence, len(one.drafts), one.accepted)
 
@@ -173,17 +186,59 @@ class EngineLoop:
         usable, tokens = found.usable, dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=usable[i])]
         choosing = [i for i in rows if not generations[i].sequence.chooses_largest]
-        changed = {i: found.row(i).to(torch.float32, copy=True) for i in choosing}
-        changed = {i: row for i, row in changed.items() if self._constrain(generations[i], row)}
-        if changed:
-            sampled = self._sampler.sample(
-                torch.stack(list(changed.values())), [generations[i].sequence for i in changed]
-            )
-            tokens.update(zip(changed, sampled, strict=True))
-        rows = [i for i in rows if generations[i].sequence.id in self._generations]
-        logprobs = _wanted_logprobs(found, rows, tokens, [g.sequence.params.logprobs for g in generations])
+        wanted = {i: found.row(i).to(torch.float32, copy=True) for i in choosing}
+        drawn = {i: self._alone(generations[i], partial(self._change, generations[i], wanted[i])) for i in choosing}
+        tokens |= self._together(
+            generations,
+            [i for i in choosing if drawn[i] is not None],
+            lambda some: self._sampler.sample(
+                torch.stack([wanted[i] for i in some]),
+                [generations[i].sequence for i in some],
+                [drawn[i] or 0.0 for i in some],
+            ),
+        )
+        logprobs = self._together(
+            generations,
+            [i for i in rows if self._runs(generations[i]) and generations[i].sequence.params.logprobs is not None],
+            lambda some: token_logprobs(
+                found.values[some].float(),
+                [tokens[i] for i in some],
+                [generations[i].sequence.params.logprobs or 0 for i in some],
+            ),
+        )
         for i in rows:
-            self._append(generations[i], tokens[i], logprobs.get(i))
+            if self._runs(generations[i]):
+                self._alone(generations[i], partial(self._append, generations[i], tokens[i], logprobs.get(i)))
+
+    def _alone(self, generation: Generation, work: Callable[[], Result]) -> Result | None:
+        """Work on what one request asked for. Whatever goes wrong in it ends that request and touches nobody else:
+        nothing of a request may reach the step, or fail it. None then.
+        """
+        try:
+            return work()
+        except LoradockError as error:
+            problem = error
+        except BaseException:  # a panic of a library in Rust is no Exception
+            log.exception("a request cannot be carried on")
+            problem = Internal("this request's answer cannot be carried on: its settings led to an error inside")
+        self._fail([generation], problem)
+        return None
+
+    def _together(
+        self, generations: list[Generation], some: list[int], work: Callable[[list[int]], list[Result]]
+    ) -> dict[int, Result]:
+        """The same for work on many at once, by their place: if it fails, each is tried alone."""
+        if not some:
+            return {}
+        try:
+            return dict(zip(some, work(some), strict=True))
+        except Exception:
+            log.warning("work on %d sequences failed, each is tried alone", len(some), exc_info=True)
+        each = {i: self._alone(generations[i], partial(work, [i])) for i in some}
+        return {i: results[0] for i, results in each.items() if results is not None}
+
+    def _runs(self, generation: Generation) -> bool:
+        return generation.sequence.id in self._generations
 
     def _may_sample(self, generation: Generation, *, finite: bool) -> bool:
         """Whether the row can be sampled from; otherwise its generation has ended."""
@@ -200,19 +255,14 @@ class EngineLoop:
             return False
         return True
 
-    def _constrain(self, generation: Generation, logits: torch.Tensor) -> bool:
-        """Change a row `[vocab]` by penalties and grammar. False when that ended the generation."""
-        try:
-            self._sampler.penalize(logits, generation.sequence)
-            if generation.grammar:
-                generation.grammar.constrain(logits)
-            if generation.restrictions:
-                generation.restrictions.apply(logits, generation.sequence.output)
-        except Exception as error:
-            log.exception("a sequence cannot be sampled")
-            self._fail([generation], Internal(f"the engine failed on this request: {error}"))
-            return False
-        return True
+    def _change(self, generation: Generation, logits: torch.Tensor) -> float:
+        """Change a row `[vocab]` by penalties, grammar and restrictions; the chance to draw from it by."""
+        self._sampler.penalize(logits, generation.sequence)
+        if generation.grammar:
+            generation.grammar.constrain(logits)
+        if generation.restrictions:
+            generation.restrictions.apply(logits, generation.sequence.output)
+        return self._sampler.chance(generation.sequence)
 
     def _append(self, generation: Generation, token: int, logprobs: TokenLogprobs | None) -> None:
         sequence = generation.sequence
@@ -249,7 +299,7 @@ class EngineLoop:
 
     def _fail(self, generations: Iterable[Generation], error: LoradockError) -> None:
         for generation in list(generations):
-            if generation.sequence.id in self._generations:
+            if self._runs(generation):
                 self._end(generation, Ended(error))
 
     def _emit(self, generation: Generation, event: Event) -> None:
@@ -286,15 +336,3 @@ def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None
         count = row.sequence.params.prompt_logprobs or 0
         chunk = logits[skipped : skipped + len(targets)].float()
         generation.prompt_logprobs.extend(token_logprobs(chunk, targets, [count] * len(targets)))
-
-
-def _wanted_logprobs(
-    found: Logits, rows: list[int], tokens: dict[int, int], wanted: list[int | None]
-) -> dict[int, TokenLogprobs]:
-    chosen = [(i, tokens[i], count) for i in rows if (count := wanted[i]) is not None]
-    if not chosen:
-        return {}
-    indices, picked, counts = zip(*chosen, strict=True)
-    return dict(
-        zip(indices, token_logprobs(found.values[list(indices)].float(), list(picked), list(counts)), strict=True)
-    )

@@ -4,6 +4,9 @@ import torch
 
 from loradock.engine.core import Sequence
 
+_SMALLEST = 1e-6
+"""Logits times the inverse of less leave float32."""
+
 
 class Penalties:
     """Keeps what the sequence has said so far as `[vocab]` tensors, brought up to date at every use."""
@@ -23,6 +26,7 @@ class Penalties:
             self._counts[token] += 1
         self._read = len(self._sequence.output)
         if params.repetition_penalty != 1:
-            factor = torch.where(logits > 0, 1 / params.repetition_penalty, params.repetition_penalty)
+            penalty = max(params.repetition_penalty, _SMALLEST)
+            factor = torch.where(logits > 0, 1 / penalty, penalty)
             logits.copy_(torch.where(self._seen, logits * factor, logits))
         logits -= params.frequency_penalty * self._counts + params.presence_penalty * (self._counts > 0)

@@ -4,9 +4,12 @@ import numpy as np
 import torch
 
 from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.errors import NothingLeft
 from loradock.engine.penalties import Penalties
 
 _CANDIDATES = 256
+_COLDEST = 1e-5
+"""Divided by less, logits leave float32; this is cold enough for the largest alone to be drawn."""
 
 
 class Sampler:
@@ -31,18 +34,25 @@ class Sampler:
             tokens = torch.tensor(list(params.logit_bias), device=logits.device)
             logits[tokens] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
 
-    def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
-        """One token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0."""
+    def sample(self, logits: torch.Tensor, sequences: list[Sequence], chances: list[float]) -> list[int]:
+        """One token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0. Raises
+        NothingLeft when some row has no token with a finite logit to choose.
+        """
         tokens = logits.argmax(dim=-1)
+        if not bool(torch.isfinite(logits.gather(1, tokens.unsqueeze(1))).all()):
+            raise NothingLeft
         drawn = [i for i, sequence in enumerate(sequences) if sequence.params.temperature > 0]
         if drawn:
             params = [sequences[i].params for i in drawn]
-            uniform = torch.tensor([self._uniform(sequences[i]) for i in drawn], device=logits.device)
-            temperatures = torch.tensor([p.temperature for p in params], device=logits.device)
+            uniform = torch.tensor([chances[i] for i in drawn], device=logits.device)
+            temperatures = torch.tensor([max(float(p.temperature), _COLDEST) for p in params], device=logits.device)
             tokens[drawn] = _draw(logits[drawn], temperatures, params, uniform)
         return [int(token) for token in tokens.tolist()]
 
-    def _uniform(self, sequence: Sequence) -> float:
+    def chance(self, sequence: Sequence) -> float:
+        """From 0 to 1: what the sequence's next token is drawn by."""
+        if sequence.params.temperature == 0:
+            return 0.0
         if sequence.id not in self._random:
             seed = sequence.params.seed
             self._random[sequence.id] = np.random.default_rng(None if seed is None else seed % 2**64)

@@ -19,6 +19,7 @@ from loradock.engine.generation import Generation
 from loradock.engine.grammar import Grammar, Grammars
 from loradock.engine.loop import EngineLoop
 from loradock.engine.metrics import Metrics
+from loradock.engine.offers import Offer, read_offer
 from loradock.engine.requests.chat import ChatRequest
 from loradock.engine.requests.completion import CompletionRequest
 from loradock.engine.requests.constraint import Constraint
@@ -53,16 +54,16 @@ class Service:
         self._template = (
             ChatTemplate(files.chat_template, files.bos_token, files.eos_token) if files.chat_template else None
         )
-        self._grammars = Grammars(files.tokenizer, files.eos_ids, limits.vocabulary)
+        self._grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)
         self._ids = itertools.count(1)
 
     async def chat(self, request: ChatRequest, size: int = 0) -> Answer:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation)
         try:
-            generation, tools = _with_tools(request, self._template)
-            prompt = await self.aside.run(size, lambda: self._chat_prompt(request, tools))
-            await self._start(answer, generation, [prompt], "messages", tools=bool(tools))
+            offer = read_offer(request, self._template)
+            prompt = await self.aside.run(size, lambda: self._chat_prompt(request, offer.tools if offer else []))
+            await self._start(answer, request.generation, [prompt], "messages", offer)
         except BaseException:
             answer.close()
             raise
@@ -75,7 +76,7 @@ class Service:
             prompts = [
                 await self.aside.run(size, partial(self._prompt, p, request.generation)) for p in request.prompts
             ]
-            await self._start(answer, request.generation, prompts, "prompt", tools=False)
+            await self._start(answer, request.generation, prompts, "prompt")
         except BaseException:
             answer.close()
             raise
@@ -133,20 +134,26 @@ class Service:
         return prompt
 
     async def _start(
-        self, answer: Answer, request: GenerationRequest, prompts: list[Prompt], param: str, *, tools: bool
+        self,
+        answer: Answer,
+        request: GenerationRequest,
+        prompts: list[Prompt],
+        param: str,
+        offer: Offer | None = None,
     ) -> None:
         self._check_vocabulary(request.params.logit_bias, "logit_bias")
         self._check_vocabulary(request.stop_token_ids, "stop_token_ids")
         self._check_vocabulary(request.output.allowed or (), "allowed_token_ids")
         lengths = [_fit(request, len(prompt.ids), self.limits.context, param) for prompt in prompts]
-        grammar = await self._compile(request.constraint)
+        grammar = await self._compile(offer.constraint if offer and offer.constraint else request.constraint)
+        marks = self._grammars.tokens_of(offer.form.marks) if offer else frozenset()
         stops = request.stop_token_ids | (frozenset() if request.params.ignore_eos else self._eos_ids)
         restricted = await self._restrictions(request.output, stops)
         generations = []
         for index in range(len(prompts) * request.n):
             number, seed = index // request.n, _seed(request.params.seed, index)
-            detokenizer = Detokenizer(self.tokens, request.stop, request.output)
-            choice = Choice(index, number, seed, detokenizer, self._eos_ids, tools=tools)
+            detokenizer = Detokenizer(self.tokens, request.stop, request.output, marks)
+            choice = Choice(index, number, seed, detokenizer, self._eos_ids, offer.reader() if offer else None)
             params = replace(request.params, max_tokens=lengths[number], seed=seed)
             if index % request.n:
                 params = replace(params, prompt_logprobs=None)
@@ -175,26 +182,6 @@ class Service:
 
     async def _compile(self, constraint: Constraint | None) -> Grammar | None:
         return None if constraint is None else await asyncio.to_thread(self._grammars.compile, constraint)
-
-
-def _with_tools(
-    request: ChatRequest, template: ChatTemplate | None
-) -> tuple[GenerationRequest, list[dict[str, object]]]:
-    """The tools to offer, and the request with what they change. Tools are never dropped silently."""
-    generation = request.generation
-    if not request.tools or request.tool_choice == "none":
-        return generation, []
-    if template is None or not template.takes_tools:
-        reason = "this model's chat template cannot offer tools (the <tool_call> form of Hermes and Qwen is known)"
-        if request.tool_choice == "required":
-            raise BadRequest(f"{reason}: leave tools out or set tool_choice to 'none'", param="tools")
-        return replace(generation, warnings=(*generation.warnings, f"tools were not offered: {reason}")), []
-    if request.tool_choice == "required":
-        if generation.constraint is not None:
-            raise BadRequest("response_format cannot be combined with a required tool call", param="response_format")
-        offered = [t for t in request.tools if request.forced_tool in (None, t["function"]["name"])]
-        generation = replace(generation, constraint=Constraint("tools", tools=tuple(offered)))
-    return generation, request.tools
 
 
 def _fit(request: GenerationRequest, prompt: int, context: int, param: str) -> int:

@@ -1,10 +1,10 @@
-"""Tool calls in the form of Hermes and Qwen: `<tool_call>{"name": …, "arguments": …}</tool_call>`."""
+"""Reading tool calls out of an answer while it grows."""
 
-import json
-import secrets
 from dataclasses import dataclass
+from typing import Any
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+from loradock.engine.tool_forms import Reading, ToolForm
+from loradock.engine.written_json import BrokenJson, json_text
 
 
 @dataclass(frozen=True)
@@ -17,46 +17,48 @@ class ToolCall:
 
 
 class ToolCallReader:
-    """Feed text, get what is plain text and the calls that are complete."""
+    """Feed text, get what is plain text and the calls that are complete. `names` are the tools that were offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: ToolForm, names: frozenset[str]) -> None:
+        self._form, self._names = form, names
         self._held = ""
+        self._begun = False
         self.found = 0
 
     def feed(self, text: str, *, final: bool = False) -> tuple[str, list[ToolCall]]:
         """(plain text, calls). With `final` nothing is held back."""
         self._held += text
         plain, calls = "", []
-        while (start := self._held.find(_OPEN)) >= 0 and (end := self._held.find(_CLOSE, start)) >= 0:
-            call = _parse(self._held[start + len(_OPEN) : end])
-            plain += self._wanted(self._held[:start]) if call else self._held[: end + len(_CLOSE)]
-            calls += [call] if call else []
-            self.found += call is not None
-            self._held = self._held[end + len(_CLOSE) :]
-        cut = len(self._held) if final else self._certain()
-        plain, self._held = plain + self._wanted(self._held[:cut]), self._held[cut:]
+        while (start := self._form.find(self._held, begun=self._begun)) is not None:
+            reading = self._read(self._held[start:], final=final)
+            if reading is None:
+                break
+            end = start + reading.end
+            plain += self._plain(self._held[: start if reading.calls else end])
+            calls += [ToolCall(self._form.new_id(), call.name, _arguments(call.arguments)) for call in reading.calls]
+            self.found += len(reading.calls)
+            self._held = self._held[end:]
+        certain = self._form.certain(self._held, begun=self._begun) if start is None else start
+        cut = len(self._held) if final else certain
+        plain, self._held = plain + self._plain(self._held[:cut]), self._held[cut:]
         return plain, calls
 
-    def _wanted(self, text: str) -> str:
+    def _read(self, text: str, *, final: bool) -> Reading | None:
+        try:
+            reading = self._form.read(text, self._names, final=final)
+        except BrokenJson:
+            return Reading((), max(1, len(self._form.opening)))
+        # What has no end is no call.
+        return reading or (Reading((), len(text)) if final else None)
+
+    def _plain(self, text: str) -> str:
         """Between and after calls models write line breaks that are no answer."""
-        return "" if self.found and not text.strip() else text
-
-    def _certain(self) -> int:
-        start = self._held.find(_OPEN)
-        if start >= 0:
-            return start
-        return next(
-            (len(self._held) - n for n in range(len(_OPEN) - 1, 0, -1) if self._held.endswith(_OPEN[:n])),
-            len(self._held),
-        )
+        if self.found and not text.strip(self._form.between):
+            return ""
+        self._begun = self._begun or bool(text.strip())
+        return text
 
 
-def _parse(text: str) -> ToolCall | None:
-    try:
-        call = json.loads(text)
-        name, arguments = call["name"], call.get("arguments", {})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not isinstance(name, str):
-        return None
-    return ToolCall(f"call_{secrets.token_hex(12)}", name, json.dumps(arguments, ensure_ascii=False))
+def _arguments(value: Any) -> str:
+    """Some models write them as text that holds the object."""
+    return value if isinstance(value, str) and value.lstrip().startswith("{") else json_text(value or {})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loradock.engine.requests.fields import Fields
+from loradock.engine.tool_forms import ToolForm
 from loradock.types.errors import BadRequest
 
 MAX_CHOICES = 1000
@@ -15,13 +16,14 @@ MAX_CHOICES = 1000
 @dataclass(frozen=True)
 class Constraint:
     """The output must be JSON of `schema`, a match of `regex`, a sentence of `grammar` (Lark or GBNF), or, with
-    `tools`, a call of one of them. `param` is the parameter that wants it."""
+    `tools`, a call of one of them, written in `form`. `param` is the parameter that wants it."""
 
     param: str
     schema: dict[str, Any] | None = None
     regex: str | None = None
     grammar: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
+    form: ToolForm | None = None
 
 
 def read_constraint(fields: Fields) -> Constraint | None:
