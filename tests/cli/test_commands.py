@@ -23,7 +23,7 @@ def test_events(run, dock):
     assert [event["subject_id"] for event in one["data"]] == [dock["id"]]
     assert f"loradock events --before {one['data'][0]['id']}" in run("events", dock["id"], "--limit", "1").stdout
     refused = run("events", "--limit", "0")
-    assert (refused.returncode, "limit" in refused.stderr) == (1, True)
+    assert (refused.returncode, "limit" in refused.stderr) == (2, True)
 
 
 def test_dock_an_adapter(run, dock):

@@ -2,8 +2,10 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +38,22 @@ def test_side_by_side(demo):
         assert title in demo
     assert "Arrr, matey!" in demo
     assert '{"answer"' in demo
-    assert demo.count("docked in") == 3
+    assert demo.count("attached in") == 3
+
+
+def test_it_says_where_it_leaves_its_data(demo):
+    (folder,) = re.findall(r"^All data  (.*)  \(delete", demo, flags=re.M)
+    assert (Path(folder) / "loradock.db").is_file()
+
+
+def test_a_taken_port_is_answered_with_a_command_that_works(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "loradock.cli.main", "demo", "--port", str(taken.getsockname()[1])]
+        refused = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    advised = refused.stderr.strip().partition(" is free: ")[2]
+    helped = subprocess.run(["bash", "-c", f"{advised} --help"], capture_output=True, text=True, check=False)
+    assert (helped.returncode, "--once" in helped.stdout) == (0, True)
 
 
 def test_pasted_commands_work(demo, tmp_path):

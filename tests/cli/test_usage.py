@@ -1,4 +1,5 @@
-"""Wrong commands, wrong places, wrong servers: one readable error, JSON where asked, exit code 1, never a traceback."""
+"""Wrong commands, wrong places, wrong servers: one readable error, JSON where asked, exit status 2 for wrong usage and
+1 for what cannot be carried out, never a traceback."""
 
 import json
 import os
@@ -14,6 +15,14 @@ from loradock.cli.sending import local_files
 from loradock.types.enums import ModelKind
 from tests.servers import EXAMPLES, KEY, create_endpoint
 
+KEY_TOO_SHORT = ["serve", "--bootstrap-key", "abcde"]
+MISSING = {
+    "no data folder": (["keys", "list", "--data-dir", "/dev/null/x"], "/dev/null/x"),
+    "a missing folder": (["models", "upload", "a", "./my-adaptr"], "./my-adaptr"),
+    "a missing folder by name": (["models", "upload", "a", "my-adaptr"], "my-adaptr"),
+    "a missing absolute path": (["models", "upload", "a", "/x/y"], "/x/y"),
+    "a missing archive": (["models", "upload", "a", "weights/my.tar.gz"], "weights/my.tar.gz"),
+}
 WRONG = {
     "no such command": (["bogus"], "bogus"),
     "no command": ([], "loradock"),
@@ -25,7 +34,6 @@ WRONG = {
     "no URL": (["endpoints", "list", "--base-url", "notaurl"], "--base-url"),
     "half a URL": (["endpoints", "list", "--base-url", "http://[::1"], "--base-url"),
     "another protocol": (["endpoints", "list", "--base-url", "ftp://x"], "--base-url"),
-    "no data folder": (["keys", "list", "--data-dir", "/dev/null/x"], "/dev/null/x"),
     "no port": (["serve", "--port", "70000"], "--port"),
     "no such quantization": (["serve", "--quantization", "int2"], "--quantization"),
     "half a flag": (["serve", "--vllm-args", "'a"], "--vllm-args"),
@@ -33,18 +41,24 @@ WRONG = {
     "no flag of the engine": (["serve", "--engine-args", "--fast 1"], "--fast"),
     "no number for the engine": (["serve", "--engine-args", "--max-waiting=x"], "--max-waiting"),
     "a flag that is the server's": (["serve", "--engine-args", "--port=1"], "the server itself says --port"),
-    "a missing folder": (["models", "upload", "a", "./my-adaptr"], "./my-adaptr"),
-    "a missing folder by name": (["models", "upload", "a", "my-adaptr"], "my-adaptr"),
-    "a missing absolute path": (["models", "upload", "a", "/x/y"], "/x/y"),
-    "a missing archive": (["models", "upload", "a", "weights/my.tar.gz"], "weights/my.tar.gz"),
+    "no import root": (["serve", "--import-root", "/no/folder"], "--import-root /no/folder does not exist"),
+    "an import root that is a file": (["serve", "--import-root", "/etc/passwd"], "is not a folder"),
+    "no python": (["serve", "--vllm-python", "/no/python"], "--vllm-python /no/python"),
+    "a python without vLLM": (["serve", "--vllm-python", sys.executable], "has no vLLM"),
+    "a key that can be guessed": (KEY_TOO_SHORT, "--bootstrap-key needs at least 16"),
+    "no log level": (["serve", "--log-level", "loud"], "--log-level"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "said"), WRONG.values(), ids=WRONG)
-def test_a_wrong_command_is_one_readable_error(run, arguments, said):
+@pytest.mark.parametrize(
+    ("arguments", "said", "status"),
+    [(*case, 2) for case in WRONG.values()] + [(*case, 1) for case in MISSING.values()],
+    ids=[*WRONG, *MISSING],
+)
+def test_a_wrong_command_is_one_readable_error(run, arguments, said, status):
     for flags in ([], ["--json"]):
         result = run(*arguments, *flags)
-        assert result.returncode == 1
+        assert result.returncode == status
         assert "Traceback" not in result.stderr
         if flags and arguments[:1] != ["serve"]:
             assert json.loads(result.stdout)["error"]["type"] == "invalid_request_error"

@@ -36,7 +36,7 @@ print(json.dumps([made.to_dict(mode="json"), byname.id, changed.to_dict(mode="js
     assert (made["type"], made["owner"], made["state"], made["model"]) == ("dedicated", "tester", "STOPPED", BASE)
     assert made["id"] == found == changed["id"]
     assert (changed["display_name"], changed["autoscaling"]["max_replicas"]) == ("Yours", 2)
-    assert stopped == [400, "model_not_available"]
+    assert stopped == [503, "model_not_available"]
     assert gone == "No endpoint with this id exists"
 
 

@@ -234,7 +234,7 @@ async def test_an_attachment_of_a_stopped_endpoint_is_loaded_when_it_comes_up(ri
     await rig.attach(rig.alice, rig.dock, rig.pirate)
     async with rig.gateway() as client:
         response = await ask(client, rig.key, "pirate")
-        assert (response.status_code, response.json()["error"]["code"]) == (400, "model_not_available")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "model_not_available")
         assert f"loradock endpoints start {rig.dock.id}" in response.json()["message"]
         rig.set(rig.dock, desired=DesiredState.STARTED)
         await rig.until(rig.dock, EndpointState.STARTED)

@@ -4,9 +4,10 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from loradock.api.bodies import AdapterReference
+from loradock.api.listing import PageDep
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
-from loradock.api.views import Json, adapter_view, as_list, where_kept, why_not_served
+from loradock.api.views import Json, adapter_view, where_kept, why_not_served
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints import rules
 from loradock.endpoints.attachments import adapter_name
@@ -23,7 +24,7 @@ async def add(reference: str, body: AdapterReference, caller: CallerDep, service
 
 
 @router.get("")
-async def index(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
+async def index(reference: str, caller: CallerDep, services: ServicesDep, page: PageDep) -> Json:
     def read() -> tuple[str, list[Json]]:
         with services.database.session() as session:
             endpoint = rules.find_endpoint(session, caller.account_id, decode_segment(reference))
@@ -32,7 +33,7 @@ async def index(reference: str, caller: CallerDep, services: ServicesDep) -> Jso
 
     deployment, views = await run_in_threadpool(read)
     replicas = await services.controller.replicas(deployment)
-    return as_list([{**view, **_at_work(view["adapter_name"], replicas)} for view in views])
+    return page.listed([{**view, **_at_work(view["adapter_name"], replicas)} for view in views])
 
 
 def _at_work(adapter: str, replicas: list[ReplicaFacts]) -> Json:

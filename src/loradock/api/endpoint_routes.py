@@ -1,19 +1,20 @@
 """/v1/endpoints, /v1/hardware and /v1/clusters/availability-zones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from loradock.api import endpoint_changes
 from loradock.api.bodies import CreateEndpoint, UpdateEndpoint
+from loradock.api.listing import PageDep
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, ServicesDep
-from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, iso, replica_view
+from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, replica_view
 from loradock.endpoints import rules
 from loradock.endpoints.hardware import ZONE, machine_hardware
-from loradock.store.tables import now
+from loradock.store.tables import iso, now
 from loradock.types.enums import EndpointKind
 
 router = APIRouter(prefix="/v1")
@@ -31,6 +32,7 @@ def create(
 def index(
     caller: CallerDep,
     services: ServicesDep,
+    page: PageDep,
     type: EndpointKind | None = None,
     mine: bool | None = None,
     usage_type: Literal["on-demand", "reserved"] | None = None,
@@ -39,7 +41,7 @@ def index(
     if usage_type == "reserved":
         return as_list([])
     with services.database.session() as session:
-        return as_list([endpoint_item(e) for e in rules.list_endpoints(session, caller.account_id, type)])
+        return page.listed([endpoint_item(e) for e in rules.list_endpoints(session, caller.account_id, type)])
 
 
 @router.get("/endpoints/{reference:path}/replicas")
@@ -49,6 +51,27 @@ async def replicas(reference: str, caller: CallerDep, services: ServicesDep) -> 
             return rules.find_endpoint(session, caller.account_id, decode_segment(reference)).deployment.id
 
     return as_list([replica_view(found) for found in await services.controller.replicas(await run_in_threadpool(find))])
+
+
+@router.get("/endpoints/{reference:path}/logs")
+async def logs(
+    reference: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    replica: str | None = None,
+    lines: Annotated[int, Query(ge=0, le=2000)] = 100,
+    after: Annotated[int | None, Query(ge=0, le=(1 << 63) - 1)] = None,
+) -> Json:
+    """What the engines of an endpoint wrote: the last `lines` of each replica, also of the last that were lost; or of
+    one `replica`, and from it what follows `after`, an `end` of an earlier answer."""
+
+    def find() -> str:
+        with services.database.session() as session:
+            return rules.find_endpoint(session, caller.account_id, decode_segment(reference)).deployment.id
+
+    deployment = await run_in_threadpool(find)
+    found = await services.controller.logs(deployment, replica, lines if after is None else None, after or 0)
+    return as_list([{"object": "log", "replica": id_, "text": text, "end": end} for id_, text, end in found])
 
 
 @router.get("/endpoints/{reference:path}")

@@ -1,15 +1,14 @@
 """/v1/models and /v1/jobs: what there is, and bringing more in."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from loradock.api.bodies import ChangeModel, UploadModel
+from loradock.api.listing import PageDep
 from loradock.api.multipart import read_upload
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
-from loradock.api.views import Json, as_list, catalogue_item, job_view, model_view
+from loradock.api.views import Json, catalogue_item, job_view, model_view
 from loradock.endpoints.attachments import check_target
 from loradock.endpoints.rules import find_endpoint
 from loradock.gateway.keys import Caller
@@ -19,7 +18,7 @@ from loradock.registry.received import Received
 from loradock.registry.requests import UploadRequest
 from loradock.registry.settling import Settler
 from loradock.store.tables import now
-from loradock.types.enums import ModelKind
+from loradock.types.enums import JobStatus, ModelKind
 from loradock.types.errors import BadRequest, ModelMissing
 
 router = APIRouter(prefix="/v1")
@@ -28,22 +27,28 @@ _STARTED = int(now().timestamp())
 
 @router.get("/models", response_model=None)
 def index(
-    request: Request, caller: CallerDep, services: ServicesDep, dedicated: bool = False, catalogue: bool = False
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    page: PageDep,
+    dedicated: bool = False,
+    catalogue: bool = False,
+    kind: ModelKind | None = None,
 ) -> list[Json] | Json:
     """Together's clients want the catalogue as a bare array, OpenAI's what can be called now as an object.
 
     `catalogue` (ours) gives the catalogue as an object to anyone.
     """
     if "Together" in request.headers.get("user-agent", ""):
-        return _catalogue(services, caller, dedicated=dedicated)
+        return page.of(_catalogue(services, caller, dedicated=dedicated, kind=kind))
     if catalogue:
-        return as_list(_catalogue(services, caller, dedicated=dedicated))
+        return page.listed(_catalogue(services, caller, dedicated=dedicated, kind=kind))
     names = services.routes.callable_names(caller.account_id)
     owned = "loradock"
-    return as_list([{"id": n, "object": "model", "created": _STARTED, "owned_by": owned} for n in names])
+    return page.listed([{"id": n, "object": "model", "created": _STARTED, "owned_by": owned} for n in names])
 
 
-def _catalogue(services: Services, caller: Caller, *, dedicated: bool) -> list[Json]:
+def _catalogue(services: Services, caller: Caller, *, dedicated: bool, kind: ModelKind | None) -> list[Json]:
     """Base models at hand and the account's own; `dedicated`: only what an endpoint can be created for."""
     with services.database.session() as session:
         own = [
@@ -53,7 +58,8 @@ def _catalogue(services: Services, caller: Caller, *, dedicated: bool) -> list[J
         ]
     known = {item["id"] for item in own}
     bases = [base.name for base in services.bases.at_hand(caller.account_id) if base.name not in known]
-    return [*(catalogue_item(name, _STARTED, name.partition("/")[0]) for name in bases), *own]
+    shown = [*(catalogue_item(name, _STARTED, name.partition("/")[0]) for name in bases), *own]
+    return [item for item in shown if kind in (None, item.get("kind", ModelKind.MODEL))]
 
 
 @router.post("/models")
@@ -151,9 +157,11 @@ def delete(name: str, caller: CallerDep, services: ServicesDep) -> Json:
 
 
 @router.get("/jobs")
-def jobs(caller: CallerDep, services: ServicesDep) -> dict[str, Any]:
+def jobs(caller: CallerDep, services: ServicesDep, page: PageDep, status: JobStatus | None = None) -> Json:
+    """Newest first."""
     with services.database.session() as session:
-        return as_list([job_view(job) for job in list_jobs(session, caller.account_id)])
+        found = list_jobs(session, caller.account_id)
+        return page.listed([job_view(job) for job in found if status in (None, job.status)])
 
 
 @router.get("/jobs/{job_id}")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.types.enums import Quantization
+from loradock.api.address import local_url
+from loradock.types.enums import LogLevel, Quantization
 
 DEFAULT_PORT = 8321
 
@@ -40,7 +41,8 @@ class Settings:
     `scale_up_after` or `scale_down_after` seconds. `quantization`: of the built-in engine's weights, which is started
     with `engine_args`, too. `vllm_python`: the interpreter of an environment with vLLM, which is started with
     `vllm_args` besides what it needs. `begin_anew`: start although the database that knew the data folder's files is
-    lost; what no database knows is kept aside for `trash_days`. `front`: how clients are met.
+    lost; what no database knows is kept aside for `trash_days`. `front`: how clients are met. `log_requests`: a line in
+    the log for every request.
     """
 
     data_dir: Path
@@ -62,14 +64,15 @@ class Settings:
     begin_anew: bool = False
     trash_days: int = 14
     front: Front = Front()
+    log_level: LogLevel = LogLevel.INFO
+    log_requests: bool = False
 
     @property
     def url(self) -> str:
         """Where clients find the server, as far as it knows."""
         if self.front.public_url is not None:
             return self.front.public_url
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host.strip("[]"), self.host.strip("[]"))
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return local_url(self.host, self.port)
 
     @property
     def database_file(self) -> Path:

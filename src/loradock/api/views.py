@@ -1,20 +1,15 @@
 """Response objects of the v1 API, field for field as its clients parse them."""
 
 from collections import Counter
-from datetime import datetime
 from typing import Any
 
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.hardware import Hardware
-from loradock.store.tables import Endpoint, Event, Job, Model
+from loradock.store.tables import Endpoint, Event, Job, Model, iso
 from loradock.types.enums import AdapterTier, ModelKind
 from loradock.types.names import combined_id
 
 Json = dict[str, Any]
-
-
-def iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def as_list(data: list[Json]) -> Json:
@@ -112,6 +107,7 @@ def job_view(job: Job) -> Json:
         "job_id": job.id,
         "status": job.status,
         "status_updates": job.status_updates,
+        "message": job.status_updates[-1]["message"] if job.status_updates else None,
         "args": job.args,
         "created_at": iso(job.created_at),
         "updated_at": iso(job.updated_at),

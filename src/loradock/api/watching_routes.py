@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from loradock.api.attach_summary import BETWEEN, summarised
 from loradock.api.services import CallerDep, ServicesDep
 from loradock.api.views import Json, as_list, event_view
 from loradock.registry.models import get_model
@@ -16,6 +17,7 @@ from loradock.store.tables import Endpoint
 from loradock.telemetry.prometheus import render
 
 router = APIRouter()
+_LARGEST = (1 << 63) - 1
 
 
 @router.get("/metrics", response_model=None)
@@ -39,15 +41,28 @@ def events(
     caller: CallerDep,
     services: ServicesDep,
     subject: str | None = None,
-    before: int | None = None,
+    before: Annotated[int | None, Query(le=_LARGEST)] = None,
+    after: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
+    steps: bool = True,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Json:
     """Newest first. `subject`: the id or name of an endpoint or model, or a key's id. `before`: the last event's id
-    of the page before."""
+    of the page before. `after`: only what came after this event, oldest first. Without `steps` an attach is one
+    event, its last."""
     with services.database.session() as session:
         subject_id = subject and _subject_id(session, caller.account_id, subject)
-        found = list_events(session, caller.account_id, subject_id=subject_id, before_id=before, limit=limit + 1)
-        return {**as_list([event_view(event) for event in found[:limit]]), "has_more": len(found) > limit}
+        found = list_events(
+            session,
+            caller.account_id,
+            subject_id=subject_id,
+            before_id=before,
+            after_id=after,
+            without=() if steps else BETWEEN,
+            limit=limit + 1,
+        )
+        shown = found[:limit]
+        views = [event_view(event) for event in shown] if steps else summarised(session, shown)
+        return {**as_list(views), "has_more": len(found) > limit}
 
 
 def _subject_id(session: Session, account_id: str, given: str) -> str:

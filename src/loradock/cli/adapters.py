@@ -1,78 +1,145 @@
-"""Docking adapters onto endpoints."""
+"""Adapters on endpoints: attach, detach, list, and as a file says."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from loradock.cli import bulk, sync
+from loradock.cli.attaching import Target, attached_names
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
-from loradock.cli.output import JsonFlag, console, print_json, print_table
+from loradock.cli.finding import hint
+from loradock.cli.listing import Limit, Search, Sort, page
+from loradock.cli.output import JsonFlag, Yes, ask, console, print_json, print_table
 from loradock.cli.references import endpoint_id
-from loradock.types.names import combined_id
+from loradock.cli.tables import Column
+from loradock.cli.usage import UsageProblem
 
-app = typer.Typer(help="Attach adapters to a running endpoint, list and remove them.", no_args_is_help=True)
+app = typer.Typer(help="Attach adapters to a running endpoint, list and detach them.", no_args_is_help=True)
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, name or display name.")]
-Adapter = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="The adapter's name, or <endpoint name>:<adapter name>.")
+Adapters = Annotated[
+    list[str], typer.Argument(metavar="ADAPTER…", help="Names of adapters, or <endpoint name>:<adapter name>.")
 ]
+SomeAdapters = Annotated[list[str] | None, typer.Argument(metavar="[ADAPTER…]", help="Names of adapters.")]
 
 
-@app.command("add")
-def add(
+@app.command("attach")
+@app.command("add", hidden=True)
+def attach(
     endpoint: Endpoint,
-    adapter: Adapter,
+    adapters: Adapters,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Attach an adapter; requests can name it as soon as this returns."""
-    client = Client(base_url, api_key)
-    reference = endpoint_id(client, endpoint)
-    body = {"model_id": _combined(client, reference, adapter)}
-    answer = client.call("POST", f"/v1/endpoints/{segment(reference)}/adapters", body)
-    print_json(answer) if json_output else console.print(f"[green]✓[/green] Attached: {answer['model_id']}")
+    """Attach adapters; requests can name them as soon as this returns."""
+    target = Target(Client(base_url, api_key), endpoint)
+    if len(adapters) > 1:
+        outcomes = bulk.each(_once(adapters), "attached", target.attach, quiet=json_output)
+        bulk.conclude(outcomes, json_output=json_output)
+        return
+    answer = target.attach(adapters[0])
+    if json_output:
+        print_json(answer)
+        return
+    name = answer["model_id"].rpartition(":")[2]
+    console.print(f"[green]✓[/green] Attached: {name}", soft_wrap=True)
+    console.print(f"  Call it by that name, or as {answer['model_id']}", soft_wrap=True)
 
 
 @app.command("list")
 @app.command("ls", hidden=True)
 def index(
-    endpoint: Endpoint, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
-) -> None:
-    """List the adapters attached to an endpoint."""
-    client = Client(base_url, api_key)
-    answer = client.call("GET", f"/v1/endpoints/{segment(endpoint_id(client, endpoint))}/adapters")
-    if json_output:
-        print_json(answer)
-        return
-    rows = ([a["adapter_name"], _kept(a), a["model_id"]] for a in answer["data"])
-    empty = f"No adapters attached yet. Attach one: loradock endpoints adapters add {endpoint} <adapter>"
-    print_table(("ADAPTER", "KEPT IN", "MODEL ID"), rows, empty)
-
-
-@app.command("remove")
-@app.command("rm", hidden=True)
-@app.command("delete", hidden=True)
-def remove(
     endpoint: Endpoint,
-    adapter: Adapter,
+    search: Search = None,
+    sort: Sort = None,
+    limit: Limit = None,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Detach an adapter; running requests finish, the upload stays."""
+    """List the adapters attached to an endpoint."""
     client = Client(base_url, api_key)
-    reference = endpoint_id(client, endpoint)
-    body = {"model_id": _combined(client, reference, adapter)}
-    answer = client.call("DELETE", f"/v1/endpoints/{segment(reference)}/adapters", body)
-    print_json(answer) if json_output else console.print(f"[green]✓[/green] Removed: {answer['model_id']}")
+    path = f"/v1/endpoints/{segment(endpoint_id(client, endpoint))}/adapters"
+    answer = client.call("GET", path, **page(search, sort, limit))
+    if json_output:
+        print_json(answer)
+        return
+    rows = ([a["adapter_name"], _kept(a), a["model_id"]] for a in answer["data"])
+    attach_one = hint(f"endpoints adapters attach {endpoint} <adapter>")
+    empty = (
+        f"No adapters attached yet. Attach one: {attach_one}" if search is None else f"No adapter has {search!r} in it."
+    )
+    columns = (Column("ADAPTER"), Column("KEPT IN"), Column("MODEL ID", rank=1))
+    print_table(columns, rows, empty, [a["message"] and f"not served: {a['message']}" for a in answer["data"]])
 
 
-def _combined(client: Client, endpoint: str, adapter: str) -> str:
-    if ":" in adapter:
-        return adapter
-    name = client.call("GET", f"/v1/endpoints/{segment(endpoint)}")["name"]
-    return combined_id(name, adapter)
+@app.command("detach")
+@app.command("remove", hidden=True)
+@app.command("rm", hidden=True)
+@app.command("delete", hidden=True)
+def detach(
+    endpoint: Endpoint,
+    adapters: SomeAdapters = None,
+    every: Annotated[bool, typer.Option("--all", help="Whatever is attached.")] = False,
+    yes: Yes = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Detach adapters; running requests finish, the uploads stay."""
+    if bool(adapters) is every:
+        raise UsageProblem(
+            "name the adapters to detach, or give --all" if not every else "give names or --all, not both"
+        )
+    target = Target(Client(base_url, api_key), endpoint)
+    if adapters and len(adapters) == 1:
+        answer = target.detach(adapters[0])
+        name = answer["model_id"].rpartition(":")[2]
+        print_json(answer) if json_output else console.print(f"[green]✓[/green] Detached {name}", soft_wrap=True)
+        return
+    leaving = _once(adapters) if adapters else attached_names(target)
+    if leaving and not json_output:
+        ask(f"Detach {len(leaving)} adapters from {endpoint}? Requests that name them will be refused.", yes=yes)
+    outcomes = bulk.each(leaving, "detached", target.detach, quiet=json_output)
+    bulk.conclude(outcomes, json_output=json_output, nothing="No adapters are attached.")
+
+
+@app.command("sync")
+def as_the_file_says(
+    endpoint: Endpoint,
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML or JSON with a list `adapters`; - reads stdin.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    yes: Yes = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
+    """Attach what a file lists and is not attached, detach what is attached and not listed.
+
+    The file: `adapters:` with a list of names; an entry may also be `{name: my-adapter, source: ./folder}`, which is
+    uploaded first where there is no adapter of this name yet.
+    """
+    wanted = sync.read(file)
+    target = Target(Client(base_url, api_key), endpoint)
+    plan = sync.plan(target, wanted)
+    if not json_output:
+        sync.show(plan)
+    if dry_run:
+        if json_output:
+            print_json(plan.view(dry_run=True))
+        else:
+            console.print("Dry run: nothing was changed.")
+        raise typer.Exit(1 if plan.problems else 0)
+    sync.check(plan)
+    if plan.remove and not json_output:
+        ask(f"Detach {len(plan.remove)} adapters? Requests that name them will be refused.", yes=yes)
+    sync.carry_out(target, plan, json_output=json_output)
+
+
+def _once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _kept(adapter: dict[str, Any]) -> str:
-    refused = f"not served: {adapter['message']}" if adapter["message"] else "-"
-    return ", ".join(adapter["replicas"].values()) or refused
+    return ", ".join(adapter["replicas"].values()) or "-"

@@ -1,13 +1,14 @@
 """The CLI's way to a running server."""
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import typer
+from rich.markup import escape
 
-from loradock.api.settings import DEFAULT_PORT, default_data_dir
+from loradock.cli.finding import local_key, server_url
+from loradock.cli.output import complaints
+from loradock.cli.usage import UsageProblem
 from loradock.types.errors import BadRequest, LoradockError
 
 if TYPE_CHECKING:
@@ -15,12 +16,24 @@ if TYPE_CHECKING:
 
 _HELP = "Connection"
 BaseUrl = Annotated[
-    str, typer.Option("--base-url", envvar="LORADOCK_BASE_URL", help="The server's URL.", rich_help_panel=_HELP)
+    str,
+    typer.Option(
+        "--base-url",
+        envvar="LORADOCK_BASE_URL",
+        help="The server's URL; default: by LORADOCK_HOST and LORADOCK_PORT, or as its data folder says.",
+        show_default=False,
+        rich_help_panel=_HELP,
+    ),
 ]
 ApiKeyOption = Annotated[
     str | None, typer.Option("--api-key", envvar="LORADOCK_API_KEY", help="Your key.", rich_help_panel=_HELP)
 ]
-DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_URL = ""
+"""Found out (cli.finding) when it is needed."""
+
+
+class NoServer(BadRequest):
+    """No server answers."""
 
 
 class ServerError(LoradockError):
@@ -33,12 +46,14 @@ class Client:
     def __init__(self, base_url: str, api_key: str | None) -> None:
         import httpx  # here, so that `--help` does not wait for it
 
-        self.base_url = base_url.rstrip("/").removesuffix("/v1")
-        headers = {"Authorization": f"Bearer {_checked(api_key or _local_key())}"}
+        self.base_url = (base_url or server_url()).rstrip("/").removesuffix("/v1")
+        headers = {"Authorization": f"Bearer {_checked(api_key or local_key())}"}
         try:
             self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=httpx.Timeout(600, connect=5))
         except (httpx.InvalidURL, ValueError) as error:
-            raise BadRequest(f"{base_url!r} is no URL ({error}): check --base-url or LORADOCK_BASE_URL") from error
+            raise UsageProblem(
+                f"{self.base_url!r} is not a valid URL ({error}): check --base-url or LORADOCK_BASE_URL"
+            ) from error
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         query = {key: value for key, value in params.items() if value is not None}
@@ -54,16 +69,20 @@ class Client:
         try:
             response = self._http.send(request)
         except httpx.UnsupportedProtocol as error:
-            raise BadRequest(
-                f"{self.base_url!r} is no http:// or https:// URL: check --base-url or LORADOCK_BASE_URL"
+            raise UsageProblem(
+                f"{self.base_url!r} is not an http:// or https:// URL: check --base-url or LORADOCK_BASE_URL"
             ) from error
         except httpx.TransportError as error:
-            raise BadRequest(
-                f"no server answers at {self.base_url} ({error}). Start one with: loradock serve"
+            raise NoServer(
+                f"no server answers at {self.base_url} ({error}). Start one with: loradock serve,"
+                " or say where it is: --base-url, or --data-dir with its data folder"
             ) from error
         if response.status_code >= 400:
             raise _error(response)
-        return self._read(response) if response.content else None
+        answer = self._read(response) if response.content else None
+        for warning in (answer or {}).get("warnings") or ():
+            complaints.print("[yellow]Warning:[/yellow]", escape(warning["message"]), soft_wrap=True)
+        return answer
 
     def _read(self, response: "httpx.Response") -> dict[str, Any]:
         words = f"{self.base_url} answers, but not as Loradock does: check --base-url or LORADOCK_BASE_URL"
@@ -91,16 +110,6 @@ def _checked(key: str) -> str:
 def segment(name: str) -> str:
     """An id or name as one path segment."""
     return quote(name, safe="")
-
-
-def _local_key() -> str:
-    folder = Path(os.environ.get("LORADOCK_DATA_DIR") or default_data_dir())
-    try:
-        return (folder / "bootstrap-key").read_text().strip()
-    except OSError as error:
-        raise BadRequest(
-            "no API key: give --api-key or set LORADOCK_API_KEY (make one with: loradock keys create)"
-        ) from error
 
 
 def _error(response: "httpx.Response") -> LoradockError:

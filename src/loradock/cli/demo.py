@@ -16,9 +16,10 @@ from rich.panel import Panel
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.cli.client import Client
 from loradock.cli.endpoints import wait_for
-from loradock.cli.models import follow, send
 from loradock.cli.output import console
-from loradock.types.enums import DesiredState, EndpointState, JobStatus
+from loradock.cli.uploading import Upload, upload_and_wait
+from loradock.cli.usage import program
+from loradock.types.enums import DesiredState, EndpointState
 from loradock.types.errors import BadRequest
 from loradock.types.names import combined_id
 
@@ -45,7 +46,7 @@ def demo(
         client = _connect(server, folder, port)
         endpoint = _endpoint(client)
         for name in ADAPTERS:
-            _dock(client, endpoint, name)
+            _attach(client, endpoint, name)
         _side_by_side(client, endpoint)
         _commands(client, folder, endpoint)
         if not once:
@@ -62,7 +63,11 @@ def _check_port(port: int) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
-        raise BadRequest(f"port {port} is taken ({error.strerror}); give another: loradock demo --port …") from error
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            free = other.getsockname()[1]
+        raise BadRequest(
+            f"port {port} cannot be used ({error.strerror}); {free} is free: {program()} demo --port {free}"
+        ) from error
 
 
 def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -100,17 +105,16 @@ def _endpoint(client: Client) -> dict[str, Any]:
     return endpoint
 
 
-def _dock(client: Client, endpoint: dict[str, Any], name: str) -> None:
+def _attach(client: Client, endpoint: dict[str, Any], name: str) -> None:
     known = {m["id"] for m in client.call("GET", "/v1/models", catalogue="true")["data"]}
     if f"{endpoint['owner']}/{name}" not in known:
-        answer = send(client, {"model_name": name, "base_model": BASE, "model_type": "adapter"}, str(_EXAMPLES / name))
-        job = follow(client, answer["data"]["job_id"], quiet=True)
-        if job["status"] == JobStatus.FAILED:
-            raise BadRequest(f"the upload of {name} failed: {job['status_updates'][-1]['message']}")
+        upload_and_wait(client, Upload(name, str(_EXAMPLES / name), BASE))
     began = time.perf_counter()
     body = {"model_id": combined_id(endpoint["name"], f"{endpoint['owner']}/{name}")}
     client.call("POST", f"/v1/endpoints/{endpoint['id']}/adapters", body)
-    console.print(f"[green]✓[/green] {name} docked in {1000 * (time.perf_counter() - began):.0f} ms, nothing restarted")
+    console.print(
+        f"[green]✓[/green] {name} attached in {1000 * (time.perf_counter() - began):.0f} ms, nothing restarted"
+    )
 
 
 def _side_by_side(client: Client, endpoint: dict[str, Any]) -> None:
@@ -127,7 +131,8 @@ def _commands(client: Client, folder: Path, endpoint: dict[str, Any]) -> None:
     url, key = f"{client.base_url}/v1", (folder / "bootstrap-key").read_text().strip()
     pirate = f"{endpoint['owner']}/pirate"
     console.print(f"\nBase URL  [bold]{url}[/bold]\nAPI key   [bold]{key}[/bold]", soft_wrap=True)
-    console.print(f"Dashboard [bold]{client.base_url}[/bold]  (sign in with the key)\n", soft_wrap=True)
+    console.print(f"Dashboard [bold]{client.base_url}[/bold]  (sign in with the key)", soft_wrap=True)
+    console.print(f"All data  {escape(str(folder))}  (delete the folder to be rid of it)\n", soft_wrap=True)
     console.print("The clients below: pip install 'together<3' openai\n")
     for title, text in _snippets(url, key, pirate, endpoint["id"]).items():
         console.print(f"[bold]# {title}[/bold]")

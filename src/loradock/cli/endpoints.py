@@ -6,12 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
-from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table
+from loradock.cli.finding import hint
+from loradock.cli.listing import Limit, Search, Sort, page
+from loradock.cli.output import JsonFlag, Yes, ask, console, print_fields, print_json, print_table
 from loradock.cli.references import endpoint_id
+from loradock.cli.tables import Column
+from loradock.cli.times import when, zone_name
 from loradock.types.enums import EndpointState, EngineKind
 from loradock.types.errors import BadRequest
 
-app = typer.Typer(help="Create and run endpoints; `endpoints adapters` docks adapters.", no_args_is_help=True)
+app = typer.Typer(help="Create and run endpoints; `endpoints adapters` attaches adapters.", no_args_is_help=True)
 Wakes = Annotated[
     bool | None, typer.Option("--wake/--no-wake", help="A request to it while it is stopped starts it and waits.")
 ]
@@ -78,16 +82,31 @@ def create(
 
 @app.command("list")
 @app.command("ls", hidden=True)
-def index(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None) -> None:
+def index(
+    search: Search = None,
+    sort: Sort = None,
+    limit: Limit = None,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
     """List your endpoints."""
-    endpoints = Client(base_url, api_key).call("GET", "/v1/endpoints")["data"]
+    endpoints = Client(base_url, api_key).call("GET", "/v1/endpoints", **page(search, sort, limit))["data"]
     if json_output:
         print_json(endpoints)
         return
+    empty = f"No endpoints yet. Create one: {hint('endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait')}"
     print_table(
-        ("STATE", "ID", "NAME", "DISPLAY NAME", "CREATED"),
-        ([e["state"], e["id"], e["name"], _own_name(e), e["created_at"][:19]] for e in endpoints),
-        "No endpoints yet. Create one: loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait",
+        (
+            Column("STATE"),
+            Column("NAME"),
+            Column("DISPLAY NAME", rank=1, folds=True),
+            Column("ID", rank=3),
+            Column(f"CREATED ({zone_name()})", rank=2),
+        ),
+        ([e["state"], e["name"], _own_name(e), e["id"], when(e["created_at"])] for e in endpoints),
+        empty if search is None else f"No endpoint has {search!r} in it.",
+        [e["message"] for e in endpoints],
     )
 
 
@@ -166,11 +185,20 @@ def stop(
 
 @app.command("delete")
 def delete(
-    endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
+    endpoint: Reference,
+    detach: Annotated[bool, typer.Option("--detach", help="Also one with adapters, which are detached.")] = False,
+    yes: Yes = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
 ) -> None:
     """Delete an endpoint that has no adapters attached."""
     client = Client(base_url, api_key)
-    client.call("DELETE", _path(client, endpoint))
+    path = _path(client, endpoint)
+    if detach and not json_output:
+        count = len(client.call("GET", f"{path}/adapters")["data"])
+        ask(f"Delete {endpoint} and detach its {count} adapters? Requests that name them will be refused.", yes=yes)
+    client.call("DELETE", path, detach="true" if detach else None)
     print_json({"id": endpoint, "deleted": True}) if json_output else console.print("Endpoint deleted.")
 
 
@@ -186,7 +214,8 @@ def replicas(
         return
     rows = ([r["state"], r["id"], str(r["in_flight"]), *map(str, r["adapters"].values())] for r in found["data"])
     empty = f"No replicas run. Start it: loradock endpoints start {endpoint}"
-    print_table(("STATE", "ID", "IN FLIGHT", "ACTIVE", "RAM", "DISK"), rows, empty)
+    columns = ("STATE", "ID", "IN FLIGHT", Column("ACTIVE", rank=1), Column("RAM", rank=1), Column("DISK", rank=1))
+    print_table(columns, rows, empty, [r["message"] for r in found["data"]])
 
 
 @app.command("hardware")

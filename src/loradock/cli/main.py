@@ -1,12 +1,14 @@
 """`loradock`: every command in one tree. Heavy imports wait until a command needs them."""
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from loradock.cli import adapters, demo, endpoints, events, keys, models, serve
+from loradock import __version__
+from loradock.cli import adapters, common, completion, demo, endpoints, events, jobs, keys, logs, models, serve
 from loradock.cli.output import fail
+from loradock.cli.usage import EXIT_USAGE, UsageProblem
 from loradock.types.errors import BadRequest, LoradockError
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer exports only this child of it
@@ -17,14 +19,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("events")(events.events)
+app.command("completion")(completion.completion)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(endpoints.app, name="endpoints")
+endpoints.app.command("logs")(logs.logs)
 endpoints.app.add_typer(adapters.app, name="adapters")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"loradock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The self-hosted home for LoRA adapters."""
 
 
 @app.command(
@@ -38,10 +59,10 @@ def engine(context: typer.Context) -> None:
 
 
 def main() -> NoReturn:
-    """The console script: user errors become one readable line and exit code 1."""
+    """The console script: user errors become one readable line and exit status 1, wrong usage 2."""
     as_json = "--json" in sys.argv
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(completion.run(common.with_common_options(typer.main.get_command(app))))
     except LoradockError as error:
         fail(error, json_output=as_json)
     except _UsageError as error:
@@ -58,9 +79,9 @@ def _fail_usage(error: Exception, as_json: bool) -> NoReturn:
     """`error` is typer's; shown by itself it brings the command's usage along."""
     message = error.format_message()  # type: ignore[attr-defined]
     if as_json:
-        fail(BadRequest(message.splitlines()[0] if message else "give a command"), json_output=True)
+        fail(UsageProblem(message.splitlines()[0] if message else "give a command"), json_output=True)
     error.show()  # type: ignore[attr-defined]
-    sys.exit(1)
+    sys.exit(EXIT_USAGE)
 
 
 def _words(error: OSError) -> str:

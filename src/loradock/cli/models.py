@@ -1,16 +1,21 @@
 """Uploaded adapters and base models."""
 
-import time
-from typing import Annotated, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from loradock.cli import bulk, uploading
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
+from loradock.cli.finding import hint
+from loradock.cli.listing import Limit, Search, Sort, page
 from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table, size
 from loradock.cli.references import endpoint_id
-from loradock.cli.sending import LocalFile, local_files, progress
-from loradock.types.enums import JobStatus, ModelKind
-from loradock.types.errors import BadRequest
+from loradock.cli.tables import Column
+from loradock.cli.uploading import Upload
+from loradock.types.enums import ModelKind
 
 app = typer.Typer(help="Upload, list and delete adapters and base models.", no_args_is_help=True)
 _FIELDS = (
@@ -25,23 +30,46 @@ _FIELDS = (
     "digest",
     "description",
 )
-_POLL_SECONDS = 0.2
 
 
 @app.command("list")
 @app.command("ls", hidden=True)
-def index(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None) -> None:
+def index(
+    search: Search = None,
+    sort: Sort = None,
+    limit: Limit = None,
+    kind: Annotated[ModelKind | None, typer.Option("--type", help="Only these.")] = None,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
+) -> None:
     """List your models and the base models this server knows."""
-    models = Client(base_url, api_key).call("GET", "/v1/models", catalogue="true")["data"]
+    asked = {**page(search, sort, limit), "kind": kind, "catalogue": "true"}
+    models = Client(base_url, api_key).call("GET", "/v1/models", **asked)["data"]
     if json_output:
         print_json(models)
         return
     rows = (
-        [m["id"], m.get("kind", "model"), m.get("base_model"), m.get("rank"), size(m.get("size_bytes"))] for m in models
+        [
+            m["id"],
+            m.get("kind", "model"),
+            m.get("base_model"),
+            m.get("rank"),
+            size(m.get("size_bytes")),
+            m.get("attached_to"),
+        ]
+        for m in models
     )
-    print_table(
-        ("NAME", "KIND", "BASE MODEL", "RANK", "SIZE"), rows, "No models yet. Upload one: loradock models upload …"
+    columns = (
+        Column("NAME"),
+        Column("KIND"),
+        Column("BASE MODEL", rank=2),
+        Column("RANK", rank=1),
+        Column("SIZE", rank=1),
+        Column("ATTACHED TO", rank=3),
     )
+    empty = f"No models yet. Upload one: {hint('models upload my-adapter ./my-adapter')}"
+    print_table(columns, rows, empty if search is None and kind is None else "No such models.")
 
 
 @app.command("retrieve")
@@ -82,10 +110,15 @@ def update(
 
 @app.command("upload")
 def upload(
-    name: Annotated[str, typer.Argument(help="A short name; your account is put in front.")],
-    source: Annotated[
-        str, typer.Argument(help="Local folder or archive, Hugging Face repo, http(s):// or file:// URL.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME] SOURCE…",
+            help="Local folders or archives, Hugging Face repos, http(s):// or file:// URLs. One may be given a short"
+            " name in front; otherwise each is named after its folder or file.",
+        ),
     ],
+    name: Annotated[str | None, typer.Option("--name", help="The name for one source.")] = None,
     base_model: Annotated[str | None, typer.Option(help="The adapter's base; default: what its config says.")] = None,
     lora_model: Annotated[str | None, typer.Option(help="Endpoint to attach it to after the upload.")] = None,
     kind: Annotated[ModelKind, typer.Option("--type", help="What is uploaded.")] = ModelKind.ADAPTER,
@@ -93,57 +126,49 @@ def upload(
     description: Annotated[str | None, typer.Option()] = None,
     subfolder: Annotated[str | None, typer.Option(help="Where in the source it lies, e.g. checkpoint-500.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the upload to its end.")] = True,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out names that are taken.")] = False,
     json_output: JsonFlag = False,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Upload an adapter (or, with --type model, a base model)."""
+    """Upload an adapter (`upload my-adapter ./folder`) or many (`upload ./adapters/*`)."""
+    others = uploading.beside(sources) if len(sources) > 2 else []
+    common = Upload("", "", base_model, kind, description=description, hf_token=hf_token, subfolder=subfolder)
+    uploads = uploading.named([source for source in sources if source not in others], name, common)
     client = Client(base_url, api_key)
-    fields = {
-        "model_name": name,
-        "model_type": kind.value,
-        "base_model": base_model,
-        "lora_model": endpoint_id(client, lora_model) if lora_model else None,
-        "description": description,
-        "subfolder": subfolder,
-    }
-    given = {key: value for key, value in fields.items() if value is not None}
-    answer = send(client, given, source, hf_token, quiet=json_output)
-    if wait:
-        job = follow(client, answer["data"]["job_id"], quiet=json_output)
-        if job["status"] == JobStatus.FAILED:
-            raise BadRequest(job["status_updates"][-1]["message"])
+    if lora_model:
+        endpoint = endpoint_id(client, lora_model)
+        uploads = [replace(upload, lora_model=endpoint) for upload in uploads]
+    if len(uploads) == 1 and not skip_existing:
+        _one(client, uploads[0], wait=wait, json_output=json_output)
+        return
+    if others and not json_output:
+        console.print(f"Not uploaded, being no adapters: {escape(', '.join(others))}", soft_wrap=True)
+    _many(client, uploads, wait=wait, skip_existing=skip_existing, json_output=json_output)
+
+
+def _one(client: Client, upload: Upload, *, wait: bool, json_output: bool) -> None:
+    send = uploading.upload_and_wait if wait else uploading.start
+    answer = send(client, upload, quiet=json_output)
     if json_output:
         print_json(answer)
     else:
         console.print(f"[green]✓[/green] {answer['data']['model_name']} {'is ready' if wait else 'is being uploaded'}")
 
 
-def send(
-    client: Client, fields: dict[str, str], source: str, hf_token: str | None = None, *, quiet: bool = False
-) -> Any:
-    """Start an upload: a local path's bytes, or a remote source for the server to fetch."""
-    files = local_files(source, ModelKind(fields["model_type"]), fields.get("subfolder"))
-    if files is None:
-        token = {"hf_token": hf_token} if hf_token else {}
-        return client.call("POST", "/v1/models", {**fields, **token, "model_source": source})
-    with progress(quiet=quiet) as bar:
-        task = bar.add_task("", total=sum(file.stat().st_size for file in files.values()))
-        opened = [
-            ("files", (name, LocalFile(file, lambda count: bar.advance(task, count)))) for name, file in files.items()
-        ]
-        return client.upload("/v1/models/upload", fields, opened)
+def _many(client: Client, uploads: list[Upload], *, wait: bool, skip_existing: bool, json_output: bool) -> None:
+    by_name = {upload.name: upload for upload in uploads}
+    taken = _taken(client, by_name) if skip_existing else []
+    fresh = [name for name in by_name if name not in taken]
+    send = uploading.upload_and_wait if wait else uploading.start
+    outcomes = [bulk.Outcome(name, "already there") for name in taken]
+    outcomes += bulk.each(
+        fresh, "uploaded" if wait else "sent", lambda name: send(client, by_name[name], quiet=True), quiet=json_output
+    )
+    bulk.conclude(outcomes, json_output=json_output)
 
 
-def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Print a job's steps as they come, until it ends."""
-    shown = 0
-    while True:
-        job: dict[str, Any] = client.call("GET", f"/v1/jobs/{job_id}")
-        for step in job["status_updates"][shown:]:
-            if not quiet:
-                console.print(f"  [dim]{step['message']}[/dim]")
-        shown = len(job["status_updates"])
-        if job["status"] in (JobStatus.COMPLETE, JobStatus.FAILED):
-            return job
-        time.sleep(_POLL_SECONDS)
+def _taken(client: Client, names: Iterable[str]) -> list[str]:
+    known = {m["id"] for m in client.call("GET", "/v1/models", catalogue="true")["data"]}
+    account = client.call("GET", "/v1/whoami")["organization"]["name"]
+    return [name for name in names if name in known or f"{account}/{name}" in known]

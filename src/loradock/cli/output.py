@@ -8,13 +8,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
+from loradock.cli import tables
+from loradock.cli.tables import Column
+from loradock.cli.times import when, zone_name
+from loradock.cli.usage import EXIT_USAGE, UsageProblem
 from loradock.types.errors import LoradockError
 
 console = Console(highlight=False)
-_WIDEST = 1000
+complaints = Console(stderr=True, highlight=False)
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -22,21 +25,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """`empty` says what to do next when there are no rows."""
+def print_table(
+    columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], empty: str, notes: Sequence[str | None] = ()
+) -> None:
+    """`empty` says what to do next when there are no rows; `notes` stand below their rows."""
     found = list(rows)
     if not found:
-        console.print(empty)
+        console.print(escape(empty), soft_wrap=True)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in found:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    # A row is a line, whatever the terminal's width: names and ids are there to be copied.
-    width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
-    for line in console.render_lines(table, console.options.update(width=width), pad=False):
-        console.print(Text.assemble(*((segment.text, segment.style or "") for segment in line)), soft_wrap=True)
+    made = [Column(column) if isinstance(column, str) else column for column in columns]
+    tables.print_table(console, made, found, notes)
 
 
 def print_fields(thing: dict[str, Any], fields: Iterable[str]) -> None:
@@ -44,9 +42,8 @@ def print_fields(thing: dict[str, Any], fields: Iterable[str]) -> None:
     shown = [field for field in fields if thing.get(field) not in (None, "", [])]
     width = max((len(field) for field in shown), default=0)
     for field in shown:
-        console.print(
-            f"[bold]{field.replace('_', ' '):<{width}}[/bold]  {escape(_plain(thing[field]))}", soft_wrap=True
-        )
+        text = f"{when(thing[field])} {zone_name()}" if field.endswith("_at") else _plain(thing[field])
+        console.print(f"[bold]{field.replace('_', ' '):<{width}}[/bold]  {escape(text)}", soft_wrap=True)
 
 
 def _plain(value: Any) -> str:
@@ -67,10 +64,19 @@ def size(count: int | None) -> str:
 
 
 def fail(error: LoradockError, *, json_output: bool) -> NoReturn:
-    """Say what went wrong (JSON on stdout, text on stderr) and exit with 1."""
+    """Say what went wrong (JSON on stdout, text on stderr) and exit with 1, or 2 when the command was given wrongly."""
     if json_output:
         print_json({"error": error.body()["error"]})
     else:
-        told = error.message if error.detail is None else f"{error.message}: {error.detail}"
-        Console(stderr=True, highlight=False).print("[red]Error:[/red]", escape(told), soft_wrap=True)
-    sys.exit(1)
+        complaints.print("[red]Error:[/red]", escape(in_words(error)), soft_wrap=True)
+    sys.exit(EXIT_USAGE if isinstance(error, UsageProblem) else 1)
+
+
+def in_words(error: LoradockError) -> str:
+    return error.message if error.detail is None else f"{error.message}: {error.detail}"
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Before what takes adapters offline: a person at a terminal is asked, a script is not. Raises Abort on no."""
+    if not yes and sys.stdin.isatty() and console.is_terminal:
+        typer.confirm(question, abort=True)

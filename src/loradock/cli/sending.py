@@ -81,11 +81,15 @@ def _walk(path: Path) -> Iterator[Path]:
         yield file
 
 
+def is_archive(source: str) -> bool:
+    return bool(_ARCHIVE.fullmatch(source.partition("?")[0]))
+
+
 def _looks_local(source: str) -> bool:
     if "://" in source:
         return False
     path = source.replace(os.sep, "/").partition("@")[0]  # a repo may have a revision, org/name@refs/pr/1
-    return path.startswith((".", "/", "~")) or path.count("/") != 1 or bool(_ARCHIVE.fullmatch(path))
+    return path.startswith((".", "/", "~")) or path.count("/") != 1 or is_archive(path)
 
 
 def progress(*, quiet: bool) -> Progress:

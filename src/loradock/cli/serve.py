@@ -1,18 +1,14 @@
 """`loradock serve`."""
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
-from loradock.cli.output import console
-from loradock.types.enums import Quantization
-from loradock.types.errors import BadRequest
-
-if TYPE_CHECKING:
-    from loradock.api.settings import Settings
+from loradock.cli import serve_checks
+from loradock.cli.banner import banner, warn_of_plain_http
+from loradock.types.enums import LogLevel, Quantization
 
 _Quantization = Annotated[
     Quantization | None,
@@ -58,6 +54,11 @@ _DrainTimeout = Annotated[
 _FinishRevoked = Annotated[
     bool,
     typer.Option(envvar="LORADOCK_FINISH_REVOKED", help="Let answers end that a key began which is revoked meanwhile."),
+]
+_LogLevel = Annotated[LogLevel, typer.Option(envvar="LORADOCK_LOG_LEVEL", help="From which weight on the server logs.")]
+_LogRequests = Annotated[
+    bool,
+    typer.Option("--log-requests", envvar="LORADOCK_LOG_REQUESTS", help="Log a line for every request, and by whom."),
 ]
 
 
@@ -106,6 +107,8 @@ def serve(
     receive_timeout: _ReceiveTimeout = 20.0,
     drain_timeout: _DrainTimeout = 10.0,
     finish_revoked: _FinishRevoked = False,
+    log_level: _LogLevel = LogLevel.INFO,
+    log_requests: _LogRequests = False,
 ) -> None:
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.settings import Front, Settings
@@ -116,9 +119,9 @@ def serve(
         data_dir=data_dir.expanduser().resolve(),
         host=host,
         port=port,
-        import_root=import_root.expanduser().resolve() if import_root else None,
+        import_root=serve_checks.existing_folder("--import-root", import_root) if import_root else None,
         bootstrap_account=bootstrap_account,
-        bootstrap_key=bootstrap_key,
+        bootstrap_key=serve_checks.long_enough(bootstrap_key) if bootstrap_key else None,
         allow_private_sources=allow_private_sources,
         keep_replicas=keep_replicas,
         scale_target=scale_target,
@@ -126,10 +129,9 @@ def serve(
         scale_down_after=scale_down_after,
         engine_threads=engine_threads,
         quantization=quantization,
-        engine_args=_engine_words(engine_args),
-        # Not resolved: an environment's python is a link, and is known by where the link lies.
-        vllm_python=vllm_python.expanduser().absolute() if vllm_python else None,
-        vllm_args=_split("--vllm-args", vllm_args),
+        engine_args=serve_checks.engine_words(engine_args),
+        vllm_python=serve_checks.vllm_python(vllm_python) if vllm_python else None,
+        vllm_args=serve_checks.split("--vllm-args", vllm_args),
         begin_anew=begin_anew,
         trash_days=trash_days,
         front=Front(
@@ -139,36 +141,8 @@ def serve(
             drain_timeout=drain_timeout,
             finish_revoked=finish_revoked,
         ),
+        log_level=log_level,
+        log_requests=log_requests,
     )
-    run(settings, on_ready=lambda key, made: _banner(settings, key, made))
-
-
-def _engine_words(flags: str) -> tuple[str, ...]:
-    """Raises BadRequest for what no engine could be started with, before the server is."""
-    from loradock.engine.options import check_further
-
-    words = _split("--engine-args", flags)
-    check_further(words)
-    return words
-
-
-def _split(option: str, flags: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(flags))
-    except ValueError as error:
-        raise BadRequest(f"{option} cannot be read ({error}): {flags}") from error
-
-
-def _banner(settings: "Settings", key: str, made: bool) -> None:
-    url = settings.url
-    console.print(
-        f"\n[bold]Loradock[/bold] is up at [bold]{url}/v1[/bold], account [bold]{settings.bootstrap_account}[/bold]"
-    )
-    if made:
-        console.print(f"Your API key, shown this once: [bold]{key}[/bold]")
-    console.print(f"The key is kept in {settings.key_file} (mode 600).", soft_wrap=True)
-    console.print(f"Dashboard: [bold]{url}[/bold] (sign in with the key)\n")
-    console.print("Next:\n  loradock endpoints create HuggingFaceTB/SmolLM2-135M-Instruct --wait")
-    console.print(
-        "  loradock models upload my-adapter ./my-adapter\n  loradock endpoints adapters add <endpoint> my-adapter\n"
-    )
+    warn_of_plain_http(settings)
+    run(settings, on_ready=banner)

@@ -160,6 +160,22 @@ class Controller:
             raise NotFound("This replica is gone, and its log with it.")
         return await asyncio.to_thread(self._launcher.log_tail, replica_id, lines)
 
+    async def logs(
+        self, deployment_id: str, replica_id: str | None, lines: int | None, offset: int
+    ) -> list[tuple[str, str, int]]:
+        """(replica, text, offset of what comes next) of the replicas whose logs can be read, or of one. Raises
+        NotFound for one that is gone, and its log with it."""
+        loop = self._loops.get(deployment_id)
+        known = loop.fleet.logged if loop is not None else []
+        if replica_id is not None and replica_id not in known:
+            raise NotFound(f"There is no log of a replica {replica_id!r} of this endpoint (any more).")
+        wanted = known if replica_id is None else [replica_id]
+
+        def read() -> list[tuple[str, str, int]]:
+            return [(replica, *self._launcher.log_part(replica, lines, offset)) for replica in wanted]
+
+        return await asyncio.to_thread(read)
+
     @property
     def options(self) -> ControlOptions:
         return self._options

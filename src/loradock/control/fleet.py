@@ -65,6 +65,11 @@ class Fleet:
         """Those that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
 
+    @property
+    def logged(self) -> list[str]:
+        """Replicas whose logs can be read: the last of the lost ones, then those that run."""
+        return [*self._logs, *(replica for replica in self.keepers if replica not in self._logs)]
+
     def adopt(self, found: Survivor) -> ReplicaKeeper:
         keeper = self._keeper(found.replica_id, found.secret, found.base_name, found.settings)
         keeper.start(None)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from loradock.checkpoints.adapter import CONFIG_FILE, WEIGHTS_FILE
+from loradock.checkpoints.adapter import WEIGHTS_FILE
+from loradock.checkpoints.adapter_reasons import CONFIG_FILE
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.lora import AdapterReader, LoadedAdapter
 from loradock.engine.reference import LowRank

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from loradock.registry.transfer import progress_text
 from loradock.store.database import Database
-from loradock.store.tables import Job, now
+from loradock.store.tables import Job, iso, now
 from loradock.types.enums import JobStatus
 from loradock.types.errors import DatabaseBusy, NotFound, StorageFull
 
@@ -17,7 +17,7 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 
 
 def update(status: JobStatus, message: str) -> dict[str, Any]:
-    return {"status": status.value, "message": message, "timestamp": now().isoformat()}
+    return {"status": status.value, "message": message, "timestamp": iso(now())}
 
 
 def advance(job: Job, status: JobStatus, message: str, *, replace_last: bool = False) -> None:

@@ -69,5 +69,8 @@ class Launcher(Protocol):
     def log_tail(self, replica_id: str, lines: int) -> str:
         """The end of what the engine wrote."""
 
+    def log_part(self, replica_id: str, lines: int | None, offset: int) -> tuple[str, int]:
+        """The last `lines`, or what follows `offset`; and the offset of what comes next."""
+
     def discard(self, replica_id: str) -> None:
         """Forget the run folder of a replica that is gone."""

@@ -27,6 +27,24 @@ def log_tail(log: Path, lines: int) -> str:
     return "\n".join(_tail(log, _SHOWN_BYTES).splitlines()[-lines:])
 
 
+def log_part(log: Path, lines: int | None, offset: int) -> tuple[str, int]:
+    """What follows `offset`, or with `lines` the last of them, up to the end of the last whole line; at most 128 KiB.
+    Also where it ends, for the next part."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(0, size - _SHOWN_BYTES) if lines is not None else min(max(0, offset), size)
+            file.seek(begin)
+            read = file.read(_SHOWN_BYTES)
+    except OSError:
+        return "", 0
+    whole = read[: read.rfind(b"\n") + 1]
+    if lines is not None:
+        kept = whole.splitlines(keepends=True)[-lines:] if lines else []
+        return b"".join(kept).decode(errors="replace"), begin + len(whole)
+    return whole.decode(errors="replace"), begin + len(whole)
+
+
 def _tail(log: Path, most: int) -> str:
     try:
         with log.open("rb") as file:

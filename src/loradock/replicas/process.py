@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from loradock.replicas.launcher import ReplicaSpec
-from loradock.replicas.log import last_words, log_tail
+from loradock.replicas.log import last_words, log_part, log_tail
 from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
 from loradock.types.protocol import ENGINE_SECRET_ENV
@@ -148,6 +148,9 @@ class ProcessLauncher:
 
     def log_tail(self, replica_id: str, lines: int) -> str:
         return log_tail(self._root / replica_id / _LOG, lines)
+
+    def log_part(self, replica_id: str, lines: int | None, offset: int) -> tuple[str, int]:
+        return log_part(self._root / replica_id / _LOG, lines, offset)
 
     def discard(self, replica_id: str) -> None:
         if pid := _announcement(self._root / replica_id).get("pid"):

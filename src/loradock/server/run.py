@@ -3,7 +3,9 @@
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
+from loradock.api.address import local_url, recorded
 from loradock.api.settings import Settings
 from loradock.server.app import Server
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
@@ -12,25 +14,28 @@ from loradock.server.http import Patience
 from loradock.server.listening import listen
 from loradock.server.serving import HttpServer
 
-OnReady = Callable[[str, bool], None]
-"""Called once requests are answered, with the bootstrap key and whether it was made just now."""
+OnReady = Callable[[Settings, str, bool], None]
+"""Called once requests are answered, with the settings as they came out, the bootstrap key and whether it was made
+just now."""
 
 
-def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> None:
+def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: None) -> None:
     """Serve until told to stop. Raises BadRequest when the data folder or the port is taken, DataUnusable when
     there is something wrong with the data."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     make_folder(settings.data_dir)
     with lock_data_dir(settings.data_dir):
         listeners = listen(settings.host, settings.port)
+        port = listeners[0].getsockname()[1]  # port 0 is any that is free
+        settings = replace(settings, port=port)
         database = open_database(settings)
         try:
             key, made = ensure_bootstrap_key(database, settings)
             app = Server(settings, database)
             server = HttpServer(
                 app,
-                ready=lambda: on_ready(key, made),
+                ready=lambda: on_ready(settings, key, made),
                 leave=app.leave,
                 end=app.end,
                 drain=settings.front.drain_timeout,
@@ -38,6 +43,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _key, _made: None) -> Non
             )
             # uvicorn raises the signal that ended it once more at its end: being told to stop is no failure.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            server.run(sockets=listeners)
+            with recorded(settings.data_dir, local_url(settings.host, port)):
+                server.run(sockets=listeners)
         finally:
             database.close()

@@ -1,6 +1,6 @@
 """Who did what when."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -41,11 +41,24 @@ def record_all(
 
 
 def list_events(
-    session: Session, account_id: str, *, subject_id: str | None = None, before_id: int | None = None, limit: int = 50
+    session: Session,
+    account_id: str,
+    *,
+    subject_id: str | None = None,
+    before_id: int | None = None,
+    after_id: int | None = None,
+    without: Sequence[str] = (),
+    limit: int = 50,
 ) -> list[Event]:
     """An account's events, newest first; `subject_id` is an endpoint's, a model's or a key's. For the next page give
-    the last one's id as `before_id`."""
-    query = select(Event).where(Event.account_id == account_id).order_by(Event.id.desc()).limit(limit)
+    the last one's id as `before_id`. With `after_id` it is those that came after that one, oldest first. `without`:
+    kinds to leave out."""
+    order = Event.id.desc() if after_id is None else Event.id
+    query = select(Event).where(Event.account_id == account_id).order_by(order).limit(limit)
+    if after_id is not None:
+        query = query.where(Event.id > after_id)
+    if without:
+        query = query.where(Event.kind.not_in(without))
     if subject_id is not None:
         query = query.where(Event.subject_id == subject_id)
     if before_id is not None:

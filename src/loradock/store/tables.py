@@ -27,6 +27,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def iso(moment: datetime) -> str:
+    """As the API shows it."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """Aware UTC datetimes on every database (SQLite forgets the zone)."""
 

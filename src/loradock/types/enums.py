@@ -99,6 +99,15 @@ class Quantization(StrEnum):
     INT8 = "int8"
 
 
+class LogLevel(StrEnum):
+    """From which weight on the server logs."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class AdapterTier(StrEnum):
     """Where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
 

@@ -2,13 +2,8 @@
 
     LoradockError
     ├── BadRequest 400          ├── Unauthenticated 401     ├── NotFound 404
-<<<<<<< HEAD
-    ├── TooLarge 413            ├── Unavailable 503         ├── Internal 500
-    └── StorageFull 507
-=======
     ├── TooLarge 413            ├── HeadTooLarge 431        ├── RequestTooSlow 408
-    ├── Unavailable 503         └── Internal 500
->>>>>>> 6f0a4e7 (wip)
+    ├── Unavailable 503         ├── Internal 500            └── StorageFull 507
 
 Never 409: the official v1 clients silently retry it (docs/structure.md, "Errors").
 The first ten are the hosted original's own words; clients and people match on them, so they stay verbatim.

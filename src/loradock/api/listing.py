@@ -1,0 +1,69 @@
+"""Search, order and pages of what can be many; all of it ours, and nothing changes for clients that ask for none."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+
+from loradock.types.errors import BadRequest
+
+Json = dict[str, Any]
+
+
+class Page:
+    """`sort` is a field of the items, with `-` in front downwards. Without a `limit` all are shown."""
+
+    def __init__(
+        self,
+        search: Annotated[str | None, Query(max_length=200)] = None,
+        sort: Annotated[str | None, Query(max_length=100)] = None,
+        limit: Annotated[int | None, Query(ge=1, le=10_000)] = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> None:
+        self.search, self.sort, self.limit, self.offset = search, sort, limit, offset
+
+    @property
+    def asked(self) -> bool:
+        return (self.search, self.sort, self.limit, self.offset) != (None, None, None, 0)
+
+    def of(self, items: list[Json]) -> list[Json]:
+        """Raises BadRequest for a field that the items do not have."""
+        return self._cut(self.found(items))
+
+    def found(self, items: list[Json]) -> list[Json]:
+        """Searched and in order, whole."""
+        if self.search is not None:
+            wanted = self.search.casefold()
+            items = [item for item in items if wanted in _text(item)]
+        return self._sorted(items) if self.sort is not None else items
+
+    def listed(self, items: list[Json]) -> Json:
+        """A list object of the page; with `total` and `has_more` for those who asked for one."""
+        found = self.found(items)
+        shown = self._cut(found)
+        more = {"total": len(found), "has_more": self.offset + len(shown) < len(found)} if self.asked else {}
+        return {"object": "list", "data": shown, **more}
+
+    def _cut(self, items: list[Json]) -> list[Json]:
+        return items[self.offset : None if self.limit is None else self.offset + self.limit]
+
+    def _sorted(self, items: list[Json]) -> list[Json]:
+        field = (self.sort or "").removeprefix("-")
+        fields = {name for item in items for name, value in item.items() if not isinstance(value, dict | list)}
+        if items and field not in fields:
+            raise BadRequest(f"sort: there is no field {field!r} here; give {', '.join(sorted(fields))}", param="sort")
+        having = [item for item in items if item.get(field) is not None]
+        having.sort(key=lambda item: _key(item[field]), reverse=(self.sort or "").startswith("-"))
+        return having + [item for item in items if item.get(field) is None]
+
+
+def _text(item: Json) -> str:
+    """What is looked through: the texts, also one level below (a job's arguments)."""
+    below = [value for part in item.values() if isinstance(part, dict) for value in part.values()]
+    return "\n".join(value for value in [*item.values(), *below] if isinstance(value, str)).casefold()
+
+
+def _key(value: Any) -> Any:
+    return value.casefold() if isinstance(value, str) else value
+
+
+PageDep = Annotated[Page, Depends()]
