@@ -77,6 +77,13 @@ def test_a_copy_s_name_becomes_that_of_the_base_that_is_here(registry):
     assert registry.model().base_model == "Org/Tiny"
 
 
+def test_a_folder_of_the_hub_s_cache_names_its_model(registry):
+    put_base(registry, "Org/Tiny")
+    cached = "/root/.cache/huggingface/hub/models--Org--Tiny/snapshots/0123abc"
+    job = registry.upload(model_source=put_adapter(registry, cached))
+    assert "shapes agree with Org/Tiny" in last_message(job)
+
+
 def test_what_fits_by_its_shapes_is_told_and_corrects_the_base(registry, settler):
     for name in ("Org/A", "Org/Tiny", "Org/Z"):
         put_base(registry, name)

@@ -51,8 +51,9 @@ def read_pairs(tensors: dict[str, TensorInfo], config: AdapterConfig) -> Tensors
     tables: dict[str, str] = {}
     unused: list[str] = []
     for name, info in tensors.items():
-        lora, table = read_lora_name(name), table_name(name)
-        if is_of_training(name):
+        lora = read_lora_name(name)
+        table = table_name(name) if lora is None else None
+        if lora is None and is_of_training(name):
             unused.append(name)
             continue
         if lora is None and table is None:

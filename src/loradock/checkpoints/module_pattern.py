@@ -29,39 +29,56 @@ def is_plain(pattern: str) -> bool:
 class Patterns:
     """The keys of a rank_pattern or alpha_pattern, in the order in which PEFT tries them. Raises BadPattern.
 
-    There may be one for every module of a model: names are found by their length, and need no regular expression.
+    There may be one for every module of a model, so names are looked up and not tried one after another.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
-        self._names: dict[int, list[tuple[int, list[str], bool]]] = {}
+        self._found: dict[str, list[str]] = {}
+        self._names: dict[tuple[int, tuple[int, ...]], _Names] = {}
         self._expressions: list[tuple[int, Matcher]] = []
         for place, key in enumerate(self.keys):
             if is_plain(key):
                 letters = _LETTER.findall(key.removeprefix("^").removesuffix("$"))
-                self._names.setdefault(len(letters), []).append((place, letters, key.startswith("^")))
+                free = tuple(at for at, letter in enumerate(letters) if letter == ".")
+                names = self._names.setdefault((len(letters), free), _Names(free))
+                names.add("".join(letter[-1] for letter in letters), place, whole=key.startswith("^"))
             else:
                 self._expressions.append((place, matcher(key)))
 
     def matching(self, module_path: str) -> list[str]:
         """Every key that matches, the one that counts first."""
-        ends = _ends(module_path)
-        found = [
-            place
-            for end in ends
-            for place, letters, whole in self._names.get(len(end), ())
-            if (not whole or end is ends[0]) and all(map(_same, letters, end))
-        ]
-        found += [place for place, match in self._expressions if match(module_path)]
-        return [self.keys[place] for place in sorted(found)]
+        if not self.keys:
+            return []
+        if module_path not in self._found:
+            places = [place for place, match in self._expressions if match(module_path)]
+            for end in _ends(module_path):
+                for (length, _), names in self._names.items():
+                    if length == len(end):
+                        places += names.matching(end, whole=len(end) == len(module_path))
+            self._found[module_path] = [self.keys[place] for place in sorted(places)]
+        return self._found[module_path]
 
     def first(self, module_path: str) -> str | None:
-        return next(iter(self.matching(module_path)), None)
+        return next(iter(self.matching(module_path)), None) if self.keys else None
 
 
-def _same(letter: str, found: str) -> bool:
-    """Whether one letter of a pattern stands for one of a name: for itself, or for any where it is a dot."""
-    return letter in (".", found, f"\\{found}")
+class _Names:
+    """Names of one length whose dots, which stand for any letter, are at the same places."""
+
+    def __init__(self, free: tuple[int, ...]) -> None:
+        self._free = free
+        self._places: dict[str, list[tuple[int, bool]]] = {}
+
+    def add(self, name: str, place: int, *, whole: bool) -> None:
+        self._places.setdefault(name, []).append((place, whole))
+
+    def matching(self, end: str, *, whole: bool) -> list[int]:
+        letters = [*end]
+        for at in self._free:
+            letters[at] = "."
+        found = self._places.get("".join(letters), ())
+        return [place for place, wants_whole in found if whole or not wants_whole]
 
 
 @lru_cache(maxsize=1024)
@@ -86,7 +103,7 @@ def matcher(pattern: str, whole: bool = False) -> Matcher:
 
 def is_named(path: str, names: Collection[str]) -> bool:
     """PEFT's rule for lists: the path itself, or its end after a dot."""
-    return any(end in names for end in _ends(path))
+    return path.rpartition(".")[2] in names or any(end in names for end in _ends(path))
 
 
 def _ends(path: str) -> list[str]:

@@ -96,4 +96,6 @@ def _check_adapter_names(names: list[LoraName]) -> None:
 
 
 def _unwrapped(name: str) -> str:
+    if "_orig_mod" not in name and "_wrapped_module" not in name:
+        return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

@@ -1,5 +1,6 @@
 """Deciding whether what arrived becomes a model: inspection, and which base model it is for."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from loradock.registry.settling import SeenBases, fitting_hint, settle
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 from loradock.types.names import is_base_name, without_lora_suffix
+
+_CACHED = re.compile(r"(?:^|[/\\])models--(?P<org>[A-Za-z0-9][\w.-]*?)--(?P<name>[A-Za-z0-9][\w.-]*)(?:[/\\]|$)")
+"""How the Hugging Face cache calls the folder of `org/name`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ def accept(folder: Path, kind: ModelKind, name: str, wanted_base: str | None, ba
 
 def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> str:
     base = report.config.base_model
+    if base is not None and (cached := _CACHED.search(base)):
+        base = f"{cached['org']}/{cached['name']}"
     if base is not None and is_base_name(base):
         return without_lora_suffix(base)
     if base is None:

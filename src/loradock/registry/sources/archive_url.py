@@ -36,7 +36,8 @@ class ArchiveUrl:
         except httpcore.TimeoutException as error:
             raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
-            raise BadRequest(f"{self.label} cannot be downloaded: {error or type(error).__name__}") from error
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise BadRequest(f"{self.label} cannot be downloaded: {reason}") from error
         return unpack(archive, into, kind, transfer, subfolder)
 
     def _download(self, archive: Path, kind: ModelKind | None, transfer: Transfer) -> None:
