@@ -8,18 +8,24 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from loradock.api.settings import Settings
+from loradock.control.recovery import recover as recover_replicas
 from loradock.registry.blobs import Blobs
 from loradock.registry.recovery import recover
+from loradock.replicas.process import ProcessLauncher
+from loradock.server import data_folder
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database, open_existing_database
 from loradock.store.accounts import ensure_account
+from loradock.store.database import Database
 from loradock.store.schema import is_newest
 from loradock.store.tables import Job, Model, Revision
 from loradock.types.enums import ModelKind, ModelState
 from loradock.types.errors import DataUnusable
+from tests.locked import locked
 from tests.store.old_databases import make
 
 PIRATE, SHOUT = "aa" * 32, "bb" * 32
@@ -163,6 +169,16 @@ def test_missing_files_are_named(settings, caplog):
     assert "the files of 1 of 1 models are missing in blobs/ (local/pirate)" in caplog.text
 
 
+def test_run_folders_that_the_database_does_not_know_are_set_aside(settings):
+    log = settings.data_dir / "replicas" / "rep_1" / "engine.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("last words")
+    with closing(open_database(settings)) as database:
+        assert recover_replicas(database, ProcessLauncher(settings.data_dir / "replicas"), 1) == []
+    assert not log.parent.exists()
+    assert (settings.trash / "rep_1" / "engine.log").read_text() == "last words"
+
+
 def test_the_trash_is_emptied_after_its_days(settings):
     settings.database_file.unlink()
     start(anew(settings))
@@ -211,6 +227,12 @@ def test_a_damaged_database_is_told_and_can_be_set_aside(settings, damage):
 def test_a_whole_database_is_not_set_aside(settings):
     start(anew(settings))
     assert (stored(settings), trashed(settings)) == ([PIRATE], [])
+
+
+def test_a_locked_database_is_told(settings, monkeypatch):
+    monkeypatch.setattr(data_folder, "Database", partial(Database, patience=0.1))
+    with locked(settings.database_file), pytest.raises(DataUnusable, match="locked by another program"):
+        start(settings)
 
 
 def test_a_folder_in_its_place_is_told(settings):

@@ -68,11 +68,11 @@ class Controller:
     async def start(self) -> None:
         """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
         self._event_loop = asyncio.get_running_loop()
+        survivors = await asyncio.to_thread(recover, self._database, self._launcher, self._options.grace)
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
         transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
         self._around = Surroundings(transact, self._launcher, http, self._options, Locks())
-        survivors = await asyncio.to_thread(recover, self._database, self._launcher, self._options.grace)
         for deployment_id in await transact(deployment_ids):
             self._loops[deployment_id] = self._new_loop(deployment_id)
         await self._adopt(survivors)

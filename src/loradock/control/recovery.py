@@ -27,7 +27,8 @@ class Survivor:
 def recover(database: Database, launcher: Launcher, grace: float) -> list[Survivor]:
     """Blocks. Undoes half attaches, ends replicas nobody knows, and returns those to adopt."""
     running = launcher.running()
-    with database.session() as session:
+    with database.session(make_room=True) as session:
+        recorded = set(session.scalars(select(Replica.id)))
         _undo_attaches(session)
         survivors = _bury(session, running)
         _restart_later(session, {survivor.deployment_id for survivor in survivors})
@@ -37,7 +38,10 @@ def recover(database: Database, launcher: Launcher, grace: float) -> list[Surviv
             _log.warning("ending replica %s: no endpoint wants it", stray)
             instance.terminate(grace)
     for left in launcher.remains() - known:
-        launcher.discard(left)
+        if left in recorded:
+            launcher.discard(left)
+        else:  # of a lost replica, or one that a newer or another database knows
+            launcher.set_aside(left)
     return survivors
 
 

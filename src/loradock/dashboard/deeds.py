@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
 from loradock.api.services import Services
 from loradock.endpoints.attachments import binding, find_adapter
@@ -22,14 +23,14 @@ _LOOK_S = 0.1
 async def attach(services: Services, me: SignedIn, endpoint_id: str, adapter: str) -> str:
     """Raises LoradockError; then nothing has changed."""
     began = time.monotonic()
-    endpoint = await asyncio.to_thread(_endpoint_name, services, me, endpoint_id)
+    endpoint = await run_in_threadpool(_endpoint_name, services, me, endpoint_id)
     await services.controller.attach(me.account_id, endpoint_id, combined_id(endpoint, adapter))
     return f"attached in {(time.monotonic() - began) * 1000:.0f} ms"
 
 
 async def detach(services: Services, me: SignedIn, adapter: str, endpoint_id: str | None = None) -> str:
     """From `endpoint_id`, else from wherever it is attached. Raises LoradockError."""
-    found = await asyncio.to_thread(_place, services, me, adapter)
+    found = await run_in_threadpool(_place, services, me, adapter)
     if found is None or endpoint_id not in (None, found[0]):
         raise NotBound(param="model_id")
     await services.controller.detach(me.account_id, found[0], combined_id(found[1], adapter))
@@ -38,14 +39,14 @@ async def detach(services: Services, me: SignedIn, adapter: str, endpoint_id: st
 
 async def delete(services: Services, me: SignedIn, adapter: str) -> str:
     """Detaches it first and waits for its last requests. Raises LoradockError."""
-    if await asyncio.to_thread(_place, services, me, adapter) is not None:
+    if await run_in_threadpool(_place, services, me, adapter) is not None:
         await detach(services, me, adapter)
     deadline = time.monotonic() + _DRAIN_S
-    while await asyncio.to_thread(_drains, services, me, adapter):
+    while await run_in_threadpool(_drains, services, me, adapter):
         if time.monotonic() > deadline:
             raise Unavailable(f"{adapter} is detached and still finishes requests; delete it when they have ended")
         await asyncio.sleep(_LOOK_S)
-    await asyncio.to_thread(delete_model, services.database, services.blobs, me.account_id, adapter)
+    await run_in_threadpool(delete_model, services.database, services.blobs, me.account_id, adapter)
     return "deleted"
 
 

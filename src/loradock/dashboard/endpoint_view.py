@@ -1,6 +1,5 @@
 """What an endpoint's page shows, read at one moment."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from loradock.api.services import Services
 from loradock.api.views import why_not_served
@@ -113,10 +113,10 @@ class EndpointReader:
     async def read(self) -> EndpointView:
         """Raises EndpointMissing."""
         services = self._services
-        stored = await asyncio.to_thread(self._read)
+        stored = await run_in_threadpool(self._read)
         deployment = stored.endpoint.deployment.id
         replicas = await services.controller.replicas(deployment)
-        adapters = await asyncio.to_thread(self._list, deployment, refused_by(replicas), stored.attached)
+        adapters = await run_in_threadpool(self._list, deployment, refused_by(replicas), stored.attached)
         readings = {reading.endpoint_id: reading for reading in services.controller.readings()}
         room = capacity(services.controller.options, services.blobs.root, stored.attached, stored.mean_size)
         return EndpointView(stored, adapters, self._traffic, replicas, readings.get(stored.endpoint.id), room)

@@ -85,12 +85,13 @@ class Blobs:
         return sorted(digest for digest in wanted if self._move(self.trash / digest, self.path(digest)))
 
     def empty_trash(self, keep_s: float) -> list[str]:
-        """Delete what was set aside longer ago than that. Returns the digests."""
+        """Delete what was set aside longer ago than that, by whomever. Returns the names."""
         before = time.time() - keep_s
-        old = [name for name in digests_in(self.trash) if (self.trash / name).stat().st_mtime < before]
-        for digest in old:
-            _remove(self.trash / digest)
-        return sorted(old)
+        kept = list(self.trash.iterdir()) if self.trash.is_dir() else []
+        old = [entry for entry in kept if entry.lstat().st_mtime < before]
+        for entry in old:
+            _remove(entry)
+        return sorted(entry.name for entry in old)
 
     def _move(self, source: Path, target: Path) -> bool:
         """Its time is then when it was moved. False when there is nothing to move."""

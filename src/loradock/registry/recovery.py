@@ -49,7 +49,7 @@ def recover(database: Database, blobs: Blobs, trash_days: int = 14) -> None:
             ", …" if len(missing) > 5 else "",
         )
     if emptied := blobs.empty_trash(trash_days * _DAY_S):
-        _log.info("the files of %d models were deleted: set aside %d days ago", len(emptied), trash_days)
+        _log.info("trash/: %d things that were set aside %d days ago were deleted", len(emptied), trash_days)
 
 
 def _not_attached(job: Job, model: Model) -> str:

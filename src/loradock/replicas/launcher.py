@@ -74,3 +74,6 @@ class Launcher(Protocol):
 
     def discard(self, replica_id: str) -> None:
         """Forget the run folder of a replica that is gone."""
+
+    def set_aside(self, replica_id: str) -> None:
+        """The same, but what it left is kept for a while."""

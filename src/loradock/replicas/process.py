@@ -153,9 +153,22 @@ class ProcessLauncher:
         return log_part(self._root / replica_id / _LOG, lines, offset)
 
     def discard(self, replica_id: str) -> None:
+        self._sweep_after(replica_id)
+        shutil.rmtree(self._root / replica_id, ignore_errors=True)
+
+    def set_aside(self, replica_id: str) -> None:
+        """In the trash beside `root`."""
+        self._sweep_after(replica_id)
+        kept = self._root.parent / "trash" / replica_id
+        with suppress(OSError):
+            kept.parent.mkdir(exist_ok=True)
+            (self._root / replica_id).rename(kept)
+            os.utime(kept)
+        self.discard(replica_id)
+
+    def _sweep_after(self, replica_id: str) -> None:
         if pid := _announcement(self._root / replica_id).get("pid"):
             _sweep(pid)
-        shutil.rmtree(self._root / replica_id, ignore_errors=True)
 
     def _processes(self) -> Iterator[tuple[psutil.Process, Path]]:
         """Every process that runs for this root, with its run folder; also one killed before it could announce."""

@@ -11,6 +11,7 @@ from loradock.api.settings import Settings, default_data_dir
 from loradock.server.data_folder import (
     check_belonging,
     check_not_lost,
+    check_writable,
     is_empty,
     make_folder,
     opened,
@@ -34,6 +35,7 @@ def open_database(settings: Settings) -> Database:
         check_not_lost(settings)
     database = opened(settings.database_file, settings.database_url)
     try:
+        check_writable(database, settings.database_file)
         if not settings.begin_anew:
             check_belonging(database, settings)
     except BaseException:

@@ -102,6 +102,15 @@ def _traces(settings: Settings) -> list[str]:
     return found
 
 
+def check_writable(database: Database, file: Path) -> None:
+    """Raises DataUnusable where another program holds it, or nothing can be written."""
+    try:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except DBAPIError as error:
+        raise DataUnusable(unusable(error, file)) from error
+
+
 def check_belonging(database: Database, settings: Settings) -> None:
     """A database that knows none of the files is an older one, or another installation's."""
     root = blobs_root(settings.data_dir)

@@ -1,9 +1,8 @@
 """Attaching adapters to an endpoint and detaching them, from the endpoint's own page: one or many at once."""
 
-import asyncio
-
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, selectinload
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -38,7 +37,7 @@ def attach_form(request: Request, me: SignedIn) -> Response:
 async def attach(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     names = sent_names(await request.form())
-    endpoint = await asyncio.to_thread(own_endpoint, request, me)
+    endpoint = await run_in_threadpool(own_endpoint, request, me)
     if len(names) > 1:
         back = f"/ui/endpoints/{endpoint.id}"
         return begin(request, *attaching(services, me, endpoint.id, endpoint.display_name, names, back))
@@ -47,7 +46,7 @@ async def attach(request: Request, me: SignedIn) -> Response:
             raise BadRequest("Tick the adapters to attach.", param="model_id")
         await deeds.attach(services, me, endpoint.id, names[0])
     except LoradockError as error:
-        return await asyncio.to_thread(_attach_dialog, request, me, names, error)
+        return await run_in_threadpool(_attach_dialog, request, me, names, error)
     return _changed(request, endpoint.id)
 
 
@@ -56,17 +55,17 @@ async def detach_form(request: Request, me: SignedIn) -> Response:
     names = sent_names(request.query_params)
     if request.query_params.get("all"):
         services: Services = request.app.state.services
-        endpoint = await asyncio.to_thread(own_endpoint, request, me)
+        endpoint = await run_in_threadpool(own_endpoint, request, me)
         refused = refused_by(await services.controller.replicas(endpoint.deployment.id))
-        names = await asyncio.to_thread(_all, request, me, refused)
-    return await asyncio.to_thread(_detach_dialog, request, me, names)
+        names = await run_in_threadpool(_all, request, me, refused)
+    return await run_in_threadpool(_detach_dialog, request, me, names)
 
 
 @signed_in
 async def detach(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     names = sent_names(await request.form())
-    endpoint = await asyncio.to_thread(own_endpoint, request, me)
+    endpoint = await run_in_threadpool(own_endpoint, request, me)
     if len(names) > 1:
         back = f"/ui/endpoints/{endpoint.id}"
         return begin(request, *detaching(services, me, endpoint.id, endpoint.display_name, names, back))
@@ -75,7 +74,7 @@ async def detach(request: Request, me: SignedIn) -> Response:
             raise BadRequest("Tick the adapters to detach.", param="model_id")
         await deeds.detach(services, me, names[0], endpoint.id)
     except LoradockError as error:
-        return await asyncio.to_thread(_detach_dialog, request, me, names, error)
+        return await run_in_threadpool(_detach_dialog, request, me, names, error)
     return _changed(request, endpoint.id)
 
 

@@ -1,8 +1,8 @@
 """An endpoint's page: how it is now, kept true while it is open."""
 
-import asyncio
 from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -83,12 +83,12 @@ def _reader(request: Request, me: SignedIn) -> EndpointReader:
 
 
 async def _still_signed_in(request: Request, services: Services) -> bool:
-    return await asyncio.to_thread(who, request, services) is not None
+    return await run_in_threadpool(who, request, services) is not None
 
 
 async def _parts(reader: EndpointReader) -> Parts:
     view = await reader.read()
-    return Parts(await asyncio.to_thread(_rendered, view), _BUSY_PAUSE_S if view.busy else _CALM_PAUSE_S)
+    return Parts(await run_in_threadpool(_rendered, view), _BUSY_PAUSE_S if view.busy else _CALM_PAUSE_S)
 
 
 def _rendered(view: EndpointView) -> dict[str, str]:

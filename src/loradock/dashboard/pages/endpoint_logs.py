@@ -1,7 +1,6 @@
 """What the engines of an endpoint's replicas wrote: the end of it, following on."""
 
-import asyncio
-
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,7 +20,7 @@ LINES = (200, 1000, 5000)
 async def logs(request: Request, me: SignedIn) -> Response:
     """Of the replica asked for, else of the first that failed, else of the first."""
     services: Services = request.app.state.services
-    endpoint = await asyncio.to_thread(own_endpoint, request, me)
+    endpoint = await run_in_threadpool(own_endpoint, request, me)
     deployment = endpoint.deployment.id
     replicas = await services.controller.replicas(deployment)
     asked = request.path_params.get("replica")
