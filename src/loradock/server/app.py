@@ -1,10 +1,8 @@
 """The whole server as one ASGI application: the gateway's bare routes in front, FastAPI behind."""
 
-import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -34,12 +32,12 @@ from loradock.registry.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
 from loradock.server.cors import Cors
-from loradock.server.housekeeping import Housekeeping
+from loradock.server.life import Life
 from loradock.server.open_requests import OpenRequests
 from loradock.store.database import Database
 from loradock.telemetry.history import History
 from loradock.telemetry.meter import Meter
-from loradock.types.errors import ServerStopping, TooLarge
+from loradock.types.errors import LoradockError, ServerStopping, TooLarge
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,7 +62,8 @@ class Server:
             revoked=None if settings.front.finish_revoked else Revoked(database).among,
         )
         self._cors = Cors(settings.front.allow_origins) if settings.front.allow_origins else None
-        self._api = _api(self.services, self._gateway)
+        self._life = Life(self.services, self._gateway)
+        self._api = _api(self.services, self._life)
         self._dashboard = dashboard(self.services)
         self._bridge = Bridge(self.services, self)
         # As uvicorn would do before everything: the dashboard asks whether it is reached by https.
@@ -94,6 +93,8 @@ class Server:
                 receive = _limited(receive)
             if belongs(scope["path"]) or self._lost_reader(scope):
                 return await self._dashboard(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            send = self._life.telling(send)
         return await self._api(scope, receive, send)
 
     def _lost_reader(self, scope: Any) -> bool:
@@ -106,6 +107,11 @@ class Server:
     def _tagging(self, scope: Scope, send: Send) -> Send:
         """What the dashboard's own scripts ask is for nobody else."""
         return send if self._cors is None or CALLER in scope else self._cors.tagging(scope, send)
+
+    @property
+    def failure(self) -> LoradockError | None:
+        """Why it could not begin, where there are words for it."""
+        return self._life.failure
 
     def leave(self) -> None:
         """The server is about to stop: end what would not end by itself."""
@@ -162,27 +168,9 @@ def _control_options(settings: Settings) -> ControlOptions:
     )
 
 
-def _api(services: Services, gateway: Gateway) -> FastAPI:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        services.uploads.recover()
-        await services.controller.start()
-        services.uploads.start()
-        services.history.start()
-        housekeeping = Housekeeping(services.database, services.blobs, services.settings.trash_days)
-        housekeeping.start()
-        try:
-            yield
-        finally:
-            await housekeeping.stop()
-            await services.history.stop()
-            # In a thread: an upload that is attaching waits for this very loop.
-            await asyncio.to_thread(services.uploads.close)
-            await services.controller.stop(keep_replicas=services.settings.keep_replicas)
-            await gateway.close()
-
+def _api(services: Services, life: Life) -> FastAPI:
     # The interactive documentation would load its scripts from another host; /openapi.json stays.
-    api = FastAPI(title="Loradock", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    api = FastAPI(title="Loradock", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     api.router.redirect_slashes = False
     api.state.services = services
     errors.install(api)

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,9 +11,13 @@ from loradock.api.settings import Settings
 from loradock.server.app import Server
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.server.data_folder import make_folder
+from loradock.server.deadline import end_within
 from loradock.server.http import Patience
 from loradock.server.listening import listen
 from loradock.server.serving import HttpServer
+
+_ORDERLY_S = 90.0
+"""For the end of replicas and of what is written last, after clients have been given their time."""
 
 OnReady = Callable[[Settings, str, bool], None]
 """Called once requests are answered, with the settings as they came out, the bootstrap key and whether it was made
@@ -36,7 +41,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
             server = HttpServer(
                 app,
                 ready=lambda: on_ready(settings, key, made),
-                leave=app.leave,
+                leave=lambda: _leave(app, settings),
                 end=app.end,
                 drain=settings.front.drain_timeout,
                 patience=Patience(head=settings.front.receive_timeout),
@@ -44,6 +49,21 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
             # uvicorn raises the signal that ended it once more at its end: being told to stop is no failure.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             with recorded(settings.data_dir, local_url(settings.host, port)):
-                server.run(sockets=listeners)
+                _serve(server, app, listeners)
         finally:
             database.close()
+
+
+def _serve(server: HttpServer, app: Server, listeners: list[socket.socket]) -> None:
+    """Raises LoradockError when the server could not begin."""
+    try:
+        server.run(sockets=listeners)
+    except SystemExit:
+        if app.failure is None:
+            raise
+        raise app.failure from None
+
+
+def _leave(app: Server, settings: Settings) -> None:
+    end_within(settings.front.drain_timeout + _ORDERLY_S)
+    app.leave()
