@@ -7,6 +7,7 @@ from loradock.api.bodies import AdapterReference
 from loradock.api.listing import PageDep
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
+from loradock.api.unknown_fields import remarked
 from loradock.api.views import Json, adapter_view, where_kept, why_not_served
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints import rules
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/v1/endpoints/{reference:path}/adapters")
 @router.post("")
 async def add(reference: str, body: AdapterReference, caller: CallerDep, services: ServicesDep) -> Json:
     await services.controller.attach(caller.account_id, decode_segment(reference), body.model_id)
-    return {"model_id": await _callable_id(services, caller, reference, body.model_id)}
+    return remarked({"model_id": await _callable_id(services, caller, reference, body.model_id)}, body.remarks())
 
 
 @router.get("")
@@ -43,7 +44,8 @@ def _at_work(adapter: str, replicas: list[ReplicaFacts]) -> Json:
 @router.delete("")
 async def remove(reference: str, body: AdapterReference, caller: CallerDep, services: ServicesDep) -> Json:
     await services.controller.detach(caller.account_id, decode_segment(reference), body.model_id)
-    return {"model_id": await _callable_id(services, caller, reference, body.model_id), "deleted": True}
+    answer = {"model_id": await _callable_id(services, caller, reference, body.model_id), "deleted": True}
+    return remarked(answer, body.remarks())
 
 
 async def _callable_id(services: Services, caller: Caller, reference: str, model_id: str) -> str:

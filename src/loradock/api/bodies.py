@@ -2,15 +2,35 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
+from loradock.api.unknown_fields import check_spelling, remarks
 from loradock.types.enums import DesiredState, EndpointKind, EngineKind, ModelKind, Visibility
 
 NonEmpty = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _well_spelt(cls, value: Any) -> Any:
+        """Before anything is said to be missing."""
+        if isinstance(value, dict):
+            check_spelling((name for name in value if isinstance(name, str)), cls.model_fields)
+        return value
+
+    def remarks(self) -> list[str]:
+        """On fields that were ignored, also those of parts of the body."""
+        extra = [name for name, value in (self.model_extra or {}).items() if value is not None]
+        own = remarks(extra, type(self).model_fields)
+        parts = [part for name in type(self).model_fields if isinstance(part := getattr(self, name), Body)]
+        return [*own, *(remark for part in parts for remark in part.remarks())]
+
+    def given(self) -> list[str]:
+        """The known fields that were given a value."""
+        return sorted(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @field_validator("*")
     @classmethod

@@ -38,7 +38,7 @@ def update(services: Services, caller: Caller, reference: str, body: UpdateEndpo
     with services.database.session(make_room=body.state is DesiredState.STOPPED) as session:
         endpoint = rules.find_endpoint(session, caller.account_id, reference)
         rules.update_endpoint(session, endpoint, _change(body))
-        changed = ", ".join(sorted(body.model_dump(exclude_none=True, mode="json"))) or "nothing"
+        changed = ", ".join(body.given()) or "nothing"
         record(session, caller.account_id, endpoint.id, "endpoint.updated", f"changed: {changed}")
         view, deployment = endpoint_view(endpoint), endpoint.deployment.id
     services.controller.wake(deployment)

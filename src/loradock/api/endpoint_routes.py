@@ -11,6 +11,7 @@ from loradock.api.bodies import CreateEndpoint, UpdateEndpoint
 from loradock.api.listing import PageDep
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, ServicesDep
+from loradock.api.unknown_fields import remarked
 from loradock.api.views import Json, as_list, endpoint_item, endpoint_view, hardware_view, replica_view
 from loradock.endpoints import rules
 from loradock.endpoints.hardware import ZONE, machine_hardware
@@ -25,7 +26,7 @@ _STARTED = iso(now())
 def create(
     body: CreateEndpoint, caller: CallerDep, services: ServicesDep, availability_zone: str | None = None
 ) -> Json:
-    return endpoint_changes.create(services, caller, body, availability_zone)
+    return remarked(endpoint_changes.create(services, caller, body, availability_zone), body.remarks())
 
 
 @router.get("/endpoints")
@@ -82,7 +83,7 @@ def retrieve(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
 
 @router.patch("/endpoints/{reference:path}")
 def update(reference: str, body: UpdateEndpoint, caller: CallerDep, services: ServicesDep) -> Json:
-    return endpoint_changes.update(services, caller, decode_segment(reference), body)
+    return remarked(endpoint_changes.update(services, caller, decode_segment(reference), body), body.remarks())
 
 
 @router.delete("/endpoints/{reference:path}", status_code=204)

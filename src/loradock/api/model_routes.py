@@ -8,6 +8,7 @@ from loradock.api.listing import PageDep
 from loradock.api.multipart import read_upload
 from loradock.api.paths import decode_segment
 from loradock.api.services import CallerDep, Services, ServicesDep
+from loradock.api.unknown_fields import check_spelling, remarked, remarks
 from loradock.api.views import Json, catalogue_item, job_view, model_view
 from loradock.endpoints.attachments import check_target
 from loradock.endpoints.rules import find_endpoint
@@ -23,6 +24,7 @@ from loradock.types.errors import BadRequest, ModelMissing
 
 router = APIRouter(prefix="/v1")
 _STARTED = int(now().timestamp())
+_FORM_FIELDS = set(UploadModel.model_fields) - {"model_source", "hf_token"}
 
 
 @router.get("/models", response_model=None)
@@ -75,7 +77,7 @@ def upload(body: UploadModel, caller: CallerDep, services: ServicesDep) -> Json:
         description=body.description,
         subfolder=body.subfolder,
     )
-    return _submit(services, caller, request, body.model_source)
+    return remarked(_submit(services, caller, request, body.model_source), body.remarks())
 
 
 def lora_base(services: Services, account_id: str, lora_model: str | None) -> str | None:
@@ -100,13 +102,15 @@ async def upload_files(request: Request, caller: CallerDep, services: ServicesDe
     received = services.uploads.receive()
     try:
         fields = await read_upload(request.headers.get("content-type", ""), request.stream(), received)
+        check_spelling(fields, _FORM_FIELDS)
         if received.is_empty or not fields.get("model_name"):
             raise BadRequest("send the field model_name and at least one file in the field files")
         upload = await run_in_threadpool(_upload_request, services, caller, fields, received)
     except BaseException:  # a client that leaves cancels this, too
         received.discard()
         raise
-    return await run_in_threadpool(_submit, services, caller, upload, received.label)
+    answer = await run_in_threadpool(_submit, services, caller, upload, received.label)
+    return remarked(answer, remarks(fields, _FORM_FIELDS))
 
 
 def _upload_request(services: Services, caller: Caller, fields: dict[str, str], received: Received) -> UploadRequest:
@@ -145,7 +149,8 @@ def change(name: str, body: ChangeModel, caller: CallerDep, services: ServicesDe
         model = get_model(session, caller.account_id, wanted)
         if model is None:  # deleted this very moment
             raise ModelMissing(param="model")
-        return {**model_view(model, where_attached(session, model)), "message": found}
+        view = {**model_view(model, where_attached(session, model)), "message": found}
+        return remarked(view, body.remarks())
 
 
 @router.delete("/models/{name:path}")

@@ -12,12 +12,13 @@ from loradock.gateway.connections import Connection, Connections, Lost
 from loradock.gateway.exchange import Exchange
 from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.open import OpenExchanges, Revoked
-from loradock.gateway.request import Head, head_of, with_model
+from loradock.gateway.request import ASKED_MODEL, Head, head_of, with_model
 from loradock.gateway.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.sse import UNGATHERED, WholeEvents
 from loradock.gateway.upstream import Upstream
 from loradock.gateway.usage import StreamTap, usage_of
 from loradock.gateway.waking import Waker
+from loradock.store.actor import ACTOR
 from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
 from loradock.types.enums import Dialect, Outcome
@@ -134,6 +135,8 @@ class Gateway:
 
     async def _forward(self, exchange: Exchange, head: Head, caller: Caller) -> None:
         began = time.perf_counter()
+        ACTOR.set(caller.key_name)
+        ASKED_MODEL.set(head.model)
         route = await self._waker.resolve(head.model, caller.account_id, caller.account)
         with Measured(self._meter, _key(caller, route), began) as measured:
             lost = await self._attempt(exchange, head, route, measured)

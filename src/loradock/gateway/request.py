@@ -1,10 +1,14 @@
 """What the gateway reads of a request body: the model name, which requests belong together, what is streamed."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from loradock.types.errors import BadRequest
+
+ASKED_MODEL: ContextVar[str | None] = ContextVar("asked_model", default=None)
+"""What this request is for: for the log."""
 
 
 class Head(msgspec.Struct):

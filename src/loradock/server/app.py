@@ -10,7 +10,16 @@ from starlette.routing import Match
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from loradock import __version__
-from loradock.api import account_routes, adapter_routes, endpoint_routes, errors, model_routes, watching_routes
+from loradock.api import (
+    account_routes,
+    adapter_routes,
+    docs_routes,
+    endpoint_routes,
+    errors,
+    model_routes,
+    openapi,
+    watching_routes,
+)
 from loradock.api.paths import canonical_path
 from loradock.api.services import Services
 from loradock.api.settings import Settings
@@ -169,13 +178,14 @@ def _control_options(settings: Settings) -> ControlOptions:
 
 
 def _api(services: Services, life: Life) -> FastAPI:
-    # The interactive documentation would load its scripts from another host; /openapi.json stays.
+    # FastAPI's own /docs would load its scripts from another host.
     api = FastAPI(title="Loradock", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     api.router.redirect_slashes = False
     api.state.services = services
     errors.install(api)
-    for routes in (account_routes, adapter_routes, endpoint_routes, model_routes, watching_routes):
+    for routes in (account_routes, adapter_routes, endpoint_routes, model_routes, watching_routes, docs_routes):
         api.include_router(routes.router)
+    api.openapi = lambda: openapi.document(api)  # type: ignore[method-assign]
     return api
 
 

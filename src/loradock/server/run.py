@@ -14,6 +14,7 @@ from loradock.server.data_folder import make_folder
 from loradock.server.deadline import end_within
 from loradock.server.http import Patience
 from loradock.server.listening import listen
+from loradock.server.request_log import RequestLog
 from loradock.server.serving import HttpServer
 
 _ORDERLY_S = 90.0
@@ -39,7 +40,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
             key, made = ensure_bootstrap_key(database, settings)
             app = Server(settings, database)
             server = HttpServer(
-                app,
+                RequestLog(app) if settings.log_requests else app,
                 ready=lambda: on_ready(settings, key, made),
                 leave=lambda: _leave(app, settings),
                 end=app.end,

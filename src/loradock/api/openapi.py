@@ -1,0 +1,124 @@
+"""openapi.json: the control API as FastAPI knows it, with the key it takes, and the calls of models beside it."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from loradock.types.parameters import PARAMETERS, Handling
+
+Json = dict[str, Any]
+_KEY = "api_key"
+_OPEN = {"/health"}
+"""Paths that take no key."""
+_MULTIPART = "/v1/models/upload"
+_TEXT, _NUMBER, _INTEGER, _FLAG = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
+_TYPES: dict[str, Json] = {
+    "model": {
+        **_TEXT,
+        "description": "An adapter's name, <endpoint name>:<adapter name>, or an endpoint's name or id.",
+    },
+    "messages": {"type": "array", "items": {"type": "object"}},
+    "prompt": {"anyOf": [_TEXT, {"type": "array", "items": {}}]},
+    "stop": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+    "tools": {"type": "array", "items": {"type": "object"}},
+    "tool_choice": {"anyOf": [_TEXT, {"type": "object"}]},
+    "response_format": {"type": "object"},
+    "stream_options": {"type": "object"},
+    "logit_bias": {"type": "object"},
+    "chat_template_kwargs": {"type": "object"},
+    "logprobs": {"anyOf": [_INTEGER, _FLAG]},
+    **dict.fromkeys(("stream", "echo", "parallel_tool_calls"), _FLAG),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "min_tokens", "n", "seed", "top_k", "top_logprobs"), _INTEGER
+    ),
+    **dict.fromkeys(
+        ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"), _NUMBER
+    ),
+}
+_ERROR = {
+    "description": "What was wrong, in words.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+_ERROR_SCHEMA: Json = {
+    "type": "object",
+    "properties": {
+        "message": _TEXT,
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": _TEXT,
+                "type": _TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        },
+    },
+}
+
+
+def document(api: FastAPI) -> Json:
+    """Made once."""
+    if api.openapi_schema is None:
+        made = get_openapi(title=api.title, version=api.version, routes=api.routes, description=_ABOUT)
+        _add_models(made["paths"])
+        _describe_upload(made["paths"][_MULTIPART]["post"])
+        components = made.setdefault("components", {})
+        components.setdefault("schemas", {})["Error"] = _ERROR_SCHEMA
+        components["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer", "description": _KEY_IS}}
+        for path, operations in made["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in _OPEN else [{_KEY: []}]
+                operation["responses"].pop("422", None)  # a wrong body is a 400 here
+                operation["responses"]["default"] = _ERROR
+        api.openapi_schema = made
+    return api.openapi_schema
+
+
+_ABOUT = "One running endpoint, one base model, many LoRA adapters. Clients of Together AI and OpenAI speak it."
+_KEY_IS = "An API key: `loradock keys create`."
+
+
+def _add_models(paths: Json) -> None:
+    for path, chat, summary in (
+        ("/v1/chat/completions", True, "Continue a conversation"),
+        ("/v1/completions", False, "Continue a text"),
+    ):
+        paths[path] = {
+            "post": {
+                "summary": summary,
+                "operationId": "chat_completions" if chat else "completions",
+                "tags": ["models"],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": _body(chat=chat)}}},
+                "responses": {
+                    "200": {
+                        "description": "The answer; with `stream`, server-sent events that end with [DONE].",
+                        "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
+                    }
+                },
+            }
+        }
+
+
+def _body(*, chat: bool) -> Json:
+    honoured = [
+        name
+        for name, known in PARAMETERS.items()
+        if known.handling is Handling.HONOURED and (known.chat if chat else known.completions)
+    ]
+    return {
+        "type": "object",
+        "required": ["model", "messages" if chat else "prompt"],
+        "properties": {name: _TYPES.get(name, {}) for name in honoured},
+    }
+
+
+def _describe_upload(operation: Json) -> None:
+    names = ("model_name", "model_type", "base_model", "lora_model", "description", "subfolder")
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    schema = {
+        "type": "object",
+        "required": ["model_name", "files"],
+        "properties": {**dict.fromkeys(names, _TEXT), "files": files},
+    }
+    operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

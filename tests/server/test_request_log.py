@@ -1,0 +1,48 @@
+"""One line for every request, for those who ask for it."""
+
+import re
+
+import pytest
+
+from tests.servers import RunningServer
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    flags = ("--log-requests", "--log-level", "warning")
+    running = RunningServer(tmp_path_factory.mktemp("logged") / "data", flags=flags).start()
+    yield running
+    running.stop()
+
+
+def lines(server, part):
+    return [line for line in server.log().splitlines() if "loradock.requests" in line and part in line]
+
+
+def test_who_asked_what_and_how_it_ended(logged):
+    with logged.client() as http:
+        answer = http.get("/v1/models", params={"search": "secret-query"})
+        asked = http.post("/v1/completions", json={"model": "no\nbody", "prompt": "a secret prompt"})
+    (line,) = lines(logged, "/v1/models")
+    assert re.search(r"INFO loradock\.requests: GET /v1/models 200 in \d+ ms", line)
+    assert "bootstrap …ount" in line and answer.headers["x-request-id"] in line
+    (line,) = lines(logged, "/v1/completions")
+    assert "POST /v1/completions 404 in" in line
+    assert "model 'no\\nbody'" in line and "bootstrap …ount" in line and asked.headers["x-request-id"] in line
+    with logged.client("ld-nobody-has-this-key") as http:
+        http.get("/v1/endpoints")
+        http.get("/v1/endpoints/a%0AINFO%20forged")
+    assert all(" 401 in " in line and "key" not in line for line in lines(logged, "/v1/endpoints"))
+    assert "secret" not in logged.log() and "\nINFO forged" not in logged.log()
+
+
+def test_the_log_level_holds_for_the_rest(logged):
+    assert " INFO " not in "\n".join(line for line in logged.log().splitlines() if "loradock.requests" not in line)
+
+
+def test_without_the_flag_there_is_no_line(tmp_path):
+    quiet = RunningServer(tmp_path / "data").start()
+    with quiet.client() as http:
+        assert http.get("/v1/models").status_code == 200
+    quiet.stop()
+    assert "loradock.requests" not in quiet.log()
