@@ -34,8 +34,8 @@ class Asking:
         self.loop = build_loop(read_options(["--model", str(builtin_file()), *options]), self._deliver, print)
         self.most = self.loop.scheduler.drafter.most
         self._files = files = load_tokenizer(builtin_file(), self.loop.runner.model.architecture)
-        assert files.chat_template is not None
-        self._template = ChatTemplate(files.chat_template, files.bos_token, files.eos_token)
+        found = files.conventions
+        self._template = ChatTemplate(found.template() or "", found.bos_token, found.eos_token)
         self.loop.start()
         self.loop.call(self.loop.runner.warm_up).result()
 

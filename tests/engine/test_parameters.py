@@ -39,7 +39,6 @@ SHAPING = [
     "functions",
     "verbosity",
     "suffix",
-    "chat_template",
     "max_new_tokens",
 ]
 

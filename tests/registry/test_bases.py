@@ -117,3 +117,20 @@ def test_an_uploaded_base_model_is_its_owners(registry, base_files):
     assert "tester/tiny" not in [base.name for base in registry.bases.at_hand(stranger)]
     with pytest.raises(BadRequest, match="does not exist on the hub"):
         registry.bases.check("tester/tiny", stranger)
+
+
+@pytest.mark.parametrize(("kind", "served"), [("llama3", True), ("nobody", False)])
+def test_a_gguf_file_whose_words_nobody_knows_is_refused_before_it_is_started(registry, kind, served):
+    """The built-in file, said to cut texts in another way."""
+    key = b"tokenizer.ggml.pre"
+    content = builtin_file().read_bytes()
+    at = content.index(b"smollm", content.index(key))
+    folder = registry.import_root / "Org" / "Words"
+    folder.mkdir(parents=True)
+    (folder / "model.gguf").write_bytes(content[:at] + kind.encode() + content[at + 6 :])
+    if served:
+        registry.bases.check("Org/Words", "tester")
+        return
+    with pytest.raises(BadRequest, match=r"pre-tokenizer 'nobody' is not known .*Hugging Face folder") as refused:
+        registry.bases.check("Org/Words", "tester")
+    assert str(registry.import_root) not in refused.value.message

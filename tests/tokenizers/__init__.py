@@ -37,7 +37,8 @@ def save_tokenizer(folder: Path, family: str) -> Path:
     if family == SMOLLM2:
         files = load_tokenizer(tiny.SMOLLM2, read_architecture(tiny.SMOLLM2))
         files.tokenizer.save(str(folder / "tokenizer.json"))
-        config = {"bos_token": files.bos_token, "eos_token": files.eos_token, "chat_template": files.chat_template}
+        found = files.conventions
+        config = {"bos_token": found.bos_token, "eos_token": found.eos_token, "chat_template": found.template()}
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         return folder
     package = PACKAGES / f"tokenizer-{_FAMILIES[family][0]}" / "models"

@@ -38,8 +38,6 @@ class Architecture:
     output_bias: bool = False
     qk_norm: bool = False
     sliding_window: int | None = None
-    eos_token_ids: tuple[int, ...] = ()
-    bos_token_id: int | None = None
     name: str | None = field(default=None, compare=False)
 
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -76,17 +74,12 @@ def read_architecture(path: Path) -> Architecture:
     if not config.is_file():
         raise BadRequest(f"{path.name} is no base model: it has neither config.json nor the .gguf ending")
     try:
-        return from_config(json.loads(config.read_text()), _generation_config(path))
+        return from_config(json.loads(config.read_text()))
     except (KeyError, TypeError, ValueError) as error:
         raise BadRequest(f"the config.json of {path.name} cannot be read: {error!r}") from error
 
 
-def _generation_config(path: Path) -> dict[str, Any]:
-    file = path / "generation_config.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def from_config(config: dict[str, Any], generation: dict[str, Any] | None = None) -> Architecture:
+def from_config(config: dict[str, Any]) -> Architecture:
     """The architecture in a transformers `config.json` (4.x and 5.x spellings)."""
     family = _family(config)
     rope = config.get("rope_parameters") or {}
@@ -113,8 +106,6 @@ def from_config(config: dict[str, Any], generation: dict[str, Any] | None = None
         output_bias=family != "qwen2" and bool(config.get("attention_bias", False)),
         qk_norm=family == "qwen3",
         sliding_window=_sliding_window(config, family),
-        eos_token_ids=_token_ids((generation or {}).get("eos_token_id", config.get("eos_token_id"))),
-        bos_token_id=config.get("bos_token_id"),
         name=config.get("_name_or_path"),
     )
 
@@ -168,9 +159,3 @@ def _layer_kinds(config: dict[str, Any], family: str) -> set[str]:
         return {"full_attention"}
     full = min(int(config.get("max_window_layers", 28)), layers := int(config["num_hidden_layers"]))
     return set(config.get("layer_types") or ["full_attention"] * full + ["sliding_attention"] * (layers - full))
-
-
-def _token_ids(value: Any) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (int(value),)

@@ -7,6 +7,7 @@ from typing import Any
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.gguf_file import GgufFile
+from loradock.checkpoints.gguf_vocabulary import splitting_of
 from loradock.types.errors import BadRequest
 
 _FAMILIES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -26,11 +27,14 @@ def gguf_value(reader: GgufFile, key: str, default: Any = None) -> Any:
 
 
 def read_gguf_architecture(path: Path) -> Architecture:
-    """Raises BadRequest naming an architecture or scaling that is not served."""
+    """Raises BadRequest naming an architecture, scaling or vocabulary that is not served."""
     reader = open_gguf(path)
     arch = gguf_value(reader, "general.architecture")
     if arch not in _FAMILIES:
         raise BadRequest(f"unsupported GGUF architecture {arch!r} (supported: {', '.join(_FAMILIES)})")
+
+    if "tokenizer.ggml.model" in reader.fields:
+        splitting_of(reader)
 
     def value(key: str, default: Any = None) -> Any:
         return gguf_value(reader, f"{arch}.{key}", default)
@@ -39,7 +43,6 @@ def read_gguf_architecture(path: Path) -> Architecture:
         raise BadRequest("unsupported attention.sliding_window in a GGUF file; use the Hugging Face folder")
     names = {tensor.name for tensor in reader.tensors}
     heads, hidden = int(value("attention.head_count")), int(value("embedding_length"))
-    eos = gguf_value(reader, "tokenizer.ggml.eos_token_id")
     return Architecture(
         family=_FAMILIES[arch],
         vocab_size=int(next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]),
@@ -56,8 +59,6 @@ def read_gguf_architecture(path: Path) -> Architecture:
         tie_embeddings="output.weight" not in names,
         qkv_bias="blk.0.attn_q.bias" in names,
         qk_norm="blk.0.attn_q_norm.weight" in names,
-        eos_token_ids=() if eos is None else (int(eos),),
-        bos_token_id=gguf_value(reader, "tokenizer.ggml.bos_token_id"),
         name=gguf_value(reader, "general.name"),
     )
 

@@ -11,6 +11,7 @@ import torch
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.adapters import Adapters
 from loradock.engine.compiled.decoder import CompiledDecoder
+from loradock.engine.conversations import bring_conventions
 from loradock.engine.core import BLOCK_SIZE
 from loradock.engine.generation import Event, Generation
 from loradock.engine.kv import KVCache
@@ -84,7 +85,7 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
 
     def read(name: str, path: Path) -> LoadedAdapter:
         with loop.runner.beside():
-            return reader.read(name, path)
+            return bring_conventions(reader.read(name, path))
 
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:

@@ -24,14 +24,18 @@ class ChatTemplate:
     """Raises BadRequest when the template text is broken."""
 
     def __init__(self, source: str, bos_token: str | None, eos_token: str | None) -> None:
-        environment = _environment()
-        try:
-            self._template = environment.from_string(source)
-            self.variables = meta.find_undeclared_variables(environment.parse(source))
-        except TemplateError as error:
-            raise BadRequest(f"the chat template is broken: {error}") from error
-        self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
         self._source = source
+        self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
+        self.variables = self._read(source)
+
+    def _read(self, source: str) -> set[str]:
+        """Compile it. Returns the names of what it asks for."""
+        known = environment()
+        try:
+            self._template = known.from_string(source)
+            return meta.find_undeclared_variables(known.parse(source))
+        except (TemplateError, RecursionError) as error:
+            raise BadRequest(f"the chat template is broken: {error}") from error
 
     @cached_property
     def shows_tools(self) -> bool:
@@ -67,9 +71,10 @@ class ChatTemplate:
         messages = [_with_reasoning(message) for message in messages]
         if continues:
             return self._open_ended(messages, tools, variables)
-        return self._render(messages, tools, variables)
+        return self.fill_in(messages, tools, variables)
 
-    def _render(self, messages: list[Message], tools: list[dict[str, Any]] | None, variables: dict[str, Any]) -> str:
+    def fill_in(self, messages: list[Message], tools: list[dict[str, Any]] | None, variables: dict[str, Any]) -> str:
+        """The template's text with just these variables. Raises BadRequest with the template's reason."""
         try:
             return self._template.render(messages=messages, tools=tools, **variables)
         # A template is a program: it can fail in any way on messages it was not written for.
@@ -81,7 +86,7 @@ class ChatTemplate:
 
     def _open_ended(self, messages: list[Message], tools: list[dict[str, Any]] | None, given: dict[str, Any]) -> str:
         *before, last = messages
-        text = self._render([*before, {**last, "content": last["content"] + _CUT}], tools, given)
+        text = self.fill_in([*before, {**last, "content": last["content"] + _CUT}], tools, given)
         end = text.rfind(_CUT.strip())
         if end < 0 or last["content"].strip() not in text:
             raise BadRequest(
@@ -108,15 +113,15 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
     """As in transformers' `utils/chat_template_utils.py`, which templates are written against."""
-    environment = ImmutableSandboxedEnvironment(
+    made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
+    made.filters["tojson"] = _to_json
+    made.globals["raise_exception"] = _raise_exception
+    made.globals["strftime_now"] = _strftime_now
+    return made
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:

@@ -42,8 +42,10 @@ class Aside:
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """`work` on about `size` characters: at once where that is quick."""
-        if size < _LONG:
-            return work()
+        return work() if size < _LONG else await self.elsewhere(work)
+
+    async def elsewhere(self, work: Callable[[], T]) -> T:
+        """`work` in another thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig, parse_adapter_config
 from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.conventions import Conventions
 from loradock.checkpoints.inspection import (
     AdapterFiles,
     inspect_adapter,
@@ -54,6 +55,8 @@ class LoadedAdapter:
     packed: torch.Tensor
     lines: torch.Tensor
     load_id: int = field(default_factory=lambda: next(_load_ids))
+    conventions: Conventions = field(default_factory=Conventions)
+    """What its folder says about texts."""
 
     @property
     def bytes(self) -> int:

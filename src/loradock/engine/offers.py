@@ -23,11 +23,11 @@ class Offer:
         return ToolCallReader(self.form, frozenset(tool["function"]["name"] for tool in self.tools))
 
 
-def read_offer(request: ChatRequest, template: ChatTemplate | None) -> Offer | None:
+def read_offer(request: ChatRequest, template: ChatTemplate) -> Offer | None:
     """None without tools. Raises BadRequest where they would have been dropped silently."""
     if not request.tools or request.tool_choice == "none":
         return None
-    if template is None or not template.shows_tools:
+    if not template.shows_tools:
         raise _no_tools("this model's chat template cannot offer tools")
     form = template.tool_form
     if form is None:

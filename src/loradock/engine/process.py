@@ -97,6 +97,7 @@ class _Process:
         log.info("ready: %s", ", ".join(service.adapters.base_names))
         await self._stop.wait()
         service.loop.stop(_GRACE)
+        service.conversations.close()
 
     def _build(self) -> "Service":
         from loradock.engine.assembly import build

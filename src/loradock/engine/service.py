@@ -11,10 +11,12 @@ from loradock.engine.adapters import Adapters
 from loradock.engine.answer import Answer, Prompt
 from loradock.engine.chat import ChatTemplate
 from loradock.engine.choice import Choice
+from loradock.engine.conversations import Conversations
 from loradock.engine.core import Sequence
 from loradock.engine.detokenizer import Detokenizer
 from loradock.engine.encoding import Aside, Encoder
 from loradock.engine.errors import ContextExceeded, TooBusy
+from loradock.engine.foreign_template import ForeignTemplate
 from loradock.engine.generation import Generation
 from loradock.engine.grammar import Grammar, Grammars
 from loradock.engine.loop import EngineLoop
@@ -50,10 +52,8 @@ class Service:
         self.metrics = Metrics()
         self.aside = Aside()
         self.encoder = Encoder(files.tokenizer, limits.context)
-        self._tokenizer, self._eos_ids = files.tokenizer, files.eos_ids
-        self._template = (
-            ChatTemplate(files.chat_template, files.bos_token, files.eos_token) if files.chat_template else None
-        )
+        self._tokenizer = files.tokenizer
+        self.conversations = Conversations(files, limits.vocabulary)
         self._grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)
         self._ids = itertools.count(1)
 
@@ -61,8 +61,10 @@ class Service:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation)
         try:
-            offer = read_offer(request, self._template)
-            prompt = await self.aside.run(size, lambda: self._chat_prompt(request, offer.tools if offer else []))
+            template = self._template(request, answer)
+            # A foreign template may take long.
+            work = self.aside.elsewhere if isinstance(template, ForeignTemplate) else partial(self.aside.run, size)
+            offer, prompt = await work(lambda: self._chat_prompt(request, template))
             await self._start(answer, request.generation, [prompt], "messages", offer)
         except BaseException:
             answer.close()
@@ -92,18 +94,27 @@ class Service:
         """A flood for one adapter turns away only its own: what comes for others still finds room to wait."""
         return self.loop.scheduler.waiting.has_its_share(self.adapters.load_id(model), self.limits.waiting)
 
-    def _render(self, request: ChatRequest, tools: list[dict[str, object]]) -> str:
-        if self._template is None:
-            raise BadRequest("this base model has no chat template: use /v1/completions", param="messages")
-        offered = tools if tools or request.empty_tools else None
-        return self._template.render(
-            request.messages, offered, request.template_kwargs, opens=request.opens, continues=request.continues
-        )
+    def _template(self, request: ChatRequest, answer: Answer) -> ChatTemplate:
+        """The request's own, the adapter's, or the base model's."""
+        conversation = self.conversations.of(answer.lease.adapter)
+        tools = bool(request.tools) and request.tool_choice != "none"
+        template = self.conversations.template(conversation, request.chat_template, tools=tools)
+        if template is None:
+            raise BadRequest(
+                "neither this base model nor the adapter has a chat template: send one as chat_template, or use"
+                " /v1/completions",
+                param="messages",
+            )
+        return template
 
-    def _chat_prompt(self, request: ChatRequest, tools: list[dict[str, object]]) -> Prompt:
-        text = self._render(request, tools)
+    def _chat_prompt(self, request: ChatRequest, template: ChatTemplate) -> tuple[Offer | None, Prompt]:
+        offer = read_offer(request, template)
+        tools = offer.tools if offer else [] if request.empty_tools else None
+        text = template.render(
+            request.messages, tools, request.template_kwargs, opens=request.opens, continues=request.continues
+        )
         special = bool(request.generation.prompt.special)
-        return self._encoded(text, request.generation, "messages", special=special)
+        return offer, self._encoded(text, request.generation, "messages", special=special)
 
     def _prompt(self, prompt: str | list[int], request: GenerationRequest) -> Prompt:
         if isinstance(prompt, str):
@@ -147,13 +158,14 @@ class Service:
         lengths = [_fit(request, len(prompt.ids), self.limits.context, param) for prompt in prompts]
         grammar = await self._compile(offer.constraint if offer and offer.constraint else request.constraint)
         marks = self._grammars.tokens_of(offer.form.marks) if offer else frozenset()
-        stops = request.stop_token_ids | (frozenset() if request.params.ignore_eos else self._eos_ids)
+        eos_ids = self.conversations.of(answer.lease.adapter).eos_ids
+        stops = request.stop_token_ids | (frozenset() if request.params.ignore_eos else eos_ids)
         restricted = await self._restrictions(request.output, stops)
         generations = []
         for index in range(len(prompts) * request.n):
             number, seed = index // request.n, _seed(request.params.seed, index)
             detokenizer = Detokenizer(self.tokens, request.stop, request.output, marks)
-            choice = Choice(index, number, seed, detokenizer, self._eos_ids, offer.reader() if offer else None)
+            choice = Choice(index, number, seed, detokenizer, eos_ids, offer.reader() if offer else None)
             params = replace(request.params, max_tokens=lengths[number], seed=seed)
             if index % request.n:
                 params = replace(params, prompt_logprobs=None)

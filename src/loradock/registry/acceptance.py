@@ -6,10 +6,11 @@ from pathlib import Path
 
 from loradock.checkpoints.adapter_reasons import CONFIG_FILE
 from loradock.checkpoints.base_inspection import inspect_base
+from loradock.checkpoints.conventions import read_conventions
 from loradock.checkpoints.inspection import AdapterReport, inspect_adapter
 from loradock.registry.settling import SeenBases, fitting_hint, settle
 from loradock.types.enums import ModelKind
-from loradock.types.errors import BadRequest
+from loradock.types.errors import AdapterRefused, BadRequest
 from loradock.types.names import is_base_name, without_lora_suffix
 
 _CACHED = re.compile(r"(?:^|[/\\])models--(?P<org>[A-Za-z0-9][\w.-]*?)--(?P<name>[A-Za-z0-9][\w.-]*)(?:[/\\]|$)")
@@ -44,7 +45,17 @@ def accept(folder: Path, kind: ModelKind, name: str, wanted_base: str | None, ba
         if settled.fitting:
             way = f"loradock models update {name} --base-model {settled.fitting[0]}"
             note += f": if it was trained on that or a copy of it, say so: {way}"
-    return Accepted(kind, base, report.max_rank, report.target_modules, "; ".join([note, *settled.remarks]))
+    remarks = [note, *settled.remarks, *_of_texts(folder)]
+    return Accepted(kind, base, report.max_rank, report.target_modules, "; ".join(remarks))
+
+
+def _of_texts(folder: Path) -> list[str]:
+    """What the adapter brings besides weights. Raises AdapterRefused for files that cannot be read."""
+    try:
+        found = read_conventions(folder)
+    except BadRequest as error:
+        raise AdapterRefused(f"{error.message}: mend the file or leave it out") from error
+    return ["chats with it are written with its own chat template"] if found.templates else []
 
 
 def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE
 from loradock.checkpoints.adapter_reasons import CONFIG_FILE
+from loradock.checkpoints.conventions import CONVENTION_FILES
 from loradock.checkpoints.inspection import missing_weights
 from loradock.types.enums import ModelKind
 from loradock.types.errors import AdapterRefused, BadRequest
@@ -25,7 +26,9 @@ _JUNK = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\
 def is_wanted(name: str, kind: ModelKind) -> bool:
     """Whether a file of this name (no folders, in whatever case) belongs to a model of this kind."""
     name = name.lower()
-    return name in ADAPTER_FILES if kind is ModelKind.ADAPTER else bool(_MODEL_FILES.fullmatch(name))
+    if kind is ModelKind.ADAPTER:
+        return name in ADAPTER_FILES or name in CONVENTION_FILES
+    return bool(_MODEL_FILES.fullmatch(name))
 
 
 def check_entry_name(name: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
+from loradock.checkpoints.conventions import read_conventions
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
 from loradock.registry.blobs import DERIVED
 
@@ -28,6 +29,8 @@ class AdapterFacts:
     dtypes: list[str]
     parameters: int
     layers: int
+    chat_template: bool
+    """Whether requests to this adapter are rendered with a template of its own."""
 
 
 def files_of(path: Path) -> list[FileFacts]:
@@ -52,6 +55,7 @@ def adapter_facts(folder: Path) -> AdapterFacts | None:
         dtypes=sorted({tensor.dtype for tensor in tensors.values()}),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         layers=_layers(tensors),
+        chat_template=bool(read_conventions(folder).templates),
     )
 
 

@@ -116,7 +116,7 @@ _HONOURED = {
     **_all(
         Handling.HONOURED,
         "messages tools tool_choice parallel_tool_calls reasoning reasoning_effort chat_template_kwargs documents"
-        " add_generation_prompt continue_final_message",
+        " add_generation_prompt continue_final_message chat_template",
         completions=False,
     ),
     **_all(Handling.HONOURED, "prompt", chat=False),
@@ -188,7 +188,6 @@ _REFUSED = {
     **_refused(
         "lora_path lora_request lora adapter_id adapter_source", "name the adapter as the model of the request", "", []
     ),
-    **_refused("chat_template", "the model's own chat template is used: send chat_template_kwargs to steer it"),
     **_refused("guided_whitespace_pattern", "JSON is written with little white space", ""),
     # What comes back with the text.
     **_refused("prompt_logprobs", "send echo: true with logprobs to get those of the prompt"),

@@ -17,7 +17,8 @@ _ENDINGS = ("add_generation_prompt", "continue_final_message")
 @dataclass(frozen=True)
 class ChatRequest:
     """`tool_choice`: none, auto, required, or (by `forced_tool`) one function's name. `opens`: the prompt ends with
-    the head of a new answer; `continues`: it ends in the middle of the last message, which the answer continues."""
+    the head of a new answer; `continues`: it ends in the middle of the last message, which the answer continues.
+    `chat_template`: the request's own."""
 
     generation: GenerationRequest
     messages: list[Message]
@@ -28,6 +29,7 @@ class ChatRequest:
     opens: bool = True
     continues: bool = False
     empty_tools: bool = False
+    chat_template: str | None = None
 
 
 def read_chat(body: dict[str, Any], dialect: Dialect) -> ChatRequest:
@@ -38,7 +40,9 @@ def read_chat(body: dict[str, Any], dialect: Dialect) -> ChatRequest:
     choice, forced = _tool_choice(fields, tools)
     messages, kwargs = read_messages(fields), _template_kwargs(fields)
     opens, continues = _ending(fields, messages)
-    return ChatRequest(generation, messages, tools, choice, forced, kwargs, opens, continues, fields.raw("tools") == [])
+    template = fields.string("chat_template") if fields.raw("chat_template") is not None else None
+    empty = fields.raw("tools") == []
+    return ChatRequest(generation, messages, tools, choice, forced, kwargs, opens, continues, empty, template)
 
 
 def _ending(fields: Fields, messages: list[Message]) -> tuple[bool, bool]:
