@@ -6,7 +6,9 @@ Answers say which adapter, from which folder, gave them. `<model>/faults.json` i
     unwritable: [adapters whose probe is not finite, which is told as vLLM tells it]
     adapter_delay: seconds an adapter load takes   token_delay: seconds per token
     error_in_stream: true: the stream ends with an error event
-    die: "load" | "probe" | "before" | "stream" | "event": end at once (exit, no goodbye), once
+    die: "load" | "probe" | "before" | "stream" | "event": be killed at once (no goodbye), once
+    break: the same moments: end by itself, every time
+    stuck: true: from its next request on it answers health checks and computes nothing, as they then tell
 `<model>/journal.jsonl` tells of every generation: begun, done, gone (the client left).
 """
 
@@ -14,6 +16,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,7 +41,8 @@ class Stub:
         self.adapters: dict[str, str] = {}
         self.used: dict[str, None] = {}
         self.ready = False
-        self.running = 0
+        self.steps = self.work = 0
+        self.stuck = False
         secret = os.environ.get("LORADOCK_ENGINE_SECRET")
         self.authorization = secret and f"Bearer {secret}"
 
@@ -52,6 +56,8 @@ class Stub:
         if faults.get("die") == moment:
             del faults["die"]
             (self.options.model / "faults.json").write_text(json.dumps(faults))
+            os.kill(os.getpid(), signal.SIGKILL)
+        if faults.get("break") == moment:
             os._exit(9)
 
     def journal(self, event: str, model: str) -> None:
@@ -68,7 +74,10 @@ class Stub:
         return await handler(request)
 
     async def health(self, _):
-        return web.Response(status=200 if self.ready else 503)
+        if not self.ready:
+            return web.Response(status=503)
+        told = {"steps": self.steps, "work": self.work, "compute_seconds": float(self.steps)}
+        return web.json_response({"status": "ok", **told})
 
     async def models(self, _):
         names = [{"id": name, "root": None, "parent": None} for name in self.options.served_model_name]
@@ -118,11 +127,18 @@ class Stub:
             return error(404, f"The model {model!r} is not served here.", "model_not_found")
         self.journal("begun", model)
         self.use(model)
+        self.work += 1
         try:
+            self.stuck = self.stuck or self.faults.get("stuck", False)
+            while self.stuck:
+                await asyncio.sleep(0.05)
             response = await self.answer(request, body, model)
         except (asyncio.CancelledError, ConnectionError):
             self.journal("gone", model)
             raise
+        finally:
+            self.work -= 1
+            self.steps += 1
         self.journal("done", model)
         return response
 
@@ -141,6 +157,7 @@ class Stub:
             return await self.stream(request, words, model, usage_of(words) if asks_usage(body) else None)
         for _ in words:
             await asyncio.sleep(self.faults.get("token_delay", 0))
+            self.steps += 1
         text = " ".join(words)
         choice = {"index": 0, "text": text, "message": {"role": "assistant", "content": text}}
         return web.json_response(
@@ -157,6 +174,7 @@ class Stub:
         await response.prepare(request)
         for number, word in enumerate(words):
             await asyncio.sleep(self.faults.get("token_delay", 0))
+            self.steps += 1
             if number == 2:
                 self.die_if("stream")
             chunk = {"choices": [{"index": 0, "text": word, "delta": {"content": word}}], "model": model}

@@ -170,7 +170,7 @@ class Rig:
         await self.controller.detach(account_id, endpoint.id, combined_id(endpoint.name, adapter))
 
     @contextlib.asynccontextmanager
-    async def gateway(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def gateway(self, **options) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the real gateway on a real port."""
         self.meter = Meter()
         gateway = Gateway(
@@ -180,6 +180,7 @@ class Rig:
             start=self.controller.start_on_request,
             meter=self.meter,
             body_limit=1 << 20,
+            **options,
         )
         try:
             async with serve(gateway) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:

@@ -92,8 +92,8 @@ async def test_streams_that_fail_are_the_servers_errors(rig, fault):
 
 
 async def test_refusals_count_by_whose_fault_they_are(rig):
-    rig.faults(die="before")
-    assert (await ask(rig.client, rig.key, "pirate")).status_code == 503
+    rig.faults(**{"break": "before"})
+    assert (await ask(rig.client, rig.key, "pirate")).status_code == 500
     usage = await counted(rig)
     assert (usage.server_error, usage.requests, usage.duration.count) == (1, 1, 0)
 

@@ -166,12 +166,26 @@ async def test_a_replica_lost_before_the_first_byte_is_replaced_by_another(rig, 
     assert [entry["event"] for entry in rig.journal()][-3:] == ["begun", "begun", "done"]
 
 
-async def test_the_only_replica_lost_before_the_first_byte_is_a_clear_503(rig):
+async def test_a_request_waits_for_the_replacement_of_the_only_replica(rig):
+    """It is killed while it has the request: the next one answers, and nobody has to ask again."""
     rig.faults(die="before")
+    assert "alice/pirate" in text_of(await ask(rig.client, rig.key, "pirate"))
+    assert "killed by signal 9, probably out of memory (RSS " in rig.events("replica.lost")[0].message
+
+
+async def test_a_request_that_a_replica_breaks_on_is_not_sent_to_another(rig):
+    rig.set(rig.dock, replicas=2)
+    await eventually(lambda: len(rig.routes.resolve("alice/pirate", rig.alice, "alice").upstreams) == 2)
+    rig.faults(**{"break": "before"})
+    before = rig.journal().count({"event": "begun", "model": "alice/pirate"})
     response = await ask(rig.client, rig.key, "pirate")
-    assert response.status_code == 503
-    assert response.json()["error"]["code"] in ("replica_lost", "model_not_ready")
-    assert response.headers["retry-after"] == "1"
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "replica_lost")
+    assert response.headers["x-should-retry"] == "false"
+    assert rig.journal().count({"event": "begun", "model": "alice/pirate"}) == before + 1
+    rig.faults()
+    assert "alice/pirate" in text_of(await ask(rig.client, rig.key, "pirate"))
+    await eventually(lambda: rig.events("replica.lost"))
+    assert "exit code 9" in rig.events("replica.lost")[0].message
 
 
 @pytest.mark.parametrize("moment", ["stream", "event"])

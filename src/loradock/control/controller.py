@@ -12,6 +12,7 @@ import aiohttp
 from sqlalchemy.orm import Session
 
 from loradock.control.attach import Attach, Settle
+from loradock.control.awake import AwakeClock
 from loradock.control.bases import ResolveBase
 from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
@@ -72,7 +73,9 @@ class Controller:
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
         transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
-        self._around = Surroundings(transact, self._launcher, http, self._options, Locks())
+        awake = AwakeClock()
+        self._around = Surroundings(transact, self._launcher, http, self._options, Locks(), awake)
+        self._awake = asyncio.create_task(awake.run())
         for deployment_id in await transact(deployment_ids):
             self._loops[deployment_id] = self._new_loop(deployment_id)
         await self._adopt(survivors)
@@ -86,6 +89,8 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._transactions, return_exceptions=True)
         await asyncio.gather(*(loop.shut_down(keep_replicas=keep_replicas) for loop in self._loops.values()))
+        self._awake.cancel()
+        await asyncio.gather(self._awake, return_exceptions=True)
         await self._around.http.close()
         for transactions in (self._calls, self._around.transact):
             transactions.close()

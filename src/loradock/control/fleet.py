@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from loradock import __version__
 from loradock.control.keeper import ReplicaKeeper, Surroundings
 from loradock.control.ledger import Ledger
+from loradock.control.liveness import Health
 from loradock.control.options import ControlOptions
 from loradock.control.recovery import Survivor
 from loradock.control.residency import ReadWanted
@@ -43,6 +44,9 @@ class Fleet:
     ) -> None:
         self.keepers: dict[str, ReplicaKeeper] = {}
         self._logs: deque[str] = deque()
+        self._took: float | None = None
+        self.has_served = False
+        """Whether a replica has been ready since it was begun."""
         self.notes: list[tuple[str, str]] = []
         """Kind and message of what happened to replicas and is not recorded yet."""
         self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
@@ -58,7 +62,15 @@ class Fleet:
     @property
     def answering(self) -> list[ReplicaKeeper]:
         """Those of the ready ones that answer just now; all of them if none does."""
-        return [keeper for keeper in self.ready if keeper.answering] or self.ready
+        return [keeper for keeper in self.ready if keeper.health is Health.READY] or self.ready
+
+    @property
+    def back_at(self) -> float | None:
+        """When the next replica should be ready (of time.monotonic), by how long the last one took."""
+        took = [k.ready_since - k.begun for k in self.keepers.values() if k.ready_since is not None]
+        self._took = took[-1] if took else self._took
+        begun = [keeper.begun for keeper in self.of_state(ReplicaState.STARTING)]
+        return None if self._took is None or not begun else min(begun) + self._took
 
     @property
     def serving(self) -> list[ReplicaKeeper]:
@@ -150,7 +162,16 @@ class Fleet:
         await asyncio.gather(*(keeper.leave() if keep_replicas else keeper.ended() for keeper in keepers))
 
     def _keeper(self, replica_id: str, secret: str, base_name: str, settings: str | None) -> ReplicaKeeper:
-        keeper = ReplicaKeeper(replica_id, secret, base_name, settings, self._around, self._wanted, self._changed)
+        keeper = ReplicaKeeper(
+            replica_id,
+            secret,
+            base_name,
+            settings,
+            self._around,
+            self._wanted,
+            self._changed,
+            lambda kind, message: self.notes.append((kind, message)),
+        )
         self.keepers[replica_id] = keeper
         return keeper
 

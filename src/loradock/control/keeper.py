@@ -10,19 +10,25 @@ from pathlib import Path
 
 import aiohttp
 
+from loradock.control.awake import AwakeClock
+from loradock.control.liveness import Health, Patience
 from loradock.control.options import ControlOptions
 from loradock.control.residency import ReadWanted, Residency
+from loradock.control.tending import Tending
+from loradock.control.watcher import Watcher
 from loradock.control.work import Locks, Transactions
 from loradock.gateway.upstream import Upstream
 from loradock.replicas.client import ReplicaClient
-from loradock.replicas.launcher import Instance, Launcher, ReplicaSpec
-from loradock.types.enums import AdapterTier, ReplicaState
-from loradock.types.errors import LoradockError
+from loradock.replicas.launcher import Ending, Instance, Launcher, ProcessUse, ReplicaSpec
+from loradock.types.enums import AdapterTier, Fate, ReplicaState
+from loradock.types.errors import LoradockError, ReplicaLost
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _PROVEN_S = 60.0
 _TIERS_S = 3.0
+_GOING_S = 1.0
+"""How long a process may take to be seen to end after its connections have broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +40,20 @@ class Surroundings:
     http: aiohttp.ClientSession
     options: ControlOptions
     locks: Locks
+    awake: AwakeClock
 
 
 class _Ended(Exception):
     """The replica is of no more use; the text says why."""
 
+    def __init__(self, why: str, fate: Fate = Fate.UNKNOWN) -> None:
+        super().__init__(why)
+        self.fate = fate
+
 
 class ReplicaKeeper:
-    """Keeps one replica healthy and its adapters as wanted; calls `changed` when others should look.
+    """Keeps one replica healthy and its adapters as wanted; calls `changed` when others should look, and `note` with
+    the kind of an event and its message.
 
     `settled` is set once its start has succeeded or failed.
     """
@@ -55,6 +67,7 @@ class ReplicaKeeper:
         around: Surroundings,
         wanted: ReadWanted,
         changed: Callable[[], None],
+        note: Callable[[str, str], None],
     ) -> None:
         self.id, self.settings = replica_id, settings
         self.state = ReplicaState.STARTING
@@ -63,11 +76,14 @@ class ReplicaKeeper:
         self.failure: str | None = None
         self.begun = time.monotonic()
         self.ready_since: float | None = None
-        self.answering = True
+        self.health = Health.STARTING
+        self.unready_because: str | None = None
+        """As it was told when its health changed last."""
         self._secret, self._base_name = secret, base_name
-        self._around, self._wanted, self._changed = around, wanted, changed
+        self._around, self._wanted, self._changed, self._note = around, wanted, changed, note
         self._client: ReplicaClient | None = None
         self._instance: Instance | None = None
+        self._watcher: Watcher | None = None
         self.settled = asyncio.Event()
         self._obtained = asyncio.Event()
         self._wake = asyncio.Event()
@@ -100,9 +116,20 @@ class ReplicaKeeper:
         """Whether it holds all of these that it can hold."""
         return all(self.holds(name, path) or name in self.refused for name, path in attached.items())
 
-    def memory(self) -> int:
-        """Bytes of this machine's memory that it takes; 0 once it is gone. Blocks."""
-        return self._instance.memory() if self._instance else 0
+    @property
+    def shown_state(self) -> ReplicaState:
+        """READY only while it is known to get on."""
+        ready = self.state is ReplicaState.READY
+        return ReplicaState.UNREADY if ready and self.health is Health.UNREADY else self.state
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it failed, or is not ready."""
+        return self.failure or (self.unready_because if self.shown_state is ReplicaState.UNREADY else None)
+
+    def use(self) -> ProcessUse:
+        """What it takes of this machine; nothing once it is gone. Blocks."""
+        return self._instance.look() if self._instance else ProcessUse()
 
     def start(self, spec: ReplicaSpec | None) -> None:
         """Launch by `spec`; without one, adopt what already runs."""
@@ -139,10 +166,6 @@ class ReplicaKeeper:
             self._instance = instance = await asyncio.to_thread(self._obtain, spec)
             self._obtained.set()
             residency = await self._until_healthy(instance)
-            await residency.settle()
-            await residency.probe_base(self._base_name)
-            self.residency = residency
-            self._become_ready()
             await self._watch(instance, residency)
         except (_Ended, LoradockError, OSError) as error:
             await self._fail(error)
@@ -154,7 +177,11 @@ class ReplicaKeeper:
             self.settled.set()
             self._changed()
 
-    def _become_ready(self) -> None:
+    def _become_ready(self, residency: Residency) -> None:
+        self.residency = residency
+        if self._watcher:
+            self._watcher.liveness.started()
+            self.health = self._watcher.liveness.health
         if self.state is ReplicaState.STARTING:
             self.state, self.ready_since = ReplicaState.READY, time.monotonic()
             self.settled.set()
@@ -168,53 +195,50 @@ class ReplicaKeeper:
         return instance
 
     async def _until_healthy(self, instance: Instance) -> Residency:
-        timeout = self._around.options.start_timeout
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+        timeout, clock = self._around.options.start_timeout, self._around.awake
+        deadline = clock.now() + timeout
+        while clock.now() < deadline:
             self._check_alive(instance)
             if address := instance.address():
-                client = self._client or ReplicaClient(self._around.http, address, self._secret)
+                check_timeout = self._around.options.check_timeout
+                client = self._client or ReplicaClient(self._around.http, address, self._secret, check_timeout)
                 self._client = client
                 if await client.healthy():
                     self.upstream = Upstream(self.id, address, self._secret)
                     return Residency(client, self._around.locks, self._wanted, self.upstream.turn)
             await asyncio.sleep(_POLL_S)
-        raise _Ended(f"the engine was not ready after {timeout:.0f} s")
+        raise _Ended(f"the engine was not ready after {timeout:.0f} s", Fate.STUCK)
 
     async def _watch(self, instance: Instance, residency: Residency) -> None:
-        answered = probed = time.monotonic()
-        while True:
-            await self._pause(instance)
-            healthy = self._client is not None and await self._client.healthy()
-            if healthy is not self.answering:
-                self.answering = healthy
-                self._changed()
-            if healthy:
-                answered = time.monotonic()
-                await self._settle(instance, residency)
-                if answered - probed > self._around.options.probe_every:
-                    await self._probe_when_idle(residency)
-                    probed = time.monotonic()
-            elif time.monotonic() - answered > self._around.options.hung_after:
-                raise _Ended(f"the engine left health checks unanswered for {time.monotonic() - answered:.0f} s")
+        """Looks and tends side by side: what is wanted of an engine that is stuck does not end."""
+        assert self._client is not None and self.upstream is not None
+        upstream, options = self.upstream, self._around.options
+        patience = Patience(options.unready_after, options.hung_after, options.hung_after * options.stretch)
+        watcher = Watcher(instance, self._client, self._around.awake, patience, lambda: upstream.in_flight)
+        self._watcher = watcher
+        signals = (self._changed, self.wake, self._become_ready)
+        async with Tending(residency, self._base_name, upstream, options, self._around.awake, *signals) as tending:
+            tending.go_on()
+            while True:
+                await self._pause(instance)
+                health = await watcher.look()
+                self._notice(health, watcher)
+                if health in (Health.STARTING, Health.READY):
+                    tending.go_on()
 
-    async def _probe_when_idle(self, residency: Residency) -> None:
-        """A health check can be answered by an engine that computes nothing any more. Raises _Ended."""
-        if self.upstream is None or self.upstream.in_flight:
+    def _notice(self, health: Health, watcher: Watcher) -> None:
+        before, self.health = self.health, health
+        if health is before:
             return
-        try:
-            async with asyncio.timeout(self._around.options.hung_after):
-                await residency.probe_base(self._base_name)
-        except (LoradockError, TimeoutError) as error:
-            raise _Ended(f"the engine is up and computes nothing: {error}") from error
-
-    async def _settle(self, instance: Instance, residency: Residency) -> None:
-        try:
-            if await residency.settle():
-                self._changed()
-        except LoradockError as error:
-            self._check_alive(instance)
-            _log.warning("replica %s: %s", self.id, error.message)
+        self.unready_because = why = watcher.liveness.reason
+        _log.info("replica %s: %s → %s %s", self.id, before.name, health.name, why)
+        if health is Health.LOST:
+            raise _Ended(why, watcher.fate)
+        if health is Health.UNREADY:
+            self._note("replica.unready", f"{self.id} gets no new requests: {why}")
+        elif before is Health.UNREADY:
+            self._note("replica.recovered", f"{self.id} gets requests again")
+        self._changed()
 
     async def _pause(self, instance: Instance) -> None:
         """Until woken or a tick has passed. Raises _Ended as soon as the process is gone."""
@@ -230,13 +254,25 @@ class ReplicaKeeper:
 
     def _check_alive(self, instance: Instance) -> None:
         if not instance.alive():
-            raise _Ended(self._around.launcher.last_words(self.id))
+            ending = instance.ending()
+            raise _Ended(ending.reason, ending.fate)
 
     async def _fail(self, error: Exception) -> None:
-        gone = self._instance is not None and not self._instance.alive()
-        self.failure = self._around.launcher.last_words(self.id) if gone else str(error)
+        ending = await self._ending() if isinstance(error, ReplicaLost) else None
+        self.failure = ending.reason if ending else str(error) or type(error).__name__
+        if self.upstream is not None:
+            self.upstream.lose(ending.fate if ending else getattr(error, "fate", Fate.UNKNOWN))
         if self._end is None:
             self.state = ReplicaState.FAILED
+
+    async def _ending(self) -> Ending | None:
+        """Of its process, if it is about to end."""
+        deadline = time.monotonic() + _GOING_S
+        while self._instance is not None and time.monotonic() < deadline:
+            if not self._instance.alive():
+                return self._instance.ending()
+            await asyncio.sleep(_POLL_S)
+        return None
 
     async def _finish_surely(
         self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
@@ -256,6 +292,8 @@ class ReplicaKeeper:
         if self.upstream is not None:
             await self._let_finish(self.upstream, drain)
         await self._stop_living()
+        if self.upstream is not None:
+            self.upstream.lose(Fate.KILLED)
         if self._instance is not None:
             await asyncio.to_thread(self._instance.terminate, self._around.options.grace)
         await done()

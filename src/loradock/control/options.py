@@ -14,9 +14,12 @@ class ControlOptions:
     """All times in seconds.
 
     `tick`: the longest pause between two looks at a deployment. `start_timeout`: process start to healthy.
-    `hung_after`: how long a replica may leave health checks unanswered. `drain`: how long running requests may
-    finish before a replica is stopped. `grace`: from SIGTERM to SIGKILL. `restarts`: replicas lost in a row before
-    the endpoint becomes ERROR. `probe_every`: how often an idle replica computes a token to show that it still can.
+    `check_timeout`: how long one health check may take. `unready_after`, `hung_after`: how long a replica may be
+    without a good answer or without progress until it gets no new requests, and until it is given up; `stretch`: how
+    many times as long where it uses processor time, or a signal holds it (docs/liveness.md). `drain`: how long running
+    requests may finish before a replica is stopped. `grace`: from SIGTERM to SIGKILL. `restarts`: replicas lost in a
+    row before the endpoint becomes ERROR. `probe_every`: how often an idle replica computes a token to show that it
+    still can.
     `threads`: CPU threads per replica, 0 leaves it to the engine. `quantization`: of the built-in engine's weights.
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in a replica's memory, `max_attachments` may be
     attached to one endpoint.
@@ -27,7 +30,10 @@ class ControlOptions:
 
     tick: float = 1.0
     start_timeout: float = 600.0
+    check_timeout: float = 5.0
+    unready_after: float = 5.0
     hung_after: float = 60.0
+    stretch: float = 5.0
     drain: float = 30.0
     detach_drain: float = 600.0
     grace: float = 10.0

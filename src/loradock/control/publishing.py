@@ -6,10 +6,10 @@ from typing import Any
 
 from loradock.control.fleet import Fleet
 from loradock.control.keeper import Surroundings
-from loradock.control.routing import is_crowded, routes_of
+from loradock.control.routing import Back, is_crowded, routes_of
 from loradock.control.snapshot import Bound, Snapshot, read_attachments, read_snapshot
 from loradock.gateway.routes import Route, RouteTable
-from loradock.types.enums import DesiredState
+from loradock.types.enums import DesiredState, EndpointState
 
 
 class Publisher:
@@ -76,13 +76,20 @@ class Publisher:
 
     def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
         """What the routes depend on."""
-        return snapshot, [
-            (k.id, k.upstream, k.answering, k.residency and k.residency.version) for k in self._fleet.ready
-        ]
+        return (
+            snapshot,
+            self._back(snapshot),
+            [(k.id, k.upstream, k.health, k.residency and k.residency.version) for k in self._fleet.ready],
+        )
 
     def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
         ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []
-        return routes_of(snapshot, ready, self._around.options.max_loras, model_id)
+        return routes_of(snapshot, ready, self._around.options.max_loras, self._back(snapshot), model_id)
+
+    def _back(self, snapshot: Snapshot) -> Back:
+        if snapshot.desired is not DesiredState.STARTED or snapshot.state is EndpointState.ERROR:
+            return Back()
+        return Back(self._fleet.has_served or snapshot.state is EndpointState.STARTED, self._fleet.back_at)
 
     def _crowded(self, snapshot: Snapshot) -> bool:
         return is_crowded(snapshot, self._around.options.max_loras)

@@ -54,7 +54,7 @@ class DeploymentLoop:
         self._sizing = Sizing(around.options)
         self._base: BaseResolution | None = None
         self._loss: str | None = None
-        self._has_served = self._idle = False
+        self._idle = False
         self._cramped: str | None = None
         self._reading = f"deployment {deployment_id}: reading the database"
         self._teller = Teller(self._ledger)
@@ -93,7 +93,7 @@ class DeploymentLoop:
         keepers = list(self.fleet.keepers.values())
         tiers = await asyncio.gather(*(keeper.tiers() for keeper in keepers))
         return [
-            ReplicaFacts(k.id, k.state, k.upstream.in_flight if k.upstream else 0, k.failure, held, k.refused)
+            ReplicaFacts(k.id, k.shown_state, k.upstream.in_flight if k.upstream else 0, k.trouble, held, k.refused)
             for k, held in zip(keepers, tiers, strict=True)
         ]
 
@@ -194,13 +194,13 @@ class DeploymentLoop:
         """Take leave of replicas that were lost. Returns why to give up, if it is time to: at once where none has ever
         been ready, else after several in a row."""
         served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.keepers.values())
-        self._has_served = self._has_served or served
+        self.fleet.has_served = self.fleet.has_served or served
         lost = self.fleet.of_state(ReplicaState.FAILED)
         for keeper in lost:
             self._restarts.note(begun=keeper.begun, proven=keeper.proven)
             self._loss = keeper.failure
             self.fleet.end(keeper, note=("replica.lost", keeper.failure or "it ended"))
-        hopeless = self._restarts.exhausted or not self._has_served
+        hopeless = self._restarts.exhausted or not self.fleet.has_served
         return self._loss if lost and hopeless and not self.fleet.ready else None
 
     async def _match_count(self, snapshot: Snapshot, wanted: int) -> str | None:
@@ -224,7 +224,7 @@ class DeploymentLoop:
 
     def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
         if self.fleet.ready:
-            return EndpointState.STARTED, self._shortage(snapshot, wanted)
+            return EndpointState.STARTED, self._shortage(snapshot, wanted) or self._unready()
         if self._base and not self.fleet.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
@@ -238,6 +238,13 @@ class DeploymentLoop:
         ended = self._loss and f"the last one that did not ended: {self._loss}"
         reason = self._cramped or ended
         return reason and f"{fresh} of {wanted} replicas run as set; {reason}"
+
+    def _unready(self) -> str | None:
+        silent = [keeper for keeper in self.fleet.ready if keeper.shown_state is ReplicaState.UNREADY]
+        if not silent:
+            return None
+        all_of_them = f"{len(silent)} of {len(self.fleet.ready)} replicas get no new requests"
+        return f"{all_of_them}; {silent[0].id}: {silent[0].unready_because}"
 
     async def _stop_idle(self, snapshot: Snapshot) -> None:
         minutes = snapshot.inactive_timeout
@@ -264,7 +271,7 @@ class DeploymentLoop:
         await self._ledger.write(lambda session: record(session, account_id, subject_id, kind, message))
 
     def _start_afresh(self) -> None:
-        self._base, self._loss, self._has_served, self._idle = None, None, False, False
+        self._base, self._loss, self.fleet.has_served, self._idle = None, None, False, False
         self._restarts.reset()
 
     async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> bool:

@@ -13,7 +13,7 @@ async def room_for(more: int, fleet: Fleet, free: int) -> tuple[int, str | None]
 
     One needs what the largest that runs has taken; the first of a deployment is let try.
     """
-    each = await asyncio.to_thread(lambda: max((keeper.memory() for keeper in fleet.ready), default=0))
+    each = await asyncio.to_thread(lambda: max((keeper.use().resident for keeper in fleet.ready), default=0))
     starting = len(fleet.of_state(ReplicaState.STARTING))
     fit = max(0, free // each - starting) if each else more
     if fit >= more:

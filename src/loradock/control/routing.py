@@ -1,8 +1,10 @@
 """The routes of a deployment: which of its replicas answer to which name."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from loradock.control.keeper import ReplicaKeeper
+from loradock.control.liveness import Health
 from loradock.control.snapshot import Snapshot
 from loradock.gateway.routes import Route
 from loradock.gateway.upstream import Upstream
@@ -10,17 +12,33 @@ from loradock.replicas.vllm import slots
 from loradock.types.enums import AttachmentState, EngineKind
 
 
+@dataclass(frozen=True, slots=True)
+class Back:
+    """Whether replicas that have served are expected back, or others in their place; and when, if that is known."""
+
+    expected: bool = False
+    at: float | None = None
+
+
 def routes_of(
-    snapshot: Snapshot, ready: list[ReplicaKeeper], max_loras: int, model_id: str | None = None
+    snapshot: Snapshot, ready: list[ReplicaKeeper], max_loras: int, back: Back, model_id: str | None = None
 ) -> tuple[Route, list[Route]]:
     """The base model's route and those of all attached adapters, or of one."""
     if snapshot.engine is EngineKind.VLLM:  # it would let adapters starve
         for upstream in upstreams_of(ready):
             upstream.share(slots(snapshot.engine, max_loras))
     crowded = is_crowded(snapshot, max_loras)
-    base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready))
+    base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready), awaited=back.expected, back_at=back.at)
     adapters = [
-        Route(snapshot.endpoint, name, _routable([k for k in ready if k.holds(name, path)]), crowded, refused)
+        Route(
+            endpoint=snapshot.endpoint,
+            engine_name=name,
+            upstreams=_routable([k for k in ready if k.holds(name, path)]),
+            crowded=crowded,
+            refused=refused,
+            awaited=back.expected,
+            back_at=back.at,
+        )
         for name, path in snapshot.attached(model_id).items()
         for refused in [refusal(name, ready)]
     ]
@@ -43,5 +61,6 @@ def upstreams_of(keepers: Iterable[ReplicaKeeper]) -> tuple[Upstream, ...]:
 
 
 def _routable(keepers: list[ReplicaKeeper]) -> tuple[Upstream, ...]:
-    """Without those that do not answer just now, unless none does."""
-    return upstreams_of([keeper for keeper in keepers if keeper.answering] or keepers)
+    """Those that answer, else those that a check has failed of; never one that gets no new requests."""
+    healthy = [keeper for keeper in keepers if keeper.health is Health.READY]
+    return upstreams_of(healthy or [keeper for keeper in keepers if keeper.health is Health.SUSPECT])

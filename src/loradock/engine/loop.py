@@ -18,6 +18,7 @@ from loradock.engine.logprobs import TokenLogprobs, token_logprobs
 from loradock.engine.runner import Runner
 from loradock.engine.sampling import Sampler
 from loradock.engine.scheduler import Scheduler
+from loradock.engine.threads import thread_seconds
 from loradock.types.errors import Internal, LoradockError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class _Ready:
 
 
 class EngineLoop:
-    """`deliver` is called on the compute thread with a step's events, `on_fatal` when it cannot go on."""
+    """`deliver` is called on the compute thread with a step's events, `on_fatal` when it cannot go on. `beats` counts
+    steps and orders carried out: it stands still when the compute thread is stuck, or idle."""
 
     def __init__(self, runner: Runner, scheduler: Scheduler, deliver: Deliver, on_fatal: Callable[[str], None]) -> None:
         self.runner, self.scheduler = runner, scheduler
@@ -62,6 +64,7 @@ class EngineLoop:
         self._generations: dict[int, Generation] = {}
         self._events: list[tuple[Generation, Event]] = []
         self.steps = self.generated_tokens = 0
+        self.beats = self._at = 0
         self._failures = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
@@ -73,6 +76,16 @@ class EngineLoop:
     @property
     def running(self) -> int:
         return len(self.scheduler.running)
+
+    @property
+    def work(self) -> int:
+        """Generations, and orders, that wait for the compute thread or are what it is at. From any thread."""
+        return len(self._generations) + self._orders.qsize() + self._at
+
+    @property
+    def compute_seconds(self) -> float:
+        """Processor time of the compute thread: also a step that takes long moves it. From any thread."""
+        return thread_seconds(self._thread.native_id)
 
     def start(self) -> None:
         self._thread.start()
@@ -116,7 +129,10 @@ class EngineLoop:
                 order = self._orders.get(block=idle)
             except queue.Empty:
                 return
+            self._at = 1
             order()
+            self._at = 0
+            self.beats += 1
             idle = False
 
     def _stop(self) -> None:
@@ -134,6 +150,7 @@ class EngineLoop:
         logits = self._compute(rows, generations)
         if logits is not None:
             self.steps += 1
+            self.beats += 1
             try:
                 self._advance(rows, generations, logits)
             except Exception:  # in what is done for all: no request's fault, and no reason to end the engine

@@ -73,9 +73,12 @@ class EngineServer:
         return guarded
 
     def _authorize(self, request: Request) -> None:
-        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self._secret and not hmac.compare_digest(sent.encode(), self._secret.encode()):
+        if not self._knows_secret(request):
             raise Unauthenticated("this engine wants its replica secret as the bearer token")
+
+    def _knows_secret(self, request: Request) -> bool:
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return not self._secret or hmac.compare_digest(sent.encode(), self._secret.encode())
 
     @property
     def service(self) -> "Service":
@@ -84,12 +87,15 @@ class EngineServer:
             raise StillLoading
         return self._service
 
-    async def _health(self, _: Request) -> Response:
+    async def _health(self, request: Request) -> Response:
+        """Also whether the compute thread gets on, for whoever has the secret: it may be stuck while this answers."""
         if self.failure is not None:
             return JSONResponse({"status": "failed", "reason": self.failure}, 503)
         if self._service is None:
             return JSONResponse({"status": "loading"}, 503)
-        return JSONResponse({"status": "ok"})
+        loop = self._service.loop
+        told = {"steps": loop.beats, "work": loop.work, "compute_seconds": round(loop.compute_seconds, 3)}
+        return JSONResponse({"status": "ok"} | (told if self._knows_secret(request) else {}))
 
     async def _metrics(self, _: Request) -> Response:
         service = self.service

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
+from pathlib import Path
 
 _libc = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
 
@@ -18,6 +20,15 @@ def processors() -> frozenset[int]:
 def current_processor() -> int:
     """The number of the one that this thread is on; -1 where the system does not tell."""
     return _libc.sched_getcpu() if _libc else -1
+
+
+def thread_seconds(number: int | None) -> float:
+    """Processor time that a thread of this process has used, by its native number; where the system does not tell,
+    that of the whole process."""
+    try:
+        return int(Path(f"/proc/self/task/{number}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return time.process_time()
 
 
 class Helpers:

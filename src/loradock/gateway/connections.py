@@ -5,6 +5,8 @@ A general HTTP client does more per request and per chunk than all the rest of t
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import httptools
@@ -18,7 +20,11 @@ _MAX_WAITING = 256 << 10
 
 
 class Lost(Exception):
-    """A replica cannot be reached, its connection broke, or what it says is not HTTP."""
+    """A replica's connection broke, or what it says is not HTTP."""
+
+
+class Unreached(Lost):
+    """A replica cannot be reached: it has not seen the request."""
 
 
 class Connection(asyncio.Protocol):
@@ -176,23 +182,45 @@ class Connections:
         """A connection on which the head of the answer to `request` (all its bytes) has come. Raises Lost.
 
         A kept connection may have been closed from the other side at this very moment: where not a byte has come
-        back, a fresh one is tried once.
+        back, a fresh one is tried once. Unreached is raised only for a request that the replica cannot have seen.
         """
         idle = self._idle.setdefault(address, [])
         if idle:
             kept = idle.pop()
             try:
                 return await _asked(kept, request)
-            except Lost:
+            except Lost as lost:
                 if kept.answered:
                     raise
-        return await _asked(await _connect(address, idle), request)
+                with _blaming(lost):
+                    fresh = await _connect(address, idle)
+        else:
+            fresh = await _connect(address, idle)
+        return await _asked(fresh, request)
 
     async def close(self) -> None:
         for idle in self._idle.values():
             for connection in list(idle):
                 connection.close()
         await asyncio.sleep(0)  # their end is told in the loop's next round
+
+
+async def listens(address: str) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        (await _connect(address, [])).close()
+    except Unreached:
+        return False
+    return True
+
+
+@contextmanager
+def _blaming(earlier: Lost) -> Iterator[None]:
+    """Who cannot be reached any more may have seen the request by the connection before."""
+    try:
+        yield
+    except Unreached as error:
+        raise Lost(f"{earlier}; then {error}") from error
 
 
 async def _asked(connection: Connection, request: bytes) -> Connection:
@@ -212,5 +240,5 @@ async def _connect(address: str, idle: list[Connection]) -> Connection:
         async with asyncio.timeout(_CONNECT_S):
             _, connection = await loop.create_connection(lambda: Connection(idle), host.strip("[]"), int(port))
     except OSError as error:  # a TimeoutError is one
-        raise Lost(f"{address} cannot be reached: {error!r}") from error
+        raise Unreached(f"{address} cannot be reached: {error!r}") from error
     return connection

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send
+from loradock.gateway.again import Again, Loss
 from loradock.gateway.bodies import Bodies
-from loradock.gateway.connections import Connection, Connections, Lost
+from loradock.gateway.connections import Connection, Connections, Lost, Unreached
 from loradock.gateway.exchange import Exchange
 from loradock.gateway.keys import CALLER, Caller, KeyCache
 from loradock.gateway.open import OpenExchanges, Revoked
@@ -17,7 +18,7 @@ from loradock.gateway.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.sse import UNGATHERED, WholeEvents
 from loradock.gateway.upstream import Upstream
 from loradock.gateway.usage import StreamTap, usage_of
-from loradock.gateway.waking import Waker
+from loradock.gateway.waking import BACK_S, Waker
 from loradock.store.actor import ACTOR
 from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
@@ -53,7 +54,8 @@ _OF_STREAMS = {name for name, _ in UNGATHERED}
 
 class Gateway:
     """ASGI application for POST on `PROXY_PATHS`. `report` hears of replicas that failed a request, `start` of
-    stopped endpoints that a request is to start, `meter` of every request that reached an endpoint."""
+    stopped endpoints that a request is to start, `meter` of every request that reached an endpoint. `patience`: how
+    many seconds a request waits for replicas that are expected back."""
 
     def __init__(
         self,
@@ -63,11 +65,12 @@ class Gateway:
         report: Callable[[Upstream], None] = lambda _: None,
         start: Callable[[EndpointFacts], None] = lambda _: None,
         meter: Meter | None = None,
+        patience: float = BACK_S,
         body_limit: int = 32 << 20,
         keep_alive: float = 3.0,
         revoked: Revoked | None = None,
     ) -> None:
-        self._waker = Waker(routes, start)
+        self._waker = Waker(routes, start, patience)
         self._keys = keys
         self._report = report
         self._meter = meter or Meter()
@@ -139,29 +142,33 @@ class Gateway:
         ASKED_MODEL.set(head.model)
         route = await self._waker.resolve(head.model, caller.account_id, caller.account)
         with Measured(self._meter, _key(caller, route), began) as measured:
-            lost = await self._attempt(exchange, head, route, measured)
-            if lost is not None:
-                route = await self._waker.resolve(head.model, caller.account_id, caller.account)
-                if await self._attempt(exchange, head, route, measured, avoid=lost) is not None:
-                    raise ReplicaLost
+            again = Again(len(exchange.body))
+            while (loss := await self._attempt(exchange, head, route, measured, again)) is not None:
+                await again.allow(loss)
+                route = await self._waker.resolve(head.model, caller.account_id, caller.account, again.lost)
 
     async def _attempt(
-        self, exchange: Exchange, head: Head, route: Route, measured: Request, avoid: Upstream | None = None
-    ) -> Upstream | None:
-        """The replica that was lost before the client had a byte of the answer, if so."""
-        upstream = route.pick(avoid=avoid, affinity=head.affinity)
+        self, exchange: Exchange, head: Head, route: Route, measured: Request, again: Again
+    ) -> Loss | None:
+        """How the replica was lost before the client had a byte of the answer, if so."""
+        upstream = route.pick(again.lost, again.avoid, head.affinity)
+        in_flight = 0
         body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
         try:
             with upstream.lease(route.engine_name):
                 async with upstream.turn(route.adapter):
-                    await self._ask(exchange, upstream, body, measured)
+                    try:
+                        await self._ask(exchange, upstream, body, measured)
+                    except Lost:
+                        in_flight = upstream.broke()
+                        raise
         except Lost as error:
             request_id = exchange.request_id.decode("latin-1")
             _log.warning("replica %s failed request %s: %r", upstream.replica_id, request_id, error)
             self._report(upstream)
             if exchange.started:
                 raise
-            return upstream
+            return Loss(upstream, not isinstance(error, Unreached), in_flight)
         return None
 
     async def _ask(self, exchange: Exchange, upstream: Upstream, body: bytes, measured: Request) -> None:

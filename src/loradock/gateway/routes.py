@@ -1,7 +1,9 @@
 """The route table: which replicas answer to which model name. In memory only; the control loop writes it."""
 
 import asyncio
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from loradock.gateway.placement import at_home, least_busy
@@ -38,27 +40,38 @@ class EndpointFacts:
 class Route:
     """`engine_name` is what the replicas call it; `upstreams` are those that hold it now. `crowded`: there are more
     adapters than a replica has slots, so that each should stay where it was served before. `refused`: why a replica
-    would not take the adapter."""
+    would not take the adapter. `awaited`: replicas that have served are expected back, or others in their place, and
+    `back_at` is when (of time.monotonic), where that can be told."""
 
     endpoint: EndpointFacts
     engine_name: str
     upstreams: tuple[Upstream, ...]
     crowded: bool = False
     refused: str | None = None
+    awaited: bool = False
+    back_at: float | None = None
 
     @property
     def adapter(self) -> str | None:
         """None when it leads to the base model."""
         return None if self.engine_name == self.endpoint.name else self.engine_name
 
-    def pick(self, avoid: Upstream | None = None, affinity: str | None = None) -> Upstream:
-        """The replica for the next request, `avoid` only if there is no other. Raises when none is up.
+    def but(self, lost: Collection[Upstream]) -> list[Upstream]:
+        """The replicas that are not among those."""
+        return [upstream for upstream in self.upstreams if upstream not in lost]
+
+    def pick(
+        self, lost: Collection[Upstream] = (), avoid: Upstream | None = None, affinity: str | None = None
+    ) -> Upstream:
+        """The replica for the next request: none of the `lost` ones, `avoid` only if there is no other. Raises when
+        none is up.
 
         The one with least in flight; for requests that share an `affinity`, and for crowded adapters, their home.
         """
-        if not self.upstreams:
+        there = self.but(lost)
+        if not there:
             raise self._unavailable()
-        others = [upstream for upstream in self.upstreams if upstream is not avoid] or list(self.upstreams)
+        others = [upstream for upstream in there if upstream is not avoid] or there
         if len(others) > 1 and (affinity is not None or self.crowded):
             return at_home(f"{self.engine_name}\0{affinity or ''}", others)
         return least_busy(others)
@@ -68,9 +81,15 @@ class Route:
         if self.refused is not None:
             return AdapterNotServed(name=self.engine_name, endpoint=facts.name, reason=self.refused.rstrip("."))
         if facts.state in _COMING:
-            return EndpointStarting(name=facts.name, state=facts.state)
+            return self._starting()
         resting = EndpointFailed if facts.state is EndpointState.ERROR else EndpointNotRunning
         return resting(name=facts.name, state=facts.state, id=facts.id)
+
+    def _starting(self) -> EndpointStarting:
+        error = EndpointStarting(name=self.endpoint.name, state=self.endpoint.state)
+        if self.back_at is not None:
+            error.retry_after = max(1, math.ceil(self.back_at - time.monotonic()))
+        return error
 
 
 class RouteTable:

@@ -1,10 +1,15 @@
 """A replica as the gateway sees it: an address and what is in flight there."""
 
 import asyncio
+import time
 from collections import Counter
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from loradock.gateway.slots import Slots
+from loradock.types.enums import Fate
+
+_TOGETHER_S = 5.0
+"""Connections that break within this time break for the same reason."""
 
 
 class Lease:
@@ -33,9 +38,31 @@ class Upstream:
         self.authorization = f"Bearer {secret}".encode()
         self.in_flight = 0
         self.accepted = 0
+        self.fate: Fate | None = None
+        """What became of it, once it is lost."""
+        self._broken_at, self._broken_with = -_TOGETHER_S, 0
         self._by_name: Counter[str] = Counter()
-        self._released = asyncio.Event()
+        self._released, self._lost = asyncio.Event(), asyncio.Event()
         self._slots: Slots | None = None
+
+    def lose(self, fate: Fate) -> None:
+        """It is lost; what is learnt first holds."""
+        self.fate = self.fate or fate
+        self._lost.set()
+
+    async def fate_within(self, seconds: float) -> Fate | None:
+        """What became of it, if that is learnt in this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lost.wait()
+        return self.fate
+
+    def broke(self) -> int:
+        """A request's connection has broken while it is in flight: how many were when the first of them did."""
+        now = time.monotonic()
+        if now - self._broken_at > _TOGETHER_S:
+            self._broken_at, self._broken_with = now, self.in_flight
+        return self._broken_with
 
     def share(self, slots: int) -> None:
         """Adapters take turns at this many slots from now on."""

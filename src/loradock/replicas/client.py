@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from loradock.replicas.vitals import Answer, Vitals, VitalsReader
 from loradock.types.enums import AdapterTier
 from loradock.types.errors import AdapterRefused, Internal, LoradockError, ReplicaLost, Unavailable
 
@@ -24,20 +25,21 @@ _DIVERGED = (
 
 
 class ReplicaClient:
-    """One replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own reason."""
+    """One replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own reason.
+    `check_timeout`: seconds that a health check waits for its answer."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, secret: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str, secret: str, check_timeout: float = 5.0) -> None:
         self._http, self.url = http, url
         self._headers = {"Authorization": f"Bearer {secret}"}
+        self._vitals = VitalsReader(http, url, self._headers, check_timeout)
+
+    async def vitals(self) -> Vitals:
+        """How it is. Never an error."""
+        return await self._vitals.read()
 
     async def healthy(self) -> bool:
         """Whether it is ready. False, never an error, when it is down, stuck or still loading."""
-        try:
-            timeout = aiohttp.ClientTimeout(total=5)
-            async with self._http.get(f"{self.url}/health", headers=self._headers, timeout=timeout) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+        return (await self.vitals()).answer is Answer.GOOD
 
     async def adapters(self) -> dict[str, str]:
         """Loaded adapters: name → path."""

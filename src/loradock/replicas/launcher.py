@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loradock.types.enums import EngineKind, Quantization
+from loradock.types.enums import EngineKind, Fate, Quantization
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,23 @@ class ReplicaSpec:
     devices: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """Bytes of memory, all and those that no other process shares; seconds of processor time since it began;
+    `stopped`: a signal holds it (SIGSTOP), or a debugger."""
+
+    resident: int = 0
+    private: int = 0
+    processor: float = 0.0
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    reason: str
+    fate: Fate
+
+
 class Instance(Protocol):
     """One running replica. All methods block: call them in a thread."""
 
@@ -40,8 +57,11 @@ class Instance(Protocol):
 
     def alive(self) -> bool: ...
 
-    def memory(self) -> int:
-        """Bytes of memory it takes, with its children; 0 once it is gone."""
+    def look(self) -> ProcessUse:
+        """What it takes, with its children. Once it is gone: nothing."""
+
+    def ending(self) -> Ending:
+        """Why it ended; to be asked once it is not alive."""
 
     def address(self) -> str | None:
         """`http://host:port` once the engine listens."""
@@ -63,8 +83,6 @@ class Launcher(Protocol):
 
     def remains(self) -> set[str]:
         """Ids of replicas that left something behind, running or not."""
-
-    def last_words(self, replica_id: str) -> str: ...
 
     def log_tail(self, replica_id: str, lines: int) -> str:
         """The end of what the engine wrote."""

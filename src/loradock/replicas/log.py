@@ -11,12 +11,12 @@ _NOISE = ("Traceback (most recent call last)", "  ", "\t", "During handling", "T
 
 
 def last_words(log: Path, lines: int = 2) -> str:
-    """The last meaningful lines of `log`, shortened; says so when there are none."""
+    """The last meaningful lines of `log`, shortened; empty when there are none."""
     said = [
         line.rstrip() for line in _tail(log, _TAIL_BYTES).splitlines() if line.strip() and not line.startswith(_NOISE)
     ]
     if not said:
-        return "the engine ended without a word"
+        return ""
     # The last line is the reason by convention; the one before it helps only when the reason is a bare type.
     words = said[-1] if len(said[-1]) > 20 else "\n".join(said[-lines:])
     return words if len(words) <= _LONGEST else f"…{words[-_LONGEST:]}"

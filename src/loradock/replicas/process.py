@@ -15,7 +15,9 @@ from typing import Any
 
 import psutil
 
-from loradock.replicas.launcher import ReplicaSpec
+from loradock.machine.cgroups import out_of_memory_kills
+from loradock.replicas.endings import fate_of, reason_of
+from loradock.replicas.launcher import Ending, ProcessUse, ReplicaSpec
 from loradock.replicas.log import last_words, log_part, log_tail
 from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
@@ -26,12 +28,19 @@ _ANNOUNCE = "announce.json"
 _LOG = "engine.log"
 # File times and process start times come from different clocks of the kernel.
 _CLOCK_SLACK_S = 2.0
+_CHILDREN_S = 10.0
+_STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 
 class ProcessInstance:
     def __init__(self, process: psutil.Process, folder: Path) -> None:
         self._process = process
         self._folder = folder
+        self._exit_code: int | None = None
+        self._kills = out_of_memory_kills()
+        self._resident = 0
+        self._children: list[psutil.Process] = []
+        self._counted_at = -_CHILDREN_S
 
     @property
     def pid(self) -> int:
@@ -43,18 +52,35 @@ class ProcessInstance:
             if self._process.status() != psutil.STATUS_ZOMBIE:
                 return self._process.is_running()
             with suppress(psutil.TimeoutExpired):
-                self._process.wait(timeout=0)
+                self._exit_code = self._process.wait(timeout=0)
         except psutil.NoSuchProcess:
             pass
         return False
 
-    def memory(self) -> int:
-        total = 0
+    def look(self) -> ProcessUse:
+        uses = []
         with suppress(psutil.NoSuchProcess):
-            for process in (self._process, *self._process.children(recursive=True)):
+            for process in (self._process, *self._descendants()):
                 with suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-        return total
+                    uses.append(_use_of(process))
+        if not uses:
+            return ProcessUse()
+        self._kills = out_of_memory_kills()
+        self._resident = sum(use.resident for use in uses)
+        private, processor = sum(use.private for use in uses), sum(use.processor for use in uses)
+        return ProcessUse(self._resident, private, processor, uses[0].stopped)
+
+    def ending(self) -> Ending:
+        code, kills = self._exit_code, out_of_memory_kills()
+        starved = self._kills is not None and kills is not None and kills > self._kills
+        reason = reason_of(code, self._resident, last_words(self._folder / _LOG))
+        return Ending(reason, fate_of(code, starved=starved))
+
+    def _descendants(self) -> list[psutil.Process]:
+        """To find them, all processes of the machine have to be looked at: now and then will do."""
+        if time.monotonic() - self._counted_at >= _CHILDREN_S:
+            self._children, self._counted_at = self._process.children(recursive=True), time.monotonic()
+        return self._children
 
     def address(self) -> str | None:
         announced = _announcement(self._folder)
@@ -143,9 +169,6 @@ class ProcessLauncher:
     def remains(self) -> set[str]:
         return {folder.name for folder in self._root.iterdir()} if self._root.is_dir() else set()
 
-    def last_words(self, replica_id: str) -> str:
-        return last_words(self._root / replica_id / _LOG)
-
     def log_tail(self, replica_id: str, lines: int) -> str:
         return log_tail(self._root / replica_id / _LOG, lines)
 
@@ -176,6 +199,13 @@ class ProcessLauncher:
             folder = _run_folder(process)
             if folder is not None and folder.parent == self._root:
                 yield process, folder
+
+
+def _use_of(process: psutil.Process) -> ProcessUse:
+    with process.oneshot():
+        memory, times = process.memory_info(), process.cpu_times()
+        private = memory.rss - getattr(memory, "shared", 0)
+        return ProcessUse(memory.rss, private, times.user + times.system, process.status() in _STOPPED)
 
 
 def _await_command_line(process: psutil.Process) -> None:

@@ -77,12 +77,28 @@ class AttachStep(StrEnum):
 
 
 class ReplicaState(StrEnum):
-    """STARTING → READY → DRAINING → (row gone); FAILED from STARTING or READY."""
+    """STARTING → READY → DRAINING → (row gone); FAILED from STARTING or READY. UNREADY is READY without an answer or
+    without progress: no new requests go there (control/liveness.py)."""
 
     STARTING = "STARTING"
     READY = "READY"
+    UNREADY = "UNREADY"
     DRAINING = "DRAINING"
     FAILED = "FAILED"
+
+
+class Fate(StrEnum):
+    """What became of a replica that was lost, as far as it tells whether a request was the reason.
+
+    KILLED: by somebody else. OUT_OF_MEMORY: by the kernel. CRASHED: by itself. STUCK: it computed nothing any more
+    and was ended for that.
+    """
+
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    STUCK = "stuck"
+    UNKNOWN = "unknown"
 
 
 class EngineKind(StrEnum):

@@ -18,7 +18,7 @@ class LoradockError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Seconds after which the same request may succeed by itself."""
     hopeless: ClassVar[bool] = False
     """Whether clients that repeat a request by its status alone should leave it."""
@@ -96,7 +96,7 @@ class Unavailable(LoradockError):
 
     status = 503
     type = "service_unavailable"
-    retry_after: ClassVar[int | None] = 1
+    retry_after: int | None = 1
 
 
 class ServerStopping(Unavailable):
@@ -206,6 +206,14 @@ class ReplicaLost(Unavailable):
     """The replica serving this request stopped before it answered; try again"""
 
     code = "replica_lost"
+
+
+class RequestEndedReplica(Internal):
+    """{count} ended while it computed this request, which may be the reason: it is not sent to another. Send less text
+    at once, or change what it asks for, before you send it again"""
+
+    code = "replica_lost"
+    hopeless = True
 
 
 class DatabaseBusy(Unavailable):

@@ -1,0 +1,65 @@
+"""What an engine tells of its progress, for whoever has to find out whether it is stuck."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from starlette.testclient import TestClient
+
+from loradock.engine.server import EngineServer
+from tests.engine.test_loop import loop, run  # noqa: F401
+
+SECRET = {"authorization": "Bearer s"}
+
+
+@pytest.fixture
+def health(loop):  # noqa: F811
+    server = EngineServer("s")
+    server.ready(SimpleNamespace(loop=loop))
+    client = TestClient(server.app)
+    return lambda headers=SECRET: client.get("/health", headers=headers).json()
+
+
+def test_only_who_has_the_secret_is_told(health):
+    assert health({}) == health({"authorization": "Bearer x"}) == {"status": "ok"}
+    assert set(health()) == {"status", "steps", "work", "compute_seconds"}
+
+
+def test_steps_are_counted_and_nothing_waits_in_the_end(loop, health):  # noqa: F811
+    before = health()["steps"]
+    run(loop, 1)
+    assert health()["steps"] >= before + 3
+    loop.call(lambda: None).result(5)
+    assert health()["work"] == 0
+
+
+def test_a_compute_thread_that_is_stuck_is_seen_by_steps_that_stand_still_while_work_waits(loop, health):  # noqa: F811
+    freed, reached = threading.Event(), threading.Event()
+    stuck = loop.call(lambda: reached.set() or freed.wait(20))
+    assert reached.wait(5)
+    waiting = loop.call(lambda: None)
+    first, second = health(), health()
+    assert first["work"] == 2
+    assert (first["steps"], first["compute_seconds"]) == (second["steps"], second["compute_seconds"])
+    freed.set()
+    assert stuck.result(5)
+    waiting.result(5)
+    assert health()["steps"] > first["steps"]
+
+
+def test_a_long_step_is_seen_by_the_processor_time_it_takes(loop, health):  # noqa: F811
+    freed, reached = threading.Event(), threading.Event()
+
+    def long():
+        reached.set()
+        while not freed.is_set():
+            sum(range(1000))
+
+    step = loop.call(long)
+    assert reached.wait(5)
+    first = health()
+    while health()["compute_seconds"] <= first["compute_seconds"]:
+        assert not step.done()
+    assert health()["steps"] == first["steps"]
+    freed.set()
+    step.result(5)
