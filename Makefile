@@ -12,9 +12,9 @@ TOKENIZERS := tests/tokenizers
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo
-test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser lint
+test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
-test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/vllm
+test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow
 # Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
@@ -43,6 +43,12 @@ $(STAMPS)/test: $(STAMPS)/install
 CHROMIUM := /usr/bin/chromium
 $(STAMPS)/browser: $(STAMPS)/test
 	@test -x $(CHROMIUM) || { echo "Installing Chromium"; apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; }
+	@touch $@
+
+# Debian's nginx: what stands between clients and a server.
+NGINX := /usr/sbin/nginx
+$(STAMPS)/nginx: $(STAMPS)/test
+	@test -x $(NGINX) || { echo "Installing nginx"; apt-get -qq update && apt-get -qq install --yes --no-install-recommends nginx-light >/dev/null; }
 	@touch $@
 
 # vLLM for the CPU. What it drags in beside torch is built against another torch and must not be imported.

@@ -84,3 +84,15 @@ async def test_whoever_may_no_longer_look_is_told_nothing_more_and_the_others_ar
     assert [event async for event in leaving] == []
     assert "secret" in await _events(staying)
     await staying.aclose()
+
+
+async def test_a_stream_without_news_is_sent_comments():
+    live, source = Live(quiet_s=0.05), Source()
+    stream = live.follow("key", source.read, always)
+    for begin in ("retry: ", "event: head", ": "):
+        assert (await _events(stream)).startswith(begin)
+    source.html["rows"] = "some"
+    while (news := await _events(stream)).startswith(": "):
+        assert news.endswith("\n\n")
+    assert news.startswith("event: rows")
+    await stream.aclose()

@@ -28,6 +28,20 @@ _EngineArgs = Annotated[
 _VllmArgs = Annotated[
     str, typer.Option(envvar="LORADOCK_VLLM_ARGS", help="Further flags for vLLM, as one would type them.")
 ]
+_PublicUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LORADOCK_PUBLIC_URL",
+        help="The address that browsers use, as https://example.com/loradock, where a proxy stands before the server.",
+    ),
+]
+_TrustedProxies = Annotated[
+    str,
+    typer.Option(
+        envvar=["LORADOCK_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"],
+        help="Addresses and networks, with commas between, whose X-Forwarded-… headers count; * for all.",
+    ),
+]
 _AllowOrigin = Annotated[
     list[str] | None,
     typer.Option(
@@ -102,6 +116,8 @@ def serve(
     trash_days: Annotated[
         int, typer.Option(envvar="LORADOCK_TRASH_DAYS", min=1, help="How long what is set aside is kept.")
     ] = 14,
+    public_url: _PublicUrl = None,
+    trusted_proxies: _TrustedProxies = "127.0.0.1,::1",
     allow_origin: _AllowOrigin = None,
     keep_alive: _KeepAlive = 3.0,
     receive_timeout: _ReceiveTimeout = 20.0,
@@ -113,6 +129,7 @@ def serve(
     """Run the server: API, gateway and control loop in one process."""
     from loradock.api.settings import Front, Settings
     from loradock.server.cors import read_origins
+    from loradock.server.outside import read_public_url
     from loradock.server.run import run
 
     settings = Settings(
@@ -135,6 +152,8 @@ def serve(
         begin_anew=begin_anew,
         trash_days=trash_days,
         front=Front(
+            public_url=read_public_url(public_url) if public_url else None,
+            trusted_proxies=tuple(trusted_proxies.split(",")),
             allow_origins=read_origins(allow_origin or ()),
             keep_alive=keep_alive,
             receive_timeout=receive_timeout,

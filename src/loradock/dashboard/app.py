@@ -12,6 +12,7 @@ from starlette.routing import Mount, Route
 
 from loradock.api.services import Services
 from loradock.dashboard import assets, errors
+from loradock.dashboard.below import BelowPath
 from loradock.dashboard.live import Live
 from loradock.dashboard.pages import (
     attaching,
@@ -66,7 +67,11 @@ _ROUTES: list[Route | Mount] = [
 def dashboard(services: Services) -> Starlette:
     app = Starlette(
         routes=_ROUTES,
-        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+            Middleware(BelowPath),
+        ],
         exception_handlers={404: _missing, 405: _missing, LoradockError: errors.page, Exception: errors.unexpected},
     )
     app.router.redirect_slashes = False

@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from loradock.dashboard.below import prefix_of
+
 KEY = "<your API key>"
 
 
@@ -29,7 +31,7 @@ class Snippet:
 
 def api_url(request: Request) -> str:
     """The API's base address as the browser reaches it."""
-    return f"{request.url.scheme}://{request.url.netloc}/v1"
+    return f"{request.url.scheme}://{request.url.netloc}{prefix_of(request)}/v1"
 
 
 def snippets(call: Call) -> list[Snippet]:

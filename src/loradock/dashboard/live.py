@@ -7,15 +7,16 @@ viewers there is none. A slow viewer misses steps in between, never the last one
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass
 
+from loradock.gateway.sse import COMMENT, UNGATHERED
 from loradock.types.errors import LoradockError
 
 _log = logging.getLogger(__name__)
 _LONGEST_S = 300.0
 """A stream ends after this long; the browser opens the next one, which asks anew who it belongs to."""
 _RETRY_MS = 1000
+HEADERS = {name.decode(): value.decode() for name, value in UNGATHERED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,12 @@ Allowed = Callable[[], Awaitable[bool]]
 class Live:
     """`read` must give the same for everybody who follows the same key.
 
-    For `trust_s` seconds a viewer who was allowed to see something is not asked about again.
+    For `trust_s` seconds a viewer who was allowed to see something is not asked about again. After `quiet_s` seconds
+    without news a stream is sent a comment, for proxies that end what is silent.
     """
 
-    def __init__(self, trust_s: float = 5.0) -> None:
-        self._trust_s = trust_s
+    def __init__(self, trust_s: float = 5.0, quiet_s: float = 3.0) -> None:
+        self._trust_s, self._quiet_s = trust_s, quiet_s
         self._tickers: dict[Hashable, _Ticker] = {}
 
     async def follow(self, key: Hashable, read: Read, allowed: Allowed) -> AsyncIterator[bytes]:
@@ -51,8 +53,8 @@ class Live:
         asked_at = clock()
         try:
             yield f"retry: {_RETRY_MS}\n\n".encode()
-            async for changed in ticker.changes(clock() + _LONGEST_S):
-                if clock() > asked_at + self._trust_s:
+            async for changed in ticker.changes(clock() + _LONGEST_S, self._quiet_s):
+                if changed is not COMMENT and clock() > asked_at + self._trust_s:
                     if not await allowed():
                         return
                     asked_at = clock()
@@ -84,8 +86,8 @@ class _Ticker:
         self._task.cancel()
         self._announce()
 
-    async def changes(self, until: float) -> AsyncIterator[bytes]:
-        """All parts, then those that change, up to `until` on the event loop's clock."""
+    async def changes(self, until: float, quiet_s: float) -> AsyncIterator[bytes]:
+        """All parts, then those that change, and comments between, up to `until` on the event loop's clock."""
         seen = 0
         clock = asyncio.get_running_loop().time
         while not self._over and clock() < until:
@@ -93,9 +95,11 @@ class _Ticker:
                 seen = self._version
                 yield b"".join(_event(name, html) for name, html in fresh)
                 continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
+            try:
+                async with asyncio.timeout_at(min(until, clock() + quiet_s)):
                     await self._news.wait()
+            except TimeoutError:
+                yield COMMENT
 
     async def _run(self) -> None:
         try:

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from loradock import __version__
 from loradock.dashboard import assets
+from loradock.dashboard.below import prefix_of, prefixed
 from loradock.dashboard.security import CSRF_FIELD
 from loradock.registry.transfer import progress_share
 from loradock.store.tables import Job
@@ -27,7 +28,8 @@ _templates = Environment(
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """A whole page, or a fragment if the template is one."""
-    return HTMLResponse(fragment(template, me=getattr(request.state, "me", None), **context), status)
+    html = fragment(template, me=getattr(request.state, "me", None), **context)
+    return HTMLResponse(prefixed(html, prefix_of(request)), status)
 
 
 def dialog(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:

@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loradock.api.services import Services
+from loradock.dashboard.below import prefix_of, without_prefix
 from loradock.store.actor import ACTOR
 from loradock.store.sessions import LIFETIME, SignedIn, find_session
 from loradock.types.errors import LoradockError
@@ -47,6 +48,10 @@ class Forged(LoradockError):
     type = "permission_error"
 
 
+class ElsewhereSent(Forged):
+    """This form was sent from a page of {origin}, which is not the address that this server knows itself by. If that is where you opened the dashboard, a proxy stands before the server: whoever runs it tells it the address with: loradock serve --public-url {origin}"""  # noqa: E501
+
+
 class SecurityHeaders:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,27 +76,35 @@ def who(connection: HTTPConnection, services: Services) -> SignedIn | None:
         return find_session(session, token)
 
 
-def set_cookie(response: Response, token: str, *, secure: bool) -> None:
-    response.set_cookie(
-        COOKIE, token, max_age=int(LIFETIME.total_seconds()), httponly=True, samesite="lax", secure=secure, path="/"
-    )
+def set_cookie(response: Response, token: str, request: Request) -> None:
+    age, secure = int(LIFETIME.total_seconds()), request.url.scheme == "https"
+    path = prefix_of(request) or "/"
+    response.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="lax", secure=secure, path=path)
 
 
-def foreign(request: HTTPConnection) -> bool:
-    """Whether a browser says that another site's page sent this.
+def delete_cookie(response: Response, request: Request) -> None:
+    response.delete_cookie(COOKIE, path=prefix_of(request) or "/")
+
+
+def refuse_foreign(request: HTTPConnection) -> None:
+    """Raises Forged where a browser says that another site's page sent this.
 
     Over https and from this machine it says so itself, whatever name a proxy in between gives the server; else the
     origin that it tells has to be the host that was asked.
     """
     if site := request.headers.get("sec-fetch-site"):
-        return site not in ("same-origin", "none")
+        if site not in ("same-origin", "none"):
+            raise Forged
+        return
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise ElsewhereSent(origin=origin[:200])
 
 
 def check_csrf(request: HTTPConnection, signed_in: SignedIn, sent: str | None) -> None:
     """Raises Forged."""
-    if foreign(request) or not hmac.compare_digest((sent or "").encode(), signed_in.csrf.encode()):
+    refuse_foreign(request)
+    if not hmac.compare_digest((sent or "").encode(), signed_in.csrf.encode()):
         raise Forged
 
 
@@ -141,4 +154,5 @@ def _page_of(request: Request) -> str:
     if request.method != "GET" or "hx-request" in request.headers:
         address = request.headers.get("hx-current-url") or request.headers.get("referer") or "/"
     parts = urlsplit(address)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = without_prefix(parts.path, prefix_of(request)) if prefix_of(request) else parts.path
+    return (path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,13 +1,11 @@
 """The whole server as one ASGI application: the gateway's bare routes in front, FastAPI behind."""
 
-import os
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Match
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from loradock import __version__
 from loradock.api import (
@@ -43,6 +41,7 @@ from loradock.replicas.vllm import VllmSetup
 from loradock.server.cors import Cors
 from loradock.server.life import Life
 from loradock.server.open_requests import OpenRequests
+from loradock.server.outside import FromOutside
 from loradock.store.database import Database
 from loradock.telemetry.history import History
 from loradock.telemetry.meter import Meter
@@ -75,15 +74,14 @@ class Server:
         self._api = _api(self.services, self._life)
         self._dashboard = dashboard(self.services)
         self._bridge = Bridge(self.services, self)
-        # As uvicorn would do before everything: the dashboard asks whether it is reached by https.
         self._open = OpenRequests(self._others)
-        self._rest = ProxyHeadersMiddleware(cast("Any", self._open), os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
+        self._rest = FromOutside(self._open, settings.front.public_url, settings.front.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PROXY_PATHS:
             await self._gateway(scope, receive, self._tagging(scope, send))
         else:
-            await self._rest(cast("Any", scope), cast("Any", receive), cast("Any", send))
+            await self._rest(scope, receive, send)
 
     async def _others(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -91,7 +89,8 @@ class Server:
                 return await self._bridge(scope, receive, send)
             request_id = uuid.uuid4().hex
             scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
-            if self._cors is not None and not belongs(scope["path"]):
+            pages = belongs(scope["path"]) or self._lost_reader(scope)
+            if self._cors is not None and not pages:
                 if CALLER not in scope and await self._cors.preflight(scope, send):
                     return None
                 send = self._tagging(scope, send)
@@ -100,7 +99,7 @@ class Server:
             send = _with_request_id(send, request_id)
             if scope["path"] != UPLOAD_PATH:
                 receive = _limited(receive)
-            if belongs(scope["path"]) or self._lost_reader(scope):
+            if pages:
                 return await self._dashboard(scope, receive, send)
         elif scope["type"] == "lifespan":
             send = self._life.telling(send)

@@ -11,7 +11,7 @@ from loradock.api.services import Services
 from loradock.dashboard.charts import CHARTS, SPANS, chart_data, span_of
 from loradock.dashboard.endpoint_adapters import read_adapters_asked
 from loradock.dashboard.endpoint_view import EndpointReader, EndpointView
-from loradock.dashboard.live import Live, Parts
+from loradock.dashboard.live import HEADERS, Live, Parts
 from loradock.dashboard.render import fragment, page
 from loradock.dashboard.security import signed_in, who
 from loradock.endpoints.rules import find_endpoint
@@ -48,7 +48,8 @@ async def live(request: Request, me: SignedIn) -> Response:
     view = await reader.read()  # the answer to a missing one is no stream
     allowed = partial(_still_signed_in, request, services)
     key = me.account_id, view.endpoint.id, view.adapters.asked.address(page=view.adapters.asked.page)
-    return StreamingResponse(streams.follow(key, partial(_parts, reader), allowed), media_type="text/event-stream")
+    events = streams.follow(key, partial(_parts, reader), allowed)
+    return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
 
 @signed_in

@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from loradock.api.services import Services
 from loradock.dashboard.render import page
-from loradock.dashboard.security import COOKIE, Forged, foreign, set_cookie, signed_in, who
+from loradock.dashboard.security import COOKIE, delete_cookie, refuse_foreign, set_cookie, signed_in, who
 from loradock.store.sessions import SignedIn, close_session, open_session
 
 _WRONG = "No valid key reads like this. Paste a whole key, from “ld-” on, or make one with: loradock keys create"
@@ -21,15 +21,14 @@ async def form(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    if foreign(request):
-        raise Forged
+    refuse_foreign(request)
     services: Services = request.app.state.services
     key = (await request.form()).get("key")
     token = await run_in_threadpool(_open, services, key.strip() if isinstance(key, str) else "")
     if token is None:
         return page(request, "sign_in.html", status=401, error=_WRONG, next=_next(request))
     response = RedirectResponse(_next(request), 303)
-    set_cookie(response, token, secure=request.url.scheme == "https")
+    set_cookie(response, token, request)
     return response
 
 
@@ -50,7 +49,7 @@ def sign_out(request: Request, me: SignedIn) -> Response:
     with services.database.session() as session:
         close_session(session, request.cookies[COOKIE])
     response = RedirectResponse("/ui/sign-in", 303)
-    response.delete_cookie(COOKIE, path="/")
+    delete_cookie(response, request)
     return response
 
 

@@ -1,6 +1,9 @@
 // Progressive enhancement for every page: theme, menu, copying, dialogs, toasts. Pages read well without it.
 "use strict";
 
+// Where the dashboard lies: "" or the path of a proxy before it, as in the address of this very script.
+const ROOT = new URL(document.currentScript.src).pathname.replace(/\/ui\/static\/.*$/, "");
+
 const csrfToken = () => document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
 document.addEventListener("htmx:configRequest", (event) => {

@@ -82,7 +82,7 @@ if (form) {
     const began = performance.now();
     const seen = { first: null, tokens: 0 };
     let firstAt = 0;
-    const response = await fetch("/ui/api/v1/chat/completions", {
+    const response = await fetch(`${ROOT}/ui/api/v1/chat/completions`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRF-Token": csrfToken() },
       body: JSON.stringify(requestBody(model)),
@@ -150,7 +150,7 @@ if (form) {
   stop.addEventListener("click", () => running?.abort());
   addEventListener("pagehide", () => running?.abort());
   form.addEventListener("change", (event) => {
-    if (event.target.name === "endpoint") location.assign(`/ui/playground?endpoint=${event.target.value}`);
+    if (event.target.name === "endpoint") location.assign(`${ROOT}/ui/playground?endpoint=${event.target.value}`);
     else if (event.target.name !== "language") remember();
   });
   form.addEventListener("keydown", (event) => {

@@ -108,7 +108,7 @@ function answered() {
     // A proxy in between answered.
   }
   if (request.status === 200) {
-    location.assign(`/ui/jobs/${body.data.job_id}`);
+    location.assign(`${ROOT}/ui/jobs/${body.data.job_id}`);
   } else {
     busy(false);
     refuse(body.error?.param, body.message ?? `The server answered with status ${request.status}.`);
