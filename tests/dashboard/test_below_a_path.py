@@ -84,7 +84,6 @@ def test_the_playground_and_live_pages(browser, addresses, started):
         ) as live:
             page.goto(f"{url}/ui/endpoints/{started['id']}")
         assert live.value.status == 200
-        assert live.value.headers["x-accel-buffering"] == "no"
         assert live.value.headers["cache-control"] == "no-cache, no-transform"
         page.goto(f"{url}/ui/playground?endpoint={started['id']}")
         expect(page.get_by_text(f"{url}/v1/chat/completions").first).to_be_attached()
@@ -123,3 +122,13 @@ def test_pages_that_are_missing_lead_back_below_the_path(browser, addresses):
         expect_status(page, 404)
         page.goto(f"{addresses['told']}/ui/nothing")
         assert page.locator('link[rel="stylesheet"][href^="/loradock/ui/static/"]').count() == 1
+
+
+def test_live_pages_ask_proxies_not_to_gather_them(server, started):
+    with httpx.Client(base_url=server.url) as client:
+        client.post("/ui/sign-in", data={"key": KEY})
+        with client.stream("GET", f"/ui/endpoints/{started['id']}/live") as live:
+            assert (live.headers["x-accel-buffering"], live.headers["cache-control"]) == (
+                "no",
+                "no-cache, no-transform",
+            )
