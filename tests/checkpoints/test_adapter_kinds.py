@@ -171,6 +171,7 @@ PREFIXES = {
     "without the model": (lambda n: n.replace("model.model.model.", "model.model.", 1), "'base_model.model.'"),
     "a language model inside": (lambda n: n.replace(".layers", ".language_model.layers"), "language_model"),
     "without PEFT's prefix": (lambda n: n.removeprefix("base_model.model."), "'model.'"),
+    "half without PEFT's prefix": (lambda n: n.removeprefix("base_model.model.") if layer_of(n) % 2 else n, "'model.'"),
     "with the adapter's name": (lambda n: n.replace(".weight", ".policy.weight"), ""),
 }
 
@@ -200,7 +201,10 @@ def test_torch_compile_before_peft(base, engine, tmp_path):
     ("change", "said"),
     [
         (lambda n: n.replace("model.model.", "model.vision_tower.") if layer_of(n) else n, "another part of the model"),
-        (lambda n: n.replace("base_model.model.", "a.") if layer_of(n) else n, "wrong prefix: 'a.model.' and 'base_mo"),
+        (
+            lambda n: n.replace("base_model.model.", "a.").replace("rs.1", "rs.0") if layer_of(n) == 1 else n,
+            "wrong prefix: 'a.model.' and 'base_model.model.model.' before .* more than one way",
+        ),
         (lambda n: n.replace("layers", "h"), "LoRA is served on q_proj"),
         (lambda n: n.replace(".weight", ".one.weight" if layer_of(n) else ".two.weight"), "several adapters, one, two"),
     ],

@@ -114,8 +114,9 @@ async def test_a_failing_step_undoes_those_before_it(rig, faults, step, error, r
 async def test_files_that_are_gone_fail_the_stage_step(rig):
     for file in rig.blobs.glob("*/adapter_model.safetensors"):
         file.unlink()
-    with pytest.raises(Internal, match=r"step 'stage': adapter_model\.safetensors is missing"):
+    with pytest.raises(Internal, match=r"step 'stage': adapter_model\.safetensors is missing on the server") as refused:
         await rig.attach(rig.alice, rig.dock, rig.pirate)
+    assert str(rig.blobs.parent) not in refused.value.message
     assert rig.attachments() == []
 
 

@@ -146,6 +146,16 @@ async def test_a_read_that_fails_fails_only_those_who_wanted_it_and_can_be_tried
     assert tiers(adapters) == {"a": "ram", "b": "disk"}
 
 
+async def test_a_file_that_is_gone_is_told_without_its_place_on_the_server(disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "read", lambda _name, path: (path / "adapter_config.json").read_bytes())
+    adapters = disk.adapters()
+    await adapters.load("a", tmp_path / "gone", lazy=True)
+    with pytest.raises(AdapterUnreadable) as refused:
+        await adapters.lease("a")
+    assert refused.value.message == "The adapter 'a' cannot be read from this engine's disk: No such file or directory"
+    assert refused.value.status == 503
+
+
 async def test_unloading_during_a_read_waits_for_the_request_that_wanted_it(disk):
     disk.stuck["a"] = threading.Event()
     adapters = disk.adapters()

@@ -60,7 +60,8 @@ def table_name(name: str) -> str | None:
 
 
 def check_one_reading(names: Iterable[LoraName]) -> list[str]:
-    """Remarks on how the names were read. Raises AdapterRefused where there is more than one way, or none."""
+    """Remarks on how the names were read. Raises AdapterRefused where that could be done in more than one way, or where
+    they are of another part of the model."""
     names = list(names)
     remarks = []
     if any(_unwrapped(name.name) != name.name for name in names):
@@ -71,7 +72,8 @@ def check_one_reading(names: Iterable[LoraName]) -> list[str]:
         return remarks
     found = " and ".join(repr(prefix) for prefix in prefixes[:4])
     elsewhere = next((prefix for prefix in prefixes if _ELSEWHERE.search(prefix)), None)
-    if len(prefixes) > 1 or elsewhere is not None:
+    twice = len({(name.path, name.side) for name in names}) < len(names)
+    if elsewhere is not None or (twice and len(prefixes) > 1):
         why = f"{elsewhere!r} is another part of the model" if elsewhere else "they can be read in more than one way"
         raise AdapterRefused(
             f"tensor names begin with the wrong prefix: {found} before 'layers.…', where {EXPECTED!r} is expected, and"

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from loradock.types.errors import LoradockError
+from loradock.types.errors import LoradockError, reason_of
 
 Progress = Callable[[str], None]
 ResolveBase = Callable[[str, str, Progress], Path]
@@ -31,7 +31,7 @@ class BaseResolution:
         except LoradockError as error:
             self.failure = error.message
         except Exception as error:
-            self.failure = f"the base model {base_model} could not be made ready: {error}"
+            self.failure = f"the base model {base_model} could not be made ready: {reason_of(error)}"
         self._tell()
 
     def _note(self, progress: str) -> None:

@@ -9,7 +9,7 @@ from loradock.engine.errors import AdapterUnreadable, UnknownModel
 from loradock.engine.lora import LoadedAdapter
 from loradock.engine.residency import AdapterMemory, Registered
 from loradock.types.enums import AdapterTier
-from loradock.types.errors import BadRequest, LoradockError
+from loradock.types.errors import BadRequest, reason_of
 
 Active = Callable[[], frozenset[int]]
 
@@ -76,7 +76,7 @@ class Adapters:
             adapter = await self.memory.bring(entry)
         except Exception as error:
             self.memory.release(entry)
-            raise AdapterUnreadable(name=model, reason=_reason(error)) from error
+            raise AdapterUnreadable(name=model, reason=reason_of(error)) from error
         except BaseException:
             self.memory.release(entry)
             raise
@@ -146,10 +146,3 @@ class Adapters:
             await self.memory.bring(entry)
         finally:
             self.memory.release(entry)
-
-
-def _reason(error: Exception) -> str:
-    """Without the server's paths, which an OSError's own text holds."""
-    if isinstance(error, LoradockError):
-        return error.message
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -225,3 +225,10 @@ class DatabaseBusy(Unavailable):
 
 class DataUnusable(LoradockError):
     """The data folder cannot be used as it is."""
+
+
+def reason_of(error: Exception) -> str:
+    """In words for whoever called, so without the paths of this machine that an OSError's own text holds."""
+    if isinstance(error, LoradockError):
+        return error.message
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

@@ -12,7 +12,7 @@ from loradock.registry.archives import unpack
 from loradock.registry.sources.public_network import PublicNetwork
 from loradock.registry.transfer import Transfer
 from loradock.types.enums import ModelKind
-from loradock.types.errors import BadRequest
+from loradock.types.errors import BadRequest, reason_of
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
@@ -36,8 +36,7 @@ class ArchiveUrl:
         except httpcore.TimeoutException as error:
             raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise BadRequest(f"{self.label} cannot be downloaded: {reason}") from error
+            raise BadRequest(f"{self.label} cannot be downloaded: {reason_of(error)}") from error
         return unpack(archive, into, kind, transfer, subfolder)
 
     def _download(self, archive: Path, kind: ModelKind | None, transfer: Transfer) -> None:
