@@ -73,7 +73,7 @@ def fail(error: LoradockError, *, json_output: bool) -> NoReturn:
 
 
 def in_words(error: LoradockError) -> str:
-    return error.message if error.detail is None else f"{error.message}: {error.detail}"
+    return error.whole
 
 
 def ask(question: str, *, yes: bool) -> None:

@@ -113,7 +113,7 @@ async def _one(line: Line, act: Act) -> None:
         line.message = await act(line.name)
         line.progress = Progress.DONE
     except LoradockError as error:
-        line.progress, line.message = Progress.FAILED, error.message
+        line.progress, line.message = Progress.FAILED, error.whole
     except Exception:
         _log.exception("one of many failed: %s", line.name)
         line.progress, line.message = Progress.FAILED, Internal().message

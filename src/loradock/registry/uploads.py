@@ -223,7 +223,7 @@ class UploadRunner:
                 raise LoradockError("this server has no running control loop")
             self.after_upload(task.job.account_id, task.model.name, endpoint)
         except LoradockError as error:
-            return f"attaching it to {endpoint} failed: {_whole(error)}"
+            return f"attaching it to {endpoint} failed: {error.whole}"
         except Exception:
             logger.exception("attaching %s after its upload failed", task.model.name)
             return f"attaching it to {endpoint} failed: see the server log"
@@ -237,10 +237,6 @@ class UploadRunner:
                 session.delete(model)
             advance(session.get_one(Job, task.job.id), JobStatus.FAILED, reason)
             session.add(_event(task, "model.upload_failed", f"{task.model.name}: {reason}"))
-
-
-def _whole(error: LoradockError) -> str:
-    return f"{error.message} ({error.detail})" if error.detail else error.message
 
 
 def _event(task: _Task, kind: str, message: str) -> Event:

@@ -31,6 +31,11 @@ class LoradockError(Exception):
         self.param, self.detail = param, detail
         super().__init__(self.message)
 
+    @property
+    def whole(self) -> str:
+        """For people: the message and what it keeps beside it."""
+        return self.message if self.detail is None else f"{self.message}: {self.detail}"
+
     def body(self) -> dict[str, Any]:
         """The error body that the Python, TypeScript and CLI clients all read."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}

@@ -99,7 +99,7 @@ def _progress(request: Request, me: SignedIn, since: int) -> Response:
 def _refused(request: Request, me: SignedIn, error: LoradockError, chosen: str) -> Response:
     with _services(request).database.session() as session:
         adapter = own_adapter(session, me, name_of(request))
-        return _form(request, session, adapter, error=_whole(error), chosen=chosen)
+        return _form(request, session, adapter, error=error.whole, chosen=chosen)
 
 
 def _form(
@@ -133,10 +133,6 @@ def _attached(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
     ids = [endpoint.deployment.id for endpoint in endpoints]
     query = select(Attachment.deployment_id, func.count()).where(Attachment.deployment_id.in_(ids))
     return dict(session.execute(query.group_by(Attachment.deployment_id)).tuples().all())
-
-
-def _whole(error: LoradockError) -> str:
-    return f"{error.message}: {error.detail}" if error.detail else error.message
 
 
 def _services(request: Request) -> Services:
