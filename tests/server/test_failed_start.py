@@ -1,5 +1,6 @@
 """A start that fails after the data folder was found good."""
 
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ def test_a_full_disk_without_its_reserve_is_one_line(tmp_path):
             endpoint = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "hardware": ""}
             assert http.post("/v1/endpoints", json=endpoint).status_code == 200
         server.kill()
-        (server.data_dir / "reserve").unlink(missing_ok=True)
+        shutil.rmtree(server.data_dir / "reserve", ignore_errors=True)
         disk.fill()
         command = [
             sys.executable,

@@ -2,8 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import select
@@ -15,7 +15,7 @@ from loradock.store.database import Database, migrate
 from loradock.store.failures import damaged, room_on_disk, unusable
 from loradock.store.schema import is_newest
 from loradock.store.tables import Job, Revision
-from loradock.types.errors import DataUnusable
+from loradock.types.errors import DataUnusable, StorageFull
 
 _CHECKED_BYTES = 256 << 20
 """Larger databases are not read through at every start."""
@@ -46,6 +46,16 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         reason = f"the data folder {folder} cannot be used ({error.strerror}): give another --data-dir"
         raise DataUnusable(reason) from error
+
+
+@contextmanager
+def told_when_full(folder: Path) -> Iterator[None]:
+    """Raises DataUnusable where its disk is full."""
+    try:
+        with room_on_disk():
+            yield
+    except StorageFull as error:
+        raise DataUnusable(f"the disk that holds {folder} is full: make room and start again") from error
 
 
 def opened(file: Path, url: str, alone: Callable[[], AbstractContextManager[object]] = nullcontext) -> Database:

@@ -10,7 +10,7 @@ from loradock.api.address import local_url, recorded
 from loradock.api.settings import Settings
 from loradock.server.app import Server
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
-from loradock.server.data_folder import make_folder
+from loradock.server.data_folder import make_folder, told_when_full
 from loradock.server.deadline import end_within
 from loradock.server.http import Patience
 from loradock.server.listening import listen
@@ -31,7 +31,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     make_folder(settings.data_dir)
-    with lock_data_dir(settings.data_dir):
+    with told_when_full(settings.data_dir), lock_data_dir(settings.data_dir):
         listeners = listen(settings.host, settings.port)
         port = listeners[0].getsockname()[1]  # port 0 is any that is free
         settings = replace(settings, port=port)

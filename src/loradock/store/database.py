@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from loradock.store.failures import nearly_full, readable
+from loradock.store.failures import readable
 from loradock.store.reserve import Reserve
 from loradock.store.schema import migrate
 from loradock.types.errors import StorageFull
@@ -76,10 +76,12 @@ class Database:
             raise told from error
 
     def make_room(self) -> None:
-        """Give up the reserve if the disk is full."""
-        if self.reserve and self.folder and (self._was_full or nearly_full(self.folder)):
-            self.reserve.spend_if_possible()
+        """If the disk is full: give up some of the reserve, and let the journal begin anew in the room that it has."""
+        if self.reserve and (self._was_full or self.reserve.is_needed()):
+            self.reserve.spend()
             self._was_full = False
+            with suppress(SQLAlchemyError), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         self.engine.dispose()
