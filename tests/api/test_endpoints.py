@@ -184,6 +184,20 @@ def test_a_list_says_why_an_endpoint_is_as_it_is(http, endpoint):
     assert (shown["state"], shown["message"]) == ("STOPPED", None)
 
 
+def test_weights_are_kept_in_as_many_bits_as_asked(http):
+    shown = []
+    for asked in (None, "none", "int8", "int4"):
+        made = http.post("/v1/endpoints", json={**BODY, "quantization": asked}).json()
+        path = f"/v1/endpoints/{made['id']}"
+        listed = next(item for item in http.get("/v1/endpoints").json()["data"] if item["id"] == made["id"])
+        assert made["quantization"] == http.get(path).json()["quantization"] == listed["quantization"]
+        shown.append(made["quantization"])
+        assert http.patch(path, json={"quantization": "int4"}).json()["quantization"] == "int4"
+        assert http.delete(path).status_code == 204
+    assert shown == ["none", "none", "int8", "int4"]
+    refused(http.post("/v1/endpoints", json={**BODY, "quantization": "int2"}), 400, "int8", "int2")
+
+
 def test_hardware_is_what_the_machine_has(http):
     answer = http.get("/v1/hardware").json()
     assert answer["object"] == "list"

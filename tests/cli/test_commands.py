@@ -92,7 +92,7 @@ def test_endpoint_life(run):
     assert made["id"] in run("endpoints", "list").stdout
     updated = run("endpoints", "update", made["id"], "--display-name", "mine", "--max-replicas", "2", "--json")
     assert json.loads(updated.stdout)["display_name"] == "mine"
-    assert run("endpoints", "update", made["id"]).returncode == 1
+    assert run("endpoints", "update", made["id"]).returncode == 2
     assert "mine" in run("endpoints", "retrieve", made["name"]).stdout
     assert run("endpoints", "delete", made["id"]).returncode == 0
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loradock.control.scaling import ScalingRules
-from loradock.types.enums import DesiredState, EndpointState, Quantization
+from loradock.types.enums import DesiredState, EndpointQuantization, EndpointState, Quantization
 from loradock.types.errors import BadRequest, ModelNotAvailable
 from tests.rig import OPTIONS, ask, eventually, running, stream, text_of
 
@@ -59,6 +59,28 @@ async def traffic(rig, client, *models, clients=3):
     assert len(answers) >= clients
     wrong = [answer for answer in answers if answer[1] != 200 or answer[0] not in answer[2]]
     assert not wrong, wrong[:3]
+
+
+async def test_each_endpoint_keeps_its_weights_in_bits_of_its_own(rig):
+    rig.options = replace(rig.options, quantization=Quantization.INT8)
+    await rig.stop()
+    await rig.start()
+    told = {}
+    for asked in (None, EndpointQuantization.NONE, EndpointQuantization.INT4):
+        endpoint = rig.endpoint(rig.alice, "alice", quantization=asked)
+        await rig.until(endpoint, EndpointState.STARTED)
+        (replica,) = [row for row in rig.replicas() if row.deployment_id == rig.deployment(endpoint).id]
+        command = rig.launcher.find(replica.id)._process.cmdline()
+        told[asked] = command[command.index("--quantization") + 1] if "--quantization" in command else None
+    assert told == {None: "int8", EndpointQuantization.NONE: None, EndpointQuantization.INT4: "int4"}
+    rig.set(endpoint, quantization=EndpointQuantization.INT8)
+
+    async def replaced():
+        rows = [row for row in rig.replicas() if row.deployment_id == rig.deployment(endpoint).id]
+        return len(rows) == 1 and rows[0].id != replica.id and rows[0].id
+
+    fresh = await eventually(replaced)
+    assert "int8" in rig.launcher.find(fresh)._process.cmdline()
 
 
 async def test_a_lost_replica_fails_no_request_and_comes_back_with_all_adapters(rig):

@@ -175,6 +175,6 @@ def test_many_starts_at_once_make_one_schema(file):
     assert failures == []
     with databases[0].session() as session:
         assert list_keys(session) == []
-        assert schema_of(session.connection()) == "0004"
+        assert schema_of(session.connection()) == "0005"
     for database in databases:
         database.close()

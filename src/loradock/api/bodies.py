@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from loradock.api.unknown_fields import check_spelling, remarks
-from loradock.types.enums import DesiredState, EndpointKind, EngineKind, ModelKind, Visibility
+from loradock.types.enums import DesiredState, EndpointKind, EndpointQuantization, EngineKind, ModelKind, Visibility
 
 NonEmpty = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -67,6 +67,7 @@ class CreateEndpoint(Body):
     max_lora_rank: StrictInt | None = None
     engine: EngineKind | None = None
     auto_start: StrictBool | None = None
+    quantization: EndpointQuantization | None = None
 
 
 class UpdateEndpoint(Body):
@@ -77,6 +78,7 @@ class UpdateEndpoint(Body):
     lora_enabled: StrictBool | None = None
     max_lora_rank: StrictInt | None = None
     auto_start: StrictBool | None = None
+    quantization: EndpointQuantization | None = None
 
     @property
     def new_timeout(self) -> int | None:

@@ -28,7 +28,7 @@ def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str |
     with services.database.session() as session:
         endpoint = rules.create_endpoint(session, caller.account_id, caller.account, new)
         record(session, caller.account_id, endpoint.id, "endpoint.created", f"{endpoint.name} was created")
-        view, deployment = endpoint_view(endpoint), endpoint.deployment.id
+        view, deployment = endpoint_view(endpoint, services.settings.quantization), endpoint.deployment.id
     services.controller.wake(deployment)
     return view
 
@@ -40,7 +40,7 @@ def update(services: Services, caller: Caller, reference: str, body: UpdateEndpo
         rules.update_endpoint(session, endpoint, _change(body))
         changed = ", ".join(body.given()) or "nothing"
         record(session, caller.account_id, endpoint.id, "endpoint.updated", f"changed: {changed}")
-        view, deployment = endpoint_view(endpoint), endpoint.deployment.id
+        view, deployment = endpoint_view(endpoint, services.settings.quantization), endpoint.deployment.id
     services.controller.wake(deployment)
     return view
 
@@ -64,6 +64,7 @@ def _wanted(body: CreateEndpoint, base: str, zone: str | None, *, vllm: bool) ->
         engine=body.engine,
         vllm=vllm,
         auto_start=body.auto_start is True,
+        quantization=body.quantization,
         desired=body.state or DesiredState.STARTED,
         kind=body.type or EndpointKind.DEDICATED,
         visibility=body.visibility or Visibility.PRIVATE,
@@ -79,6 +80,7 @@ def _change(body: UpdateEndpoint) -> rules.EndpointChange:
         lora_enabled=body.lora_enabled,
         max_lora_rank=body.max_lora_rank,
         auto_start=body.auto_start,
+        quantization=body.quantization,
         desired=body.state,
     )
 

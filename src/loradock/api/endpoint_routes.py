@@ -42,7 +42,8 @@ def index(
     if usage_type == "reserved":
         return as_list([])
     with services.database.session() as session:
-        return page.listed([endpoint_item(e) for e in rules.list_endpoints(session, caller.account_id, type)])
+        found = rules.list_endpoints(session, caller.account_id, type)
+        return page.listed([endpoint_item(endpoint, services.settings.quantization) for endpoint in found])
 
 
 @router.get("/endpoints/{reference:path}/replicas")
@@ -78,7 +79,8 @@ async def logs(
 @router.get("/endpoints/{reference:path}")
 def retrieve(reference: str, caller: CallerDep, services: ServicesDep) -> Json:
     with services.database.session() as session:
-        return endpoint_view(rules.find_endpoint(session, caller.account_id, decode_segment(reference)))
+        found = rules.find_endpoint(session, caller.account_id, decode_segment(reference))
+        return endpoint_view(found, services.settings.quantization)
 
 
 @router.patch("/endpoints/{reference:path}")

@@ -5,8 +5,15 @@ from typing import Any
 
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.hardware import Hardware
-from loradock.store.tables import Endpoint, Event, Job, Model, iso
-from loradock.types.enums import AdapterTier, ModelKind
+from loradock.store.tables import Deployment, Endpoint, Event, Job, Model, iso
+from loradock.types.enums import (
+    AdapterTier,
+    EndpointQuantization,
+    EngineKind,
+    ModelKind,
+    Quantization,
+    quantization_in_effect,
+)
 from loradock.types.names import combined_id
 
 Json = dict[str, Any]
@@ -16,7 +23,15 @@ def as_list(data: list[Json]) -> Json:
     return {"object": "list", "data": data}
 
 
-def endpoint_item(endpoint: Endpoint) -> Json:
+def quantization_of(deployment: Deployment, default: Quantization | None) -> str | None:
+    """`none`, `int8` or `int4`; None where vLLM decides. `default`: the server's."""
+    if deployment.engine is EngineKind.VLLM:
+        return None
+    return quantization_in_effect(deployment.quantization, default) or EndpointQuantization.NONE
+
+
+def endpoint_item(endpoint: Endpoint, quantization: Quantization | None) -> Json:
+    """`quantization`: the server's default."""
     return {
         "object": "endpoint",
         "id": endpoint.id,
@@ -27,14 +42,15 @@ def endpoint_item(endpoint: Endpoint) -> Json:
         "owner": endpoint.account.slug,
         "state": endpoint.deployment.state,
         "message": endpoint.deployment.message,
+        "quantization": quantization_of(endpoint.deployment, quantization),
         "created_at": iso(endpoint.created_at),
     }
 
 
-def endpoint_view(endpoint: Endpoint) -> Json:
+def endpoint_view(endpoint: Endpoint, quantization: Quantization | None) -> Json:
     deployment = endpoint.deployment
     return {
-        **endpoint_item(endpoint),
+        **endpoint_item(endpoint, quantization),
         "hardware": deployment.hardware,
         "autoscaling": {"min_replicas": deployment.min_replicas, "max_replicas": deployment.max_replicas},
         "inactive_timeout": deployment.inactive_timeout,

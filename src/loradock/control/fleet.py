@@ -22,7 +22,7 @@ from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.store.events import record
 from loradock.store.tables import Replica
-from loradock.types.enums import EngineKind, ReplicaState
+from loradock.types.enums import EngineKind, ReplicaState, quantization_in_effect
 from loradock.types.names import new_id
 
 _OUTDATED = ("replica.replaced", "it was started with other settings")
@@ -203,7 +203,7 @@ class Fleet:
             max_loras=self._around.options.max_loras,
             max_cpu_loras=self._around.options.max_cpu_loras,
             threads=self._around.options.threads,
-            quantization=self._around.options.quantization,
+            quantization=quantization_in_effect(snapshot.quantization, self._around.options.quantization),
             shares_cpu=snapshot.max_replicas > 1,
             engine=snapshot.engine,
             gpus=gpus[0],
@@ -213,6 +213,7 @@ class Fleet:
 
 def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
     """Of all that a replica is started with; a replica with another digest has to be replaced."""
+    embedded = snapshot.engine is EngineKind.EMBEDDED
     facts = (
         __version__,
         snapshot.endpoint.name,
@@ -224,7 +225,7 @@ def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
         options.max_loras,
         options.max_cpu_loras,
         options.threads,
-        options.quantization if snapshot.engine is EngineKind.EMBEDDED else None,
-        options.vllm_arguments if snapshot.engine is EngineKind.VLLM else options.engine_arguments,
+        quantization_in_effect(snapshot.quantization, options.quantization) if embedded else None,
+        options.engine_arguments if embedded else options.vllm_arguments,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()

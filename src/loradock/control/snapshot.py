@@ -8,7 +8,14 @@ from sqlalchemy.orm import Session
 
 from loradock.gateway.routes import EndpointFacts
 from loradock.store.tables import Attachment, Deployment, Endpoint, Revision
-from loradock.types.enums import AttachmentState, DesiredState, EndpointState, EngineKind, Visibility
+from loradock.types.enums import (
+    AttachmentState,
+    DesiredState,
+    EndpointQuantization,
+    EndpointState,
+    EngineKind,
+    Visibility,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class Snapshot:
     engine: EngineKind
     lora_enabled: bool
     max_lora_rank: int
+    quantization: EndpointQuantization | None
     attachments: tuple[Bound, ...]
 
     @property
@@ -75,6 +83,7 @@ def read_snapshot(session: Session, deployment_id: str, blobs: Path) -> Snapshot
         engine=deployment.engine,
         lora_enabled=deployment.lora_enabled,
         max_lora_rank=deployment.max_lora_rank,
+        quantization=deployment.quantization,
         attachments=read_attachments(session, deployment_id, blobs),
     )
 

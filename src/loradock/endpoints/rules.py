@@ -12,6 +12,7 @@ from loradock.types.enums import (
     AttachmentState,
     DesiredState,
     EndpointKind,
+    EndpointQuantization,
     EndpointState,
     EngineKind,
     ModelKind,
@@ -49,6 +50,7 @@ class NewEndpoint:
     engine: EngineKind | None = None
     vllm: bool = False
     auto_start: bool = False
+    quantization: EndpointQuantization | None = None
     desired: DesiredState = DesiredState.STARTED
     kind: EndpointKind = EndpointKind.DEDICATED
     visibility: Visibility = Visibility.PRIVATE
@@ -65,6 +67,7 @@ class EndpointChange:
     lora_enabled: bool | None = None
     max_lora_rank: int | None = None
     auto_start: bool | None = None
+    quantization: EndpointQuantization | None = None
     desired: DesiredState | None = None
 
 
@@ -114,6 +117,7 @@ def create_endpoint(session: Session, account_id: str, account: str, new: NewEnd
         max_lora_rank=check_rank(new.max_lora_rank),
         engine=engine,
         auto_start=new.auto_start,
+        quantization=check_quantization(new.quantization, engine),
         desired=new.desired,
         state=EndpointState.PENDING if new.desired is DesiredState.STARTED else EndpointState.STOPPED,
     )
@@ -139,6 +143,7 @@ def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange
     check_replicas(low, high)
     timeout = check_timeout(change.inactive_timeout)
     check_lora_change(endpoint, change)
+    check_quantization(change.quantization, deployment.engine)
     deployment.min_replicas, deployment.max_replicas = low, high
     if change.inactive_timeout is not None:
         deployment.inactive_timeout = timeout
@@ -148,6 +153,8 @@ def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange
         deployment.max_lora_rank = change.max_lora_rank
     if change.auto_start is not None:
         deployment.auto_start = change.auto_start
+    if change.quantization is not None:
+        deployment.quantization = change.quantization
     if change.display_name is not None:
         endpoint.display_name = check_display_name(change.display_name) or endpoint.name
     if change.desired is not None:
@@ -213,6 +220,16 @@ def check_rank(rank: int) -> int:
     if not 1 <= rank <= MAX_LORA_RANK:
         raise BadRequest(f"max_lora_rank is {rank}: give 1 to {MAX_LORA_RANK}", param="max_lora_rank")
     return rank
+
+
+def check_quantization(asked: EndpointQuantization | None, engine: EngineKind) -> EndpointQuantization | None:
+    if asked is not None and engine is EngineKind.VLLM:
+        raise BadRequest(
+            "quantization is for the built-in engine, and this endpoint runs on vLLM: leave it out (for vLLM there is"
+            " serve --vllm-args)",
+            param="quantization",
+        )
+    return asked
 
 
 def check_lora_change(endpoint: Endpoint, change: EndpointChange) -> None:

@@ -13,6 +13,7 @@ from loradock.types.enums import (
     AttachmentState,
     DesiredState,
     EndpointKind,
+    EndpointQuantization,
     EndpointState,
     EngineKind,
     JobStatus,
@@ -200,6 +201,7 @@ class Deployment(Base):
     max_lora_rank: Mapped[int] = mapped_column(default=64)
     engine: Mapped[EngineKind] = mapped_column(default=EngineKind.EMBEDDED)
     auto_start: Mapped[bool] = mapped_column(default=False)
+    quantization: Mapped[EndpointQuantization | None]
     desired: Mapped[DesiredState] = mapped_column(default=DesiredState.STARTED)
     state: Mapped[EndpointState] = mapped_column(default=EndpointState.PENDING)
     message: Mapped[str | None] = mapped_column(Text)

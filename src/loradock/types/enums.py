@@ -115,6 +115,21 @@ class Quantization(StrEnum):
     INT8 = "int8"
 
 
+class EndpointQuantization(StrEnum):
+    """What an endpoint's owner asked for; NONE: 16 bits, whatever the server's default is."""
+
+    NONE = "none"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+def quantization_in_effect(asked: EndpointQuantization | None, default: Quantization | None) -> Quantization | None:
+    """`asked` None: as the server's `default` says; the result None: 16 bits."""
+    if asked is None:
+        return default
+    return None if asked is EndpointQuantization.NONE else Quantization(asked.value)
+
+
 class LogLevel(StrEnum):
     """From which weight on the server logs."""
 

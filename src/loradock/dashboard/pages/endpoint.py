@@ -17,7 +17,7 @@ from loradock.dashboard.security import signed_in, who
 from loradock.endpoints.rules import find_endpoint
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint
-from loradock.types.enums import EngineKind
+from loradock.types.enums import EngineKind, quantization_in_effect
 
 PARTS = ("head", "tiles", "attaching", "adapters", "replicas", "capacity")
 _BUSY_PAUSE_S, _CALM_PAUSE_S = 0.5, 2.0
@@ -73,7 +73,7 @@ def weights(services: Services, endpoint: Endpoint) -> str:
     """In how many bits its engines keep the base model's weights."""
     if endpoint.deployment.engine is EngineKind.VLLM:
         return "as vLLM loads them"
-    quantization = services.settings.quantization
+    quantization = quantization_in_effect(endpoint.deployment.quantization, services.settings.quantization)
     return {None: "16 bit", "int8": "8 bit (int8)", "int4": "4 bit (int4)"}[quantization]
 
 
