@@ -70,6 +70,22 @@ def test_a_state_that_changes_is_seen_without_reloading(page, http, dock):
     assert http.delete(f"/v1/endpoints/{endpoint['id']}").status_code == 204
 
 
+def test_the_logs_of_replicas_are_read_and_searched(page, dock, server, browser):
+    page.goto(f"/ui/endpoints/{dock['id']}")
+    page.get_by_role("link", name="Logs", exact=True).click()
+    log = page.get_by_label("Engine log")
+    log.get_by_text("ready").first.wait_for()
+    check_light_and_dark(page)
+    page.get_by_label("Only lines with").fill("no such words")
+    page.get_by_text("No line has “no such words”.").wait_for()
+    page.goto(f"/ui/endpoints/{dock['id']}")
+    page.get_by_role("link", name="Log of").first.click()
+    log.wait_for()
+    with visitor(browser, server.url, java_script_enabled=False) as plain:
+        plain.goto(f"/ui/endpoints/{dock['id']}/logs?lines=1000")
+        assert "ready" in plain.get_by_label("Engine log").inner_text()
+
+
 def test_an_adapter_that_is_bound_meanwhile_is_refused_beside_its_name(page, http, unattached):
     expect_status(page, 422)
     other = create_endpoint(http, display_name="Other", state="STOPPED")

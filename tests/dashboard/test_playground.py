@@ -88,6 +88,44 @@ def test_answers_can_be_stopped(page, docked):
     assert page.get_by_role("button", name="Send").is_enabled()
 
 
+def test_an_answer_that_was_cut_says_so_is_copied_and_the_talk_goes_on(page, docked):
+    asked = []
+    page.on("request", lambda r: asked.append(r.post_data_json) if r.url.endswith("/chat/completions") else None)
+    page.goto(
+        f"/ui/playground?endpoint={docked['id']}&model=tester/pirate&model=tester/json&max_tokens=4&temperature=0"
+    )
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+    prompt.fill("Tell me about rain.")
+    page.get_by_role("button", name="Send").click()
+    _answer(page, "tester/pirate").get_by_text("cut at max tokens").wait_for()
+    first = _answer(page, "tester/pirate").locator(".answer-text").inner_text()
+    page.get_by_label("Copy the answer of tester/pirate").click()
+    page.get_by_text("Copied").wait_for()
+    page.locator("#summary").get_by_text("2 answers are complete").wait_for(state="attached")
+    page.get_by_label("Max tokens").fill("200")
+    prompt.fill("Go on.")
+    prompt.press("Control+Enter")
+    page.locator("#code .code-curl").get_by_text("Go on.").wait_for(state="attached")
+    assert _answer(page, "tester/pirate").locator(".answer-text").count() == 2
+    follow = [body for body in asked if body["model"] == "tester/pirate"][1]["messages"]
+    said = [("user", "Tell me about rain."), ("assistant", first), ("user", "Go on.")]
+    assert [(turn["role"], turn["content"].strip()) for turn in follow] == said
+    check_light_and_dark(page)
+    page.get_by_role("button", name="New conversation").click()
+    assert page.locator(".answer").count() == 0
+    assert prompt.input_value() == "Tell me about rain."
+
+
+def test_on_a_phone_the_choice_of_adapters_stands_above_the_prompt_and_the_code(browser, server, docked):
+    with visitor(browser, server.url, viewport={"width": 390, "height": 844}) as page:
+        page.goto(f"/ui/playground?endpoint={docked['id']}")
+        places = ("#compare", "#prompt", "#temperature", "#code")
+        tops = [page.locator(place).bounding_box()["y"] for place in places]
+        assert tops == sorted(tops)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        check_light_and_dark(page)
+
+
 def test_an_error_stands_in_its_own_column(page, http, docked):
     expect_status(page, 404)
     page.goto(f"/ui/playground?endpoint={docked['id']}&model=tester/json&model=tester/pirate&max_tokens=8")

@@ -97,7 +97,7 @@ def test_what_lies_elsewhere_is_fetched_and_attached_also_without_scripts(browse
         expect(page.get_by_role("alert")).to_contain_text("is no source")
         assert "hf_secret" not in page.content()
         page.get_by_label("Source").fill(f"file://{EXAMPLES / 'pirate'}")
-        page.get_by_label("Deploy to endpoint when ready").select_option(dock["id"])
+        page.get_by_label("Attach to endpoint when ready").select_option(dock["id"])
         gone.append("fetched")
         page.get_by_role("button", name="Upload").click()
         page.wait_for_url("**/ui/jobs/*")
@@ -121,3 +121,48 @@ def test_a_folder_is_dropped(page, gone, server):
     page.get_by_role("button", name="Upload").click()
     page.wait_for_url("**/ui/jobs/*")
     expect(page.locator("h1 + .badge")).to_have_text("ready")
+
+
+def test_several_adapters_are_sent_at_once_and_each_has_its_result(page, gone, http, dock, tmp_path):
+    many = tmp_path / "tones"
+    for name in ("one", "two", "broken"):
+        shutil.copytree(EXAMPLES / "pirate", many / name)
+    config = json.loads((many / "broken" / "adapter_config.json").read_text())
+    (many / "broken" / "adapter_config.json").write_text(json.dumps({**config, "r": 4}))
+    shutil.copytree(EXAMPLES / "json", many / "one" / "checkpoint-7")  # belongs to the first
+    (many / "notes.txt").write_text("no part of any")
+    page.goto("/ui/upload")
+    page.locator("#folder").set_input_files(many)
+    expect(page.locator("#chosen")).to_contain_text("3 adapters")
+    expect(page.locator("#chosen")).to_contain_text("1 other file belongs to none")
+    rows = page.locator(".many-row")
+    expect(rows).to_have_count(3)
+    expect(page.locator("#model_name")).to_be_hidden()
+    page.get_by_label("Name of two").fill("second")
+    page.get_by_label("Attach to endpoint when ready").select_option(dock["id"])
+    check_light_and_dark(page)
+    gone.extend(["one", "second"])
+    page.get_by_role("button", name="Upload 3 adapters").click()
+    expect(page.locator("[data-summary]")).to_have_text("3 adapters, 2 ready, 1 refused", timeout=60_000)
+    refused = rows.filter(has=page.locator(".badge.bad"))
+    expect(refused).to_have_count(1)
+    expect(refused).to_contain_text("adapter_config.json says 4")
+    expect(page.get_by_role("button", name="Try the other 1 again")).to_be_enabled()
+    check_light_and_dark(page)
+    names = [entry["adapter_name"] for entry in http.get(f"/v1/endpoints/{dock['id']}/adapters").json()["data"]]
+    assert {"tester/one", "tester/second"} <= set(names)
+    for name in ("one", "second"):
+        body = {"model_id": f"{dock['name']}:tester/{name}"}
+        assert http.request("DELETE", f"/v1/endpoints/{dock['id']}/adapters", json=body).status_code == 200
+
+
+def test_archives_are_adapters_each_and_only_endpoints_of_their_base_are_offered(page, dock, tmp_path):
+    archives = [shutil.make_archive(str(tmp_path / name), "zip", EXAMPLES / "shout") for name in ("first", "other")]
+    page.goto("/ui/upload")
+    page.locator("#files").set_input_files(archives)
+    expect(page.locator(".many-row")).to_have_count(2)
+    page.get_by_role("button", name="Leave out other").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("first")
+    expect(page.locator("#lora_model option:not([disabled])")).to_have_count(2)
+    page.get_by_label("Base model").last.fill("Org/Other")
+    expect(page.locator("#lora_model option:not([disabled])")).to_have_count(1)

@@ -40,7 +40,7 @@ async def logs(request: Request, me: SignedIn) -> Response:
         choices=LINES,
         words=words,
         text=_only(text, words),
-        empty=not text,
+        unwritten=not text,
     )
 
 

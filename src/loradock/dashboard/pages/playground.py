@@ -1,5 +1,6 @@
 """The playground: one prompt to several adapters of an endpoint, the answers side by side, and the code for it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ _AT_FIRST = 3
 """Adapters chosen beside the base when nobody has chosen yet."""
 _NUMBERS: dict[str, type[int] | type[float]] = {"temperature": float, "top_p": float, "max_tokens": int, "seed": int}
 _LONGEST = 20_000
+_LISTED = 100
+"""Adapters to choose from at once; a search finds the others."""
 _DEFAULTS = {"temperature": "0.7", "top_p": "1", "max_tokens": "128", "seed": ""}
 
 
@@ -35,6 +38,8 @@ class Choice:
     system: str = ""
     prompt: str = _EXAMPLE
     options: dict[str, str] = field(default_factory=dict)
+    history: list[dict[str, str]] = field(default_factory=list)
+    """What was said before, of the conversation that goes on."""
 
 
 @signed_in
@@ -46,12 +51,17 @@ def playground(request: Request, me: SignedIn) -> Response:
         endpoint = _chosen(endpoints, asked.get("endpoint"), asked.get("model"), session)
         adapters = attached_names(session, endpoint) if endpoint else []
         choice = _choice(asked, endpoint, adapters)
+        text = asked.get("q", "").strip()[:200]
+        offered, more = _offered(adapters, choice.models, text)
         return page(
             request,
             "playground.html",
             endpoints=endpoints,
             endpoint=endpoint,
-            adapters=adapters,
+            adapters=len(adapters),
+            offered=offered,
+            more=more,
+            text=text,
             choice=choice,
             snippets=snippets(_call(request, choice)),
         )
@@ -77,18 +87,38 @@ def _chosen(endpoints: Sequence[Endpoint], asked: str | None, model: str | None,
     return next(iter(running or endpoints), None)
 
 
+def _offered(adapters: list[str], chosen: list[str], text: str) -> tuple[list[str], int]:
+    """Which adapters are listed, and how many more there are: what is chosen always is, whatever is searched for."""
+    matching = [name for name in adapters if name in chosen or text.lower() in name.lower()]
+    if len(matching) <= _LISTED:
+        return matching, 0
+    first = [name for name in matching if name in chosen]
+    rest = [name for name in matching if name not in chosen][: max(0, _LISTED - len(first))]
+    return first + rest, len(matching) - len(first) - len(rest)
+
+
 def _choice(asked: QueryParams, endpoint: Endpoint | None, adapters: list[str]) -> Choice:
     choice = _read(asked)
     known = [endpoint.name, *adapters] if endpoint else []
     models = [model for model in known if model in choice.models]
     options = {name: choice.options[name] or _DEFAULTS[name] for name in _NUMBERS}
-    return Choice(models or known[: 1 + _AT_FIRST], choice.system, choice.prompt or _EXAMPLE, options)
+    picked = models if asked.get("picked") else models or known[: 1 + _AT_FIRST]
+    return Choice(picked, choice.system, choice.prompt or _EXAMPLE, options)
 
 
 def _read(form: QueryParams | FormData) -> Choice:
     texts = {name: _text(form, name) for name in ("system", "prompt", *_NUMBERS)}
     models = [model for model in form.getlist("model") if isinstance(model, str) and len(model) <= _LONGEST]
-    return Choice(models, texts["system"], texts["prompt"], {name: texts[name] for name in _NUMBERS})
+    options = {name: texts[name] for name in _NUMBERS}
+    return Choice(models, texts["system"], texts["prompt"], options, _history(form))
+
+
+def _history(form: QueryParams | FormData) -> list[dict[str, str]]:
+    try:
+        said = json.loads(_text(form, "history") or "[]")
+        return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in said]
+    except (ValueError, TypeError, KeyError, RecursionError):  # none of the playground's own, or cut off
+        return []
 
 
 def _text(form: QueryParams | FormData, name: str) -> str:
@@ -98,7 +128,11 @@ def _text(form: QueryParams | FormData, name: str) -> str:
 
 def _call(request: Request, choice: Choice) -> Call:
     messages = [{"role": "system", "content": choice.system}] if choice.system else []
-    messages.append({"role": "user", "content": choice.prompt or _EXAMPLE})
+    messages += choice.history
+    if choice.prompt or not choice.history:
+        messages.append({"role": "user", "content": choice.prompt or _EXAMPLE})
+    elif messages[-1]["role"] == "assistant":
+        messages.pop()  # nothing new is asked: the request that was answered last
     options = {name: number for name, text in choice.options.items() if (number := _number(name, text)) is not None}
     # An adapter is what people come for: the base only when nothing else is chosen.
     model = next(iter(choice.models[1:] or choice.models), "<model>")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -18,14 +19,14 @@ from loradock.api.services import Services
 from loradock.dashboard.pages.model import attachment_of
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
-from loradock.endpoints.attachments import may_take_adapters
+from loradock.endpoints.attachments import may_take_adapters, same_base
 from loradock.endpoints.rules import list_endpoints
 from loradock.registry.jobs import get_job
 from loradock.registry.listing import bases_of_adapters
 from loradock.registry.requests import UploadRequest
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Job, Model
-from loradock.types.enums import ModelKind
+from loradock.store.tables import Endpoint, Job, Model
+from loradock.types.enums import EndpointState, ModelKind
 from loradock.types.errors import BadRequest, LoradockError
 
 _FIELDS = ("model_name", "model_source", "base_model", "description", "lora_model")
@@ -114,11 +115,23 @@ def _submit(request: Request, me: SignedIn, sent: FormData) -> Response:
 def _form(request: Request, me: SignedIn, draft: Draft, *, status: int = 200) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoints = [e for e in list_endpoints(session, me.account_id) if may_take_adapters(e)]
+        endpoints = _takers(session, me.account_id)
         known = {*bases_of_adapters(session, me.account_id), *(e.deployment.base_model for e in endpoints)}
     bases = sorted(known | {base.name for base in services.bases.at_hand(me.account_id)})
     imports = services.settings.import_root is not None
-    return page(request, "upload.html", status=status, draft=draft, bases=bases, endpoints=endpoints, imports=imports)
+    base = draft.base_model
+    offered = [(e, not base or same_base(base, e.deployment.base_model)) for e in endpoints]
+    return page(request, "upload.html", status=status, draft=draft, bases=bases, endpoints=offered, imports=imports)
+
+
+def _takers(session: Session, account_id: str) -> list[Endpoint]:
+    """Endpoints that could take an adapter; running ones first, none in ERROR."""
+    found = [
+        endpoint
+        for endpoint in list_endpoints(session, account_id)
+        if may_take_adapters(endpoint) and endpoint.deployment.state is not EndpointState.ERROR
+    ]
+    return sorted(found, key=lambda endpoint: endpoint.deployment.state is not EndpointState.STARTED)
 
 
 def _kind(word: str | None) -> ModelKind:

@@ -1,37 +1,92 @@
-// Sends chosen or dropped files to the API, with a bar of bytes. Sources elsewhere are a plain form.
+// Sends chosen or dropped files to the API. Sources elsewhere are a plain form.
+import { adaptersIn, baseOf } from "./upload_groups.js";
+import { Many } from "./upload_many.js";
+import { sendFiles, size } from "./upload_send.js";
+
 const form = document.getElementById("upload");
 const part = (id) => document.getElementById(id);
-let chosen = []; // {path, file}
-let request = null;
+let files = []; // {path, file}
+let adapters = []; // what they make
+let sending = null;
+const isAdapter = () => form.elements.model_type.value === "adapter";
+const fromHere = () => form.elements.from.value === "here";
 
-const size = (bytes) => {
-  const unit = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(bytes, 1)) / 3)));
-  return `${(bytes / 1000 ** unit).toFixed(unit ? 1 : 0)} ${["B", "kB", "MB", "GB", "TB"][unit]}`;
-};
-
-function choose(files) {
-  chosen = files.filter(({ path }) => !path.split("/").some((name) => name.startsWith(".")));
-  const bytes = chosen.reduce((sum, { file }) => sum + file.size, 0);
-  const names = chosen.slice(0, 4).map(({ path }) => path.split("/").pop()).join(", ");
-  const more = chosen.length > 4 ? ` and ${chosen.length - 4} more` : "";
-  part("chosen").textContent = chosen.length ? `${names}${more} (${size(bytes)})` : "Nothing in there to upload.";
-  clearErrors();
-  const name = part("model_name");
-  if (!name.value && chosen.length) name.value = suggest(chosen[0].path);
+function fields() {
+  const names = ["model_type", "description", ...(isAdapter() ? ["base_model", "lora_model"] : [])];
+  return Object.fromEntries(names.map((name) => [name, form.elements[name]?.value.trim()]));
 }
 
-// "My adapter/adapter_config.json" → "My-adapter", "pirate.tar.gz" → "pirate"
-const suggest = (path) => {
-  const top = path.includes("/") ? path.split("/")[0] : path.replace(/\.(zip|tar|tgz|tar\.gz)$/i, "");
-  if (!path.includes("/") && top === path) return "";
-  return top.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 96);
-};
+const many = new Many(part("many"), {
+  url: form.dataset.filesTo,
+  fields,
+  changed: (left) => {
+    adapters = left;
+    show();
+  },
+});
+
+async function choose(chosen) {
+  files = chosen.filter(({ path }) => !path.split("/").some((name) => name.startsWith(".")));
+  clearErrors();
+  await sort();
+}
+
+// Into adapters, anew when it is said what kind of model they are.
+async function sort() {
+  const [found, leftOut] = isAdapter() ? adaptersIn(files) : [files.length ? [{ ...adaptersIn(files)[0][0], files }] : [], 0];
+  adapters = await Promise.all(found.map(async (one) => ({ ...one, base: await baseOf(one) })));
+  const names = (adapters[0]?.files ?? []).slice(0, 4).map(({ path }) => path.split("/").pop());
+  const more = adapters[0]?.files.length > 4 ? ` and ${adapters[0].files.length - 4} more` : "";
+  const bytes = adapters.flatMap((one) => one.files).reduce((sum, { file }) => sum + file.size, 0);
+  const others = leftOut ? `; ${leftOut} other file${leftOut === 1 ? " belongs to none and is" : "s belong to none and are"} left out` : "";
+  const what = adapters.length > 1 ? `${adapters.length} adapters (${size(bytes)})${others}` : `${names.join(", ")}${more} (${size(bytes)})${others}`;
+  part("chosen").textContent = adapters.length ? what : "Nothing in there to upload.";
+  many.show(adapters.length > 1 ? adapters : []);
+  show();
+}
+
+// One name for one adapter; where there are more, each row has its own.
+const inRows = () => fromHere() && (adapters.length > 1 || many.rows.some(({ state }) => state !== "new"));
+function show() {
+  const several = inRows();
+  const name = part("model_name");
+  if (!several && !name.value && adapters.length === 1) name.value = adapters[0].name;
+  part("many").hidden = !several;
+  form.querySelector('[data-field="model_name"]').hidden = several;
+  name.disabled = several;
+  part("submit").lastChild.textContent = several ? `Upload ${adapters.length} adapters` : "Upload";
+  offer();
+}
+
+// Only endpoints that can take it: those of its base model, as far as it is known.
+const plain = (base) => base.toLowerCase().replace(/-lora$/, "");
+function offer() {
+  const select = part("lora_model");
+  if (!select) return;
+  const typed = part("base_model").value.trim();
+  const named = (typed ? [typed] : fromHere() ? adapters.map(({ base }) => base) : []).filter(Boolean);
+  const bases = new Map(named.map((base) => [plain(base), base]));
+  let fitting = 0;
+  for (const option of [...select.options].filter(({ value }) => value)) {
+    const fits = bases.size === 0 || bases.has(plain(option.dataset.base));
+    option.hidden = option.disabled = !fits;
+    fitting += fits;
+    if (!fits && option.selected) select.value = "";
+  }
+  const several = bases.size > 1 ? " Adapters of another base model than its own will be refused by it." : "";
+  part("lora_model-fits").textContent = bases.size && !fitting ? `None of your endpoints runs ${[...bases.values()].join(" or ")}.` : several.trim();
+}
 
 for (const id of ["folder", "files"]) {
   part(id).addEventListener("change", ({ target }) => {
     choose([...target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
   });
 }
+form.addEventListener("change", ({ target }) => {
+  if (target.name === "model_type") sort();
+  else if (target.name === "from") show();
+});
+part("base_model").addEventListener("input", offer);
 
 const zone = part("dropzone");
 for (const kind of ["dragenter", "dragover"]) {
@@ -66,58 +121,47 @@ async function walk(entry) {
 }
 
 form.addEventListener("submit", (event) => {
-  if (form.elements.from.value !== "here") return;
+  if (!fromHere()) return;
   event.preventDefault();
   clearErrors();
-  if (!chosen.length) return refuse("files", "Choose a folder or an archive first.");
-  send();
+  if (!adapters.length) refuse("files", "Choose a folder or an archive first.");
+  else if (inRows()) sendAll();
+  else sendOne();
 });
-part("cancel").addEventListener("click", () => request?.abort());
+part("cancel").addEventListener("click", () => {
+  many.stop();
+  sending?.abort();
+});
+addEventListener("beforeunload", (event) => {
+  if (!part("sending").hidden) event.preventDefault(); // what is being sent would be lost
+});
 
-function send() {
-  const values = new FormData();
-  const adapter = form.elements.model_type.value === "adapter";
-  for (const name of ["model_name", "model_type", "description", ...(adapter ? ["base_model", "lora_model"] : [])]) {
-    const value = form.elements[name]?.value.trim();
-    if (value) values.append(name, value);
-  }
-  for (const { path, file } of chosen) values.append("files", file, path);
-  request = new XMLHttpRequest();
-  request.open("POST", form.dataset.filesTo);
-  request.setRequestHeader("X-CSRF-Token", csrfToken());
-  request.upload.addEventListener("progress", ({ loaded, total }) => show(loaded, total));
-  request.addEventListener("load", answered);
-  request.addEventListener("error", () => stop("The connection broke before everything was sent. Try again."));
-  request.addEventListener("abort", () => stop(""));
+async function sendOne() {
   busy(true);
-  show(0, 0);
-  request.send(values);
+  progress(0, 0);
+  sending = sendFiles(form.dataset.filesTo, { ...fields(), model_name: part("model_name").value.trim() }, adapters[0].files, progress);
+  const answer = await sending.answer;
+  busy(false);
+  if (answer.job) location.assign(`${ROOT}/ui/jobs/${answer.job}`);
+  else if (!answer.aborted) refuse(answer.param, answer.message);
 }
 
-function show(done, total) {
+async function sendAll() {
+  busy(true);
+  part("sending-bar").hidden = true;
+  part("many").scrollIntoView({ block: "start" });
+  part("sending-text").textContent = "Sending one after the other. Stay on this page until all are sent.";
+  const { ready, all } = await many.send();
+  busy(false);
+  part("many-done").hidden = false;
+  part("submit").disabled = ready === all;
+  part("submit").lastChild.textContent = ready === all ? "All uploaded" : `Try the other ${all - ready} again`;
+}
+
+function progress(done, total) {
   part("sending-bar").value = total ? done / total : 0;
   const all = total && done === total ? "Sent. The server is reading it…" : `Sending: ${size(done)} of ${size(total)}`;
   part("sending-text").textContent = total ? all : "Sending…";
-}
-
-function answered() {
-  let body = {};
-  try {
-    body = JSON.parse(request.responseText);
-  } catch {
-    // A proxy in between answered.
-  }
-  if (request.status === 200) {
-    location.assign(`${ROOT}/ui/jobs/${body.data.job_id}`);
-  } else {
-    busy(false);
-    refuse(body.error?.param, body.message ?? `The server answered with status ${request.status}.`);
-  }
-}
-
-function stop(message) {
-  busy(false);
-  if (message) refuse(null, message);
 }
 
 function busy(on) {
@@ -148,3 +192,4 @@ function clearErrors() {
   form.querySelectorAll(".wrong").forEach((field) => field.classList.remove("wrong"));
   part("upload-error").hidden = true;
 }
+show();
