@@ -25,7 +25,7 @@ export function adaptersIn(chosen) {
     const name = path.split("/").pop();
     return { name: nameFrom(name), files: [{ path: name, file }], folder: null };
   });
-  const found = [...folders, ...packed];
+  const found = [...folders, ...packed].sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
   if (found.length) return [distinct(found), loose.length - archives.length];
   const top = chosen.length && chosen[0].path.includes("/") ? chosen[0].path.split("/")[0] : "";
   return [chosen.length ? [{ name: nameFrom(top), files: chosen, folder: null }] : [], 0];

@@ -110,7 +110,7 @@ export class Many {
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
       try {
-        const response = await fetch(`/ui/api/v1/jobs/${job}`, { headers: { "X-CSRF-Token": csrfToken() } });
+        const response = await fetch(`${ROOT}/ui/api/v1/jobs/${job}`, { headers: { "X-CSRF-Token": csrfToken() } });
         const body = await response.json();
         if (!response.ok) throw new Error(body.message);
         const said = body.status_updates.at(-1)?.message ?? "";
@@ -129,7 +129,7 @@ export class Many {
 
   ready(row, job, said) {
     this.say(row, "ready", "ready", "good", said);
-    const link = Object.assign(element("a", "small", "Steps"), { href: `/ui/jobs/${job}` });
+    const link = Object.assign(element("a", "small", "Steps"), { href: `${ROOT}/ui/jobs/${job}` });
     row.root.append(link);
   }
 }
