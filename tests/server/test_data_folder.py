@@ -6,9 +6,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -233,6 +235,32 @@ def test_a_locked_database_is_told(settings, monkeypatch):
     monkeypatch.setattr(data_folder, "Database", partial(Database, patience=0.1))
     with locked(settings.database_file), pytest.raises(DataUnusable, match="locked by another program"):
         start(settings)
+
+
+AS_ANOTHER = """
+import os, sys
+from pathlib import Path
+import sqlalchemy.dialects.sqlite
+from loradock.api.settings import Settings
+from loradock.server.bootstrap import open_database
+from loradock.types.errors import DataUnusable
+settings = Settings(Path(sys.argv[1]))
+open_database(settings).close()
+settings.database_file.chmod(0o444)
+if os.geteuid() == 0:  # who may write everything
+    os.setuid(65534)
+try:
+    open_database(settings)
+except DataUnusable as error:
+    print(error.message)
+"""
+
+
+def test_a_database_that_may_only_be_read_is_told():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        result = subprocess.run([sys.executable, "-c", AS_ANOTHER, folder], capture_output=True, text=True, check=True)
+    assert "cannot be opened for writing: it belongs to user" in result.stdout
 
 
 def test_a_folder_in_its_place_is_told(settings):

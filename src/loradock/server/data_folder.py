@@ -1,5 +1,6 @@
 """The data folder before it is used: is it there, and do its database and its files belong together?"""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from loradock.api.settings import Settings
 from loradock.registry.blobs import blobs_root, digests_in
 from loradock.store.database import Database, migrate
-from loradock.store.failures import damaged, room_on_disk, unusable
+from loradock.store.failures import damaged, not_permitted, room_on_disk, unusable
 from loradock.store.schema import is_newest
 from loradock.store.tables import Job, Revision
 from loradock.types.errors import DataUnusable, StorageFull
@@ -113,7 +114,10 @@ def _traces(settings: Settings) -> list[str]:
 
 
 def check_writable(database: Database, file: Path) -> None:
-    """Raises DataUnusable where another program holds it, or nothing can be written."""
+    """Raises DataUnusable where another program holds it, or nothing can be written: SQLite itself opens a file that
+    may only be read, and tells at the first write."""
+    if not os.access(file, os.W_OK):
+        raise DataUnusable(not_permitted(file))
     try:
         with database.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -50,13 +50,17 @@ def unusable(error: SQLAlchemyError, file: Path) -> str:
     if code in (_NOTADB, _CORRUPT):
         return damaged(file, "is no SQLite database, or its beginning is damaged" if code == _NOTADB else "is damaged")
     if code in (_CANTOPEN, _READONLY):
-        return f"{file} cannot be opened for writing: {_who(file)}; check the permissions of the file and its folder"
+        return not_permitted(file)
     if code in (_BUSY, _LOCKED):
         return f"{file} is locked by another program: end it, or wait until it is done, and start again"
     if code == _FULL:
         return f"the disk that holds {file} is full: make room and start again"
     reason = error.orig if isinstance(error, DBAPIError) else error
     return f"{file} cannot be used as a database: {reason}"
+
+
+def not_permitted(file: Path) -> str:
+    return f"{file} cannot be opened for writing: {_who(file)}; check the permissions of the file and its folder"
 
 
 def damaged(file: Path, what: str = "is damaged") -> str:
