@@ -21,6 +21,7 @@ from loradock.registry.recovery import recover
 from loradock.replicas.process import ProcessLauncher
 from loradock.server import data_folder
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database, open_existing_database
+from loradock.server.data_folder import told_when_full
 from loradock.store.accounts import ensure_account
 from loradock.store.database import Database
 from loradock.store.schema import is_newest
@@ -28,7 +29,8 @@ from loradock.store.tables import Job, Model, Revision
 from loradock.types.enums import ModelKind, ModelState
 from loradock.types.errors import DataUnusable
 from tests.locked import locked
-from tests.store.old_databases import make
+from tests.small_disk import small_disk
+from tests.store.old_databases import check_rows, make
 
 PIRATE, SHOUT = "aa" * 32, "bb" * 32
 
@@ -280,6 +282,22 @@ def test_a_mistyped_folder_is_not_made(tmp_path):
     with pytest.raises(DataUnusable, match=r"there is no Loradock database in .*check --data-dir"):
         open_existing_database(Settings(data_dir=tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
+
+
+def test_an_upgrade_without_room_changes_nothing(tmp_path):
+    with small_disk(tmp_path / "disk", 4) as disk:
+        settings = Settings(data_dir=disk.folder / "data")
+        settings.data_dir.mkdir()
+        make(settings.database_file, "0001")
+        disk.fill()
+        with pytest.raises(DataUnusable, match="is full: make room"), told_when_full(settings.data_dir):
+            open_database(settings)
+        assert [path.name for path in settings.data_dir.iterdir() if "schema" in path.name] == []
+        disk.make_room()
+        check_rows(settings.database_file)
+        (settings.data_dir / "blobs" / "sha256").mkdir(parents=True)
+        open_database(settings).close()
+        check_rows(settings.database_file)
 
 
 def test_keys_do_not_upgrade_under_a_running_server(tmp_path):

@@ -38,23 +38,20 @@ def readable(error: SQLAlchemyError, folder: Path | None) -> LoradockError | Non
     code = sqlite_code(error)
     if code in (_BUSY, _LOCKED):
         return DatabaseBusy()
-    # SQLite has no room for its shared memory or for a new file either: these say nothing of a full disk.
-    if code == _FULL or (code in (_IOERR, _CANTOPEN) and folder is not None and nearly_full(folder)):
-        return StorageFull()
-    return None
+    return StorageFull() if says_full(code, folder) else None
 
 
 def unusable(error: SQLAlchemyError, file: Path) -> str:
     """Why the database in `file` cannot be opened and what to do, for whoever runs the server."""
     code = sqlite_code(error)
+    if says_full(code, file.parent):
+        return f"the disk that holds {file} is full: make room and start again"
     if code in (_NOTADB, _CORRUPT):
         return damaged(file, "is no SQLite database, or its beginning is damaged" if code == _NOTADB else "is damaged")
     if code in (_CANTOPEN, _READONLY):
         return not_permitted(file)
     if code in (_BUSY, _LOCKED):
         return f"{file} is locked by another program: end it, or wait until it is done, and start again"
-    if code == _FULL:
-        return f"the disk that holds {file} is full: make room and start again"
     reason = error.orig if isinstance(error, DBAPIError) else error
     return f"{file} cannot be used as a database: {reason}"
 
@@ -69,6 +66,11 @@ def damaged(file: Path, what: str = "is damaged") -> str:
         f" `sqlite3 {file.name} .recover | sqlite3 new.db`, or start with --begin-anew, which sets it aside and makes a"
         " new one"
     )
+
+
+def says_full(code: int | None, folder: Path | None) -> bool:
+    """Whether an error comes of a full disk: without room for its shared memory or a new file, SQLite does not say."""
+    return code == _FULL or (code in (_IOERR, _CANTOPEN) and folder is not None and nearly_full(folder))
 
 
 def sqlite_code(error: SQLAlchemyError) -> int | None:

@@ -12,8 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine
 
+from loradock.store.failures import says_full
 from loradock.store.half_made import Tables, mend, tables_of
-from loradock.types.errors import DataUnusable
+from loradock.types.errors import DataUnusable, StorageFull
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -121,15 +122,22 @@ def _check_references(connection: Connection) -> None:
 
 
 def _keep_copy(engine: Engine, revision: str) -> None:
-    """Beside the file, durable before the upgrade begins; our own lock lets others read."""
+    """Beside the file, durable before the upgrade begins; our own lock lets others read. Raises StorageFull, and
+    DataUnusable when it cannot be made."""
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return
     file = Path(engine.url.database)
     target = copy_before(file, revision)
     draft = target.with_suffix(".draft")
     draft.unlink(missing_ok=True)
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(draft)) as copy:
-        source.backup(copy)
+    try:
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(draft)) as copy:
+            source.backup(copy)
+    except sqlite3.Error as error:
+        draft.unlink(missing_ok=True)
+        if says_full(error.sqlite_errorcode & 0xFF, file.parent):
+            raise StorageFull from error
+        raise DataUnusable(f"no copy could be made before its upgrade ({error}): put a backup in its place") from error
     draft.chmod(0o600)
     with draft.open("rb") as written:
         os.fsync(written.fileno())
