@@ -286,3 +286,33 @@ def test_a_prompt_is_truncated_only_when_asked_for(http):
     )
     fits = post(http, "completions", prompt=ids * 20, truncate_prompt_tokens=-1, max_tokens=12).json()
     assert fits["usage"]["prompt_tokens"] == 500
+
+
+FIELDS = (
+    "messages",
+    "tools",
+    "response_format",
+    "guided_json",
+    "logit_bias",
+    "stop",
+    "chat_template_kwargs",
+    "unknown",
+)
+
+
+@pytest.mark.parametrize("depth", [150, 500, 900, 985, 100_000])
+@pytest.mark.parametrize("name", FIELDS)
+def test_brackets_nested_deeply_are_refused_in_any_field(http, engine, name, depth):
+    nested = {"array": "[" * depth + "]" * depth, "object": '{"properties":' * depth + "{}" + "}" * depth}
+    for value in (nested["array"], nested["object"], json.dumps(nested["object"])):
+        messages = "" if name == "messages" else f'"messages": {json.dumps(ASK)}, '
+        body = f'{{"model": "base", "max_tokens": 1, {messages}"{name}": {value}}}'
+        answer = http.post("/v1/chat/completions", content=body)
+        if depth > 150:
+            assert answer.status_code == 400 or value[0] == '"', answer.text[:300]
+        assert answer.status_code in (200, 400), answer.text[:300]
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": nested["object"]}}
+    history = [*ASK, {"role": "assistant", "tool_calls": [call]}]
+    answer = http.post("/v1/chat/completions", json={"model": "base", "messages": history, "max_tokens": 1})
+    assert answer.status_code == (200 if depth == 150 else 400)
+    assert "Traceback" not in engine.log

@@ -154,18 +154,6 @@ def test_the_places_kept_for_newcomers_starve_nobody():
     assert chosen is old
 
 
-def test_a_full_line_has_room_for_those_who_wait_with_less_than_their_share():
-    line = WaitingLine()
-    for n in range(1, 101):
-        line.add(sequence(n, adapter=1))
-    assert line.has_its_share(1, 100)
-    assert not line.has_its_share(2, 100)
-    for n in range(101, 151):
-        line.add(sequence(n, adapter=2))
-    assert line.has_its_share(2, 100)
-    assert not line.has_its_share(0, 100)
-
-
 def test_a_queue_is_passed_over_only_so_often():
     line = WaitingLine()
     old, busy = sequence(1, adapter=1), [sequence(100, adapter=1)]

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from loradock.types.errors import BadRequest, Internal, LoradockError, NotFound
+from loradock.types.errors import BadRequest, Internal, LoradockError, NestedTooDeeply, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, LoradockError):  # raised while the framework read the body
         return await _ours(request, error.__cause__)
+    if isinstance(error.__cause__, RecursionError):
+        return await _ours(request, NestedTooDeeply())
     fields = {"method": request.method, "path": request.url.path}
     missing = NoSecondApi if request.url.path.startswith("/v2/") else NoSuchRoute
     known = {404: missing, 405: MethodNotAllowed}.get(error.status_code)
@@ -78,4 +80,8 @@ def explain(error: dict[str, Any]) -> BadRequest:
 
 
 def _shown(value: Any) -> str:
-    return ascii(value) if len(ascii(value)) <= 100 else f"{ascii(value)[:100]}…"
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return "what is nested too deeply to be shown"
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -55,13 +55,6 @@ class Adapters:
             else:
                 yield name, entry.path, AdapterTier.ACTIVE if entry.adapter.load_id in active else AdapterTier.RAM
 
-    def load_id(self, model: str) -> int:
-        """Of the adapter in memory; 0 for the base model. An adapter that is only on disk has no sequences: -1."""
-        entry = self._entries.get(model)
-        if entry is None:
-            return 0
-        return entry.adapter.load_id if entry.adapter else -1
-
     async def lease(self, model: str) -> Lease:
         """Reads an adapter that is only on disk. Raises UnknownModel (a wrong name never answers as the base model)
         and AdapterUnreadable.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from loradock.engine.adapters import Lease
+from loradock.engine.admission import Place
 from loradock.engine.choice import Choice, Delta, Token
 from loradock.engine.generation import Ended, Event, Generation, PromptComputed, TokenSampled
 from loradock.engine.loop import EngineLoop
@@ -27,8 +28,8 @@ class Prompt:
 class Answer:
     """Everything the response shapes need. Must be closed: that frees the slots of what is still running."""
 
-    def __init__(self, request: GenerationRequest, lease: Lease, metrics: Metrics) -> None:
-        self.request, self.lease = request, lease
+    def __init__(self, request: GenerationRequest, lease: Lease, place: Place, metrics: Metrics) -> None:
+        self.request, self.lease, self.place = request, lease, place
         self.warnings = list(request.warnings)
         self.id, self.created = uuid4().hex, int(time.time())
         self.prompts: list[Prompt] = []
@@ -80,6 +81,7 @@ class Answer:
         self._abort(list(self._running.values()))
         self._running.clear()
         self.lease.release()
+        self.place.leave()
         self._metrics.count_request(self.lease.name, self._outcome, self.completion_tokens)
 
     def _read(self, choice: Choice, event: Event) -> Delta | None:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from loradock.types.errors import BadRequest, TooLarge
+from loradock.types.errors import BadRequest, NestedTooDeeply, TooLarge
+from loradock.types.nesting import check_nesting
 
 MAX_BODY = 16 * 2**20
 _LARGE = 1 << 20
@@ -45,8 +46,11 @@ def object_of(body: bytes) -> dict[str, Any]:
     """The JSON object that a body is. Raises BadRequest."""
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise NestedTooDeeply from error
     if not isinstance(content, dict):
         raise BadRequest("the request body must be a JSON object")
+    check_nesting(body, content)
     return content

@@ -70,9 +70,15 @@ class Sequence:
     computed: int = 0
     state: SequenceState = SequenceState.WAITING
     constrained: bool = False
+    account: str = ""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.output)
+
+    @property
+    def owner(self) -> tuple[int, str]:
+        """Who it is computed for: the adapter's load id (0 for the base model), and the account that asked."""
+        return (self.adapter.load_id if self.adapter else 0), self.account
 
     @property
     def tokens(self) -> list[int]:

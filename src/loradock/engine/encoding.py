@@ -77,7 +77,7 @@ class Encoder:
         an object. What else is wrong with the body is for others to say."""
         if len(body) < _LONG:
             return
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             prompt = bytes(msgspec.json.decode(body, type=_Prompted).prompt)
             count = prompt.count(b",") + 1
             if _IDS.match(prompt) and count > self._context:

@@ -65,13 +65,15 @@ class EngineLoop:
         self._events: list[tuple[Generation, Event]] = []
         self.steps = self.generated_tokens = 0
         self.beats = self._at = 0
+        self.taken = 0
+        """How many generations have come over from other threads."""
         self._failures = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
 
     @property
     def waiting(self) -> int:
-        return len(self.scheduler.waiting)
+        return self.scheduler.waiting_count
 
     @property
     def running(self) -> int:
@@ -300,6 +302,7 @@ class EngineLoop:
     def _add(self, generations: list[Generation]) -> None:
         self._generations.update((g.sequence.id, g) for g in generations)
         self.scheduler.add([g.sequence for g in generations])
+        self.taken += len(generations)
 
     def _drop_all(self, generations: list[Generation]) -> None:
         for generation in generations:

@@ -83,7 +83,12 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     p.add_argument("--disable-lora", action="store_true")
     p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, at most 8192")
     p.add_argument("--max-num-seqs", type=_positive, default=64, help="sequences generated at a time")
-    p.add_argument("--max-waiting", type=_positive, default=1024, help="sequences that may wait; more get a 503")
+    p.add_argument(
+        "--max-waiting",
+        type=_positive,
+        default=1024,
+        help="sequences that may wait; more get a 503, but for some of an adapter with nothing under way",
+    )
     p.add_argument("--max-step-tokens", type=_positive, default=256, help="tokens computed per step")
     p.add_argument(
         "--speculative-tokens",

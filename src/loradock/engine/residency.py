@@ -53,7 +53,7 @@ class AdapterMemory:
         self._readers = ThreadPoolExecutor(CONCURRENT_READS, "read", initializer=_yield_to_others)
         self._forgetting: set[asyncio.Task[None]] = set()
         self._count = self._bytes = 0
-        self.reads = self.awaiting = 0
+        self.reads = 0
 
     def hold(self, entry: Registered) -> None:
         entry.users += 1
@@ -73,11 +73,7 @@ class AdapterMemory:
         if entry.reading is None:
             entry.reading = asyncio.create_task(self._bring(entry))
             entry.reading.add_done_callback(_retrieve)
-        self.awaiting += 1
-        try:
-            return await asyncio.shield(entry.reading)
-        finally:
-            self.awaiting -= 1
+        return await asyncio.shield(entry.reading)
 
     async def drop(self, entry: Registered) -> None:
         """Free an idle entry's memory, also when a read that nobody waits for any more is still going on."""

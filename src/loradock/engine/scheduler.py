@@ -3,7 +3,8 @@
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.drafting import Drafter
 from loradock.engine.kv import KVCache
-from loradock.engine.pace import Pace, divided
+from loradock.engine.pace import Pace
+from loradock.engine.shares import Shares
 from loradock.engine.turns import Turns
 from loradock.engine.waiting import WaitingLine
 
@@ -19,17 +20,24 @@ class Scheduler:
     def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32, drafts: int = 0) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
         self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
-        self.pace, self.drafter = Pace(), Drafter(drafts)
+        self.pace, self.shares, self.drafter = Pace(), Shares(), Drafter(drafts)
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
+        self._held = 0
+
+    @property
+    def waiting_count(self) -> int:
+        """Sequences that do not run yet, those that wait for their prompt's first one too. May be asked from any
+        thread."""
+        return len(self.waiting) + self._held
 
     def add(self, sequences: list[Sequence]) -> None:
         """Sequences of one prompt: the first computes it, the others then share its blocks."""
         first, *others = sequences
         self.waiting.add(first)
         if others:
-            self._siblings[first.id] = others
+            self._hold(first, others)
 
     def prompt_computed(self, sequence: Sequence) -> None:
         """Make a finished prompt's blocks known, and let its siblings in before all who came later."""
@@ -46,6 +54,7 @@ class Scheduler:
             for siblings in self._siblings.values():
                 if sequence in siblings:
                     siblings.remove(sequence)
+                    self._held -= 1
         sequence.state = SequenceState.FINISHED
         self.drafter.forget(sequence)
         self._release_siblings(sequence)
@@ -64,8 +73,7 @@ class Scheduler:
         decoding = [s for s in running if len(s) - s.computed == 1]
         prefilling = [s for s in running if len(s) - s.computed > 1]
         rows = [row for s in decoding if (row := self._row(s, 1))]
-        budget = self.pace.prompt_tokens(len(rows), len(prefilling), self.step_tokens)
-        shares = divided(budget, [len(sequence) - sequence.computed for sequence in prefilling])
+        shares = self.shares.divide(self._budget(len(rows), prefilling), prefilling)
         for sequence, count in zip(prefilling, shares, strict=True):
             if count > 0 and (row := self._row(sequence, count)):
                 rows.append(row)
@@ -73,6 +81,13 @@ class Scheduler:
         if not prefilling:
             self._draft(rows)
         return sorted(rows, key=_place)
+
+    def _budget(self, decoding: int, prefilling: list[Sequence]) -> int:
+        """How many prompt tokens the step may hold."""
+        crowd = self.shares.crowd(prefilling)
+        if crowd.others:
+            return self.pace.brief_tokens(decoding, crowd.light, self.step_tokens)
+        return self.pace.prompt_tokens(decoding, crowd.parties, self.step_tokens)
 
     def _draft(self, rows: list[Row]) -> None:
         """Of who has said something. Nobody is preempted for a draft."""
@@ -98,6 +113,7 @@ class Scheduler:
             self.waiting.take(sequence)
             sequence.state = SequenceState.RUNNING
             self.running.append(sequence)
+            self.shares.admitted(sequence)
 
     def _row(self, sequence: Sequence, count: int) -> Row | None:
         if sequence.state is not SequenceState.RUNNING or not self._ensure(sequence, sequence.computed + count):
@@ -125,12 +141,18 @@ class Scheduler:
         if sequence.adapter and all(other.adapter is not sequence.adapter for other in self.running):
             self.turns.leave(sequence.adapter.load_id)
 
+    def _hold(self, first: Sequence, others: list[Sequence]) -> None:
+        """Until the first has computed their prompt."""
+        self._siblings[first.id] = others
+        self._held += len(others)
+
     def _release_siblings(self, sequence: Sequence) -> None:
         siblings = self._siblings.pop(sequence.id, [])
+        self._held -= len(siblings)
         if siblings and sequence.state is SequenceState.FINISHED:
             # It left before its prompt was computed: the next one computes it.
             self.waiting.put_back(siblings[0])
-            self._siblings[siblings[0].id] = siblings[1:]
+            self._hold(siblings[0], siblings[1:])
             return
         for sibling in siblings:
             self.waiting.put_back(sibling)

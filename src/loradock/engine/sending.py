@@ -32,15 +32,16 @@ class AnswerResponse:
             self._answer.close()
 
     async def _whole(self, send: Send) -> None:
-        status, body = 200, b""
+        status, body, headers = 200, b"", dict[str, str]()
         try:
             async for _ in self._answer.deltas():
                 pass
             body = msgspec.json.encode(self._shape.whole())
         except Exception as error:
             problem = _problem(error)
-            status, body = problem.status, msgspec.json.encode(problem.body())
-        await send(_start(status, b"application/json", [(b"content-length", str(len(body)).encode())]))
+            status, body, headers = problem.status, msgspec.json.encode(problem.body()), problem.headers()
+        headers["content-length"] = str(len(body))
+        await send(_start(status, b"application/json", [(n.encode(), v.encode()) for n, v in headers.items()]))
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, send: Send) -> None:

@@ -21,7 +21,7 @@ from loradock.engine.requests.completion import read_completion
 from loradock.engine.requests.fields import Fields
 from loradock.types.enums import Dialect
 from loradock.types.errors import Internal, LoradockError, Unauthenticated
-from loradock.types.protocol import DIALECT_HEADER
+from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
 
 if TYPE_CHECKING:
     from loradock.engine.answer import Answer
@@ -63,7 +63,7 @@ class EngineServer:
                 self._authorize(request)
                 return await handler(request)
             except LoradockError as error:
-                return JSONResponse(error.body(), error.status)
+                return JSONResponse(error.body(), error.status, error.headers())
             except ClientDisconnect:
                 return Response(status_code=499)
             except Exception:
@@ -116,12 +116,12 @@ class EngineServer:
     async def _chat(self, request: Request) -> ASGIApp:
         service = self.service
         parsed, size = await self._read(request, service, read_chat)
-        return _answer(await service.chat(parsed, size), service, chat=True)
+        return _answer(await service.chat(parsed, size, _account(request)), service, chat=True)
 
     async def _completions(self, request: Request) -> ASGIApp:
         service = self.service
         parsed, size = await self._read(request, service, read_completion)
-        return _answer(await service.complete(parsed, size), service, chat=False)
+        return _answer(await service.complete(parsed, size, _account(request)), service, chat=False)
 
     async def _read(
         self, request: Request, service: "Service", read: Callable[[dict[str, Any], Dialect], Parsed]
@@ -161,6 +161,10 @@ def _answer(answer: "Answer", service: "Service", *, chat: bool) -> ASGIApp:
 
 def _dialect(request: Request) -> Dialect:
     return Dialect.TOGETHER if request.headers.get(DIALECT_HEADER) == Dialect.TOGETHER else Dialect.OPENAI
+
+
+def _account(request: Request) -> str:
+    return request.headers.get(ACCOUNT_HEADER, "")[:128]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from loradock.engine.adapters import Adapters
+from loradock.engine.admission import Admission, Owner
 from loradock.engine.answer import Answer, Prompt
 from loradock.engine.chat import ChatTemplate
 from loradock.engine.choice import Choice
 from loradock.engine.conversations import Conversations
-from loradock.engine.core import Sequence
+from loradock.engine.core import BLOCK_SIZE, Sequence
 from loradock.engine.detokenizer import Detokenizer
 from loradock.engine.encoding import Aside, Encoder
-from loradock.engine.errors import ContextExceeded, TooBusy
+from loradock.engine.errors import ContextExceeded
 from loradock.engine.foreign_template import ForeignTemplate
 from loradock.engine.generation import Generation
 from loradock.engine.grammar import Grammar, Grammars
@@ -51,15 +52,16 @@ class Service:
         self.tokens = TokenBytes(files.tokenizer)
         self.metrics = Metrics()
         self.aside = Aside()
+        self.admission = Admission(loop, limits.running, limits.waiting)
         self.encoder = Encoder(files.tokenizer, limits.context)
         self._tokenizer = files.tokenizer
         self.conversations = Conversations(files, limits.vocabulary)
         self._grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)
         self._ids = itertools.count(1)
 
-    async def chat(self, request: ChatRequest, size: int = 0) -> Answer:
+    async def chat(self, request: ChatRequest, size: int = 0, account: str = "") -> Answer:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
-        answer = await self._open(request.generation)
+        answer = await self._open(request.generation, account, 1)
         try:
             template = self._template(request, answer)
             # A foreign template may take long.
@@ -71,9 +73,9 @@ class Service:
             raise
         return answer
 
-    async def complete(self, request: CompletionRequest, size: int = 0) -> Answer:
+    async def complete(self, request: CompletionRequest, size: int = 0, account: str = "") -> Answer:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
-        answer = await self._open(request.generation)
+        answer = await self._open(request.generation, account, len(request.prompts))
         try:
             prompts = [
                 await self.aside.run(size, partial(self._prompt, p, request.generation)) for p in request.prompts
@@ -84,15 +86,13 @@ class Service:
             raise
         return answer
 
-    async def _open(self, request: GenerationRequest) -> Answer:
-        waiting = self.loop.waiting + self.adapters.memory.awaiting
-        if waiting >= self.limits.waiting and self._has_its_share(request.model):
-            raise TooBusy(waiting=waiting)
-        return Answer(request, await self.adapters.lease(request.model), self.metrics)
-
-    def _has_its_share(self, model: str) -> bool:
-        """A flood for one adapter turns away only its own: what comes for others still finds room to wait."""
-        return self.loop.scheduler.waiting.has_its_share(self.adapters.load_id(model), self.limits.waiting)
+    async def _open(self, request: GenerationRequest, account: str, prompts: int) -> Answer:
+        place = self.admission.enter(Owner(request.model, account), prompts * request.n)
+        try:
+            return Answer(request, await self.adapters.lease(request.model), place, self.metrics)
+        except BaseException:
+            place.leave()
+            raise
 
     def _template(self, request: ChatRequest, answer: Answer) -> ChatTemplate:
         """The request's own, the adapter's, or the base model's."""
@@ -170,10 +170,12 @@ class Service:
             if index % request.n:
                 params = replace(params, prompt_logprobs=None)
             sequence = Sequence(next(self._ids), prompts[number].ids, params, answer.lease.adapter)
+            sequence.account = answer.place.owner.account
             sequence.constrained = grammar is not None or restricted is not None
             own = grammar.copy() if grammar else None
             generation = Generation(sequence, answer.receiver(choice), stops, own, restricted)
             generations.append((choice, generation))
+        answer.place.hand_over(sum(len(prompt.ids) // BLOCK_SIZE + 1 for prompt in prompts))
         answer.start(self.loop, prompts, generations)
 
     async def _restrictions(self, rules: OutputRules, stops: frozenset[int]) -> Restrictions | None:

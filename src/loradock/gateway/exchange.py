@@ -28,6 +28,7 @@ class Exchange:
     last: float
     """When the client last heard something, by the loop's clock."""
     key_id: str = ""
+    account: str = ""
     streams: bool = False
     """Whether the client wants to be answered with a stream."""
     asked: bool = False

@@ -24,7 +24,7 @@ from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
 from loradock.types.enums import Dialect, Outcome
 from loradock.types.errors import Internal, LoradockError, ReplicaLost
-from loradock.types.protocol import DIALECT_HEADER
+from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
 
 _log = logging.getLogger(__name__)
 _ROUTES = ("/chat/completions", "/completions")
@@ -33,7 +33,7 @@ PROXY_PATHS = {prefix + route: f"/v1{route}".encode() for route in _ROUTES for p
 
 _REQUEST = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\nauthorization: %b\r\nx-request-id: %b\r\n"
-    b"%b: %b\r\ncontent-length: %d\r\n\r\n%b"
+    b"%b: %b\r\n%b: %b\r\ncontent-length: %d\r\n\r\n%b"
 )
 # Ours to set, or meant for one connection only (RFC 9110, 7.6.1).
 _NOT_FORWARDED = {
@@ -122,7 +122,7 @@ class Gateway:
     ) -> None:
         if caller is None:
             caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
-        exchange.key_id = caller.key_id
+        exchange.key_id, exchange.account = caller.key_id, caller.account_id
         exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
         exchange.read(head)
@@ -233,6 +233,8 @@ def _request(exchange: Exchange, upstream: Upstream, body: bytes) -> bytes:
         exchange.request_id,
         DIALECT_HEADER.encode(),
         exchange.dialect.encode(),
+        ACCOUNT_HEADER.encode(),
+        exchange.account.encode(),
         len(body),
         body,
     )

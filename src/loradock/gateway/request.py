@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from loradock.types.errors import BadRequest
+from loradock.types.errors import BadRequest, NestedTooDeeply
 
 ASKED_MODEL: ContextVar[str | None] = ContextVar("asked_model", default=None)
 """What this request is for: for the log."""
@@ -35,6 +35,8 @@ def head_of(body: bytes) -> Head:
         raise BadRequest(f"'model' must be given, as a string: {error}", param="model") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise NestedTooDeeply from None
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -11,6 +11,8 @@ The first ten are the hosted original's own words; clients and people match on t
 
 from typing import Any, ClassVar
 
+MAX_NESTING = 200
+
 
 class LoradockError(Exception):
     """Something went wrong."""
@@ -54,6 +56,13 @@ class BadRequest(LoradockError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class NestedTooDeeply(BadRequest):
+    """The request body is nested too deeply: no more than {most} arrays and objects may stand inside each other"""
+
+    def __init__(self) -> None:
+        super().__init__(most=MAX_NESTING)
 
 
 class Unauthenticated(LoradockError):

@@ -1,12 +1,11 @@
 """What form the output must have: `response_format`, and what other servers call the same."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from loradock.engine.requests.fields import Fields
+from loradock.engine.requests.fields import Fields, object_in
 from loradock.engine.tool_forms import ToolForm
 from loradock.types.errors import BadRequest
 
@@ -74,10 +73,7 @@ def _schema(fields: Fields, name: str) -> Constraint:
     """An object, or its JSON text."""
     value = fields.raw(name)
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = None
+        value = object_in(value)
     if value is True:
         value = {}
     if not isinstance(value, dict):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
-from loradock.types.errors import BadRequest
+from loradock.types.errors import BadRequest, NestedTooDeeply
+from loradock.types.nesting import check_nesting
 
 Default = TypeVar("Default")
 _SHOWN = 80
@@ -100,6 +101,16 @@ class Fields:
     def inner(self, name: str) -> "Fields":
         """The fields of an object inside this one."""
         return Fields(self.mapping(name), f"{self.path(name)}.")
+
+
+def object_in(text: str) -> Any:
+    """What a field's JSON text says; None where it is no JSON, or nested too deeply."""
+    try:
+        content = json.loads(text)
+        check_nesting(text.encode(errors="replace"), content)
+    except (ValueError, RecursionError, NestedTooDeeply):
+        return None
+    return content
 
 
 def _show(value: Any) -> str:

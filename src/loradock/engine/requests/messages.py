@@ -1,9 +1,8 @@
 """The messages of a chat request, brought to the form chat templates expect."""
 
-import json
 from typing import Any
 
-from loradock.engine.requests.fields import Fields
+from loradock.engine.requests.fields import Fields, object_in
 from loradock.types.errors import BadRequest
 
 Message = dict[str, Any]
@@ -65,8 +64,7 @@ def _tool_call(call: Any, where: str) -> dict[str, Any]:
     function = Fields(call, where).inner("function")
     name, arguments = function.string("name"), function.raw("arguments")
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError) as error:
-            raise function.wrong("arguments", "a JSON object as text") from error
+        arguments = object_in(arguments or "{}")
+        if arguments is None:
+            raise function.wrong("arguments", "a JSON object as text")
     return {"id": call.get("id"), "type": "function", "function": {"name": name, "arguments": arguments or {}}}
