@@ -11,7 +11,7 @@ TOKENIZERS := tests/tokenizers
 
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
-	$(BIN)/loradock demo
+	$(BIN)/loradock demo $(if $(PORT),--port $(PORT))
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm

@@ -75,6 +75,15 @@ def test_a_failed_upload_says_why_once(run, tmp_path):
     assert reason not in refused.stdout
 
 
+def test_several_are_deleted(run, http, tmp_path):
+    for name in ("gone-a", "gone-b"):
+        shutil.copytree(EXAMPLES / "pirate", tmp_path / name)
+    assert run("models", "upload", str(tmp_path / "gone-a"), str(tmp_path / "gone-b")).returncode == 0
+    done = run("models", "delete", "gone-a", "tester/gone-b", "nobody")
+    assert (done.returncode, "2 deleted, 1 failed." in done.stdout) == (1, True)
+    assert http.get("/v1/models", params={"catalogue": "true", "search": "gone-"}).json()["total"] == 0
+
+
 def test_several_adapters_are_attached_and_detached(run, http, endpoint):
     done = run("endpoints", "adapters", "add", "bulk", "pirate", "tester/json", "shout", "pirate")
     assert (done.returncode, "3 attached." in done.stdout) == (0, True), done.stderr

@@ -9,6 +9,8 @@ import typer
 
 from loradock.api.settings import default_data_dir
 from loradock.cli.output import JsonFlag, console, print_json, print_table
+from loradock.cli.tables import Column
+from loradock.cli.times import when, zone_name
 from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -66,17 +68,22 @@ def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False)
     if json_output:
         print_json(rows)
         return
-    columns = ("id", "account", "name", "hint", "created_at", "status")
-    print_table(
-        columns,
-        ([row[c] for c in columns] for row in rows),
-        f"No keys yet in {data_dir}. Make one: loradock keys create",
+    columns = (
+        Column("NAME", folds=True),
+        Column("ACCOUNT", folds=True),
+        Column("HINT"),
+        Column("STATUS"),
+        Column("ID"),
+        Column(f"CREATED ({zone_name()})", rank=1),
     )
+    shown = ([*(row[c] for c in ("name", "account", "hint", "status", "id")), when(row["created_at"])] for row in rows)
+    print_table(columns, shown, f"No keys yet in {data_dir}. Make one: loradock keys create")
 
 
 def _rows(data_dir: Path) -> list[dict[str, str]]:
     """None for a folder that is there and holds no database yet."""
     from loradock.store.accounts import list_keys
+    from loradock.store.tables import iso
 
     if data_dir.is_dir() and not any(data_dir.iterdir()):
         return []
@@ -87,7 +94,7 @@ def _rows(data_dir: Path) -> list[dict[str, str]]:
                 "account": key.account.slug,
                 "name": key.name,
                 "hint": f"…{key.hint}",
-                "created_at": key.created_at.isoformat(timespec="seconds"),
+                "created_at": iso(key.created_at),
                 "status": "revoked" if key.revoked_at else "active",
             }
             for key in list_keys(session)

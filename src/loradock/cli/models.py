@@ -11,7 +11,7 @@ from loradock.cli import bulk, uploading
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client, segment
 from loradock.cli.finding import hint
 from loradock.cli.listing import Limit, Search, Sort, page
-from loradock.cli.output import JsonFlag, console, print_fields, print_json, print_table, size
+from loradock.cli.output import JsonFlag, Yes, ask, console, print_fields, print_json, print_table, size
 from loradock.cli.references import endpoint_id
 from loradock.cli.tables import Column
 from loradock.cli.uploading import Upload
@@ -85,11 +85,25 @@ def retrieve(
 @app.command("delete")
 @app.command("rm", hidden=True)
 def delete(
-    name: str, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
+    names: Annotated[list[str], typer.Argument(metavar="NAME…")],
+    yes: Yes = False,
+    json_output: JsonFlag = False,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKeyOption = None,
 ) -> None:
-    """Delete an uploaded model that is not attached anywhere."""
-    answer = Client(base_url, api_key).call("DELETE", f"/v1/models/{segment(name)}")
-    print_json(answer) if json_output else console.print(f"[green]✓[/green] Deleted {answer['id']}")
+    """Delete uploaded models that are not attached anywhere."""
+    client = Client(base_url, api_key)
+    if len(names) == 1:
+        answer = client.call("DELETE", f"/v1/models/{segment(names[0])}")
+        print_json(answer) if json_output else console.print(f"[green]✓[/green] Deleted {answer['id']}")
+        return
+    chosen = list(dict.fromkeys(names))
+    if not json_output:
+        ask(f"Delete {len(chosen)} models?", yes=yes)
+    outcomes = bulk.each(
+        chosen, "deleted", lambda name: client.call("DELETE", f"/v1/models/{segment(name)}"), quiet=json_output
+    )
+    bulk.conclude(outcomes, json_output=json_output)
 
 
 @app.command("update")
