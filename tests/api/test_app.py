@@ -56,7 +56,7 @@ def test_every_route_wants_a_key(server, method, path, header):
 def test_unknown_routes_and_methods_answer_in_the_same_shape(http):
     refused(http.get("/v1/nothing"), 404, "GET /v1/nothing", type="not_found")
     refused(http.put("/v1/endpoints"), 405, "PUT")
-    refused(http.get("/docs"), 404, type="not_found")
+    refused(http.get("/redoc"), 404, "GET /docs", type="not_found")
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1", "/v1/v1"])

@@ -8,13 +8,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from loradock.api.nearest import allowed, nearest
 from loradock.types.errors import BadRequest, Internal, LoradockError, NestedTooDeeply, NotFound
 
 log = logging.getLogger(__name__)
 
 
 class NoSuchRoute(NotFound):
-    """There is no {method} {path} here."""
+    """There is no {method} {path} here{hint}."""
 
 
 class NoSecondApi(NotFound):
@@ -22,7 +23,7 @@ class NoSecondApi(NotFound):
 
 
 class MethodNotAllowed(LoradockError):
-    """{path} does not take {method}."""
+    """{path} does not take {method}{hint}."""
 
     status = 405
     type = "invalid_request_error"
@@ -51,10 +52,25 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return await _ours(request, error.__cause__)
     if isinstance(error.__cause__, RecursionError):
         return await _ours(request, NestedTooDeeply())
-    fields = {"method": request.method, "path": request.url.path}
-    missing = NoSecondApi if request.url.path.startswith("/v2/") else NoSuchRoute
-    known = {404: missing, 405: MethodNotAllowed}.get(error.status_code)
-    return await _ours(request, known(**fields) if known else BadRequest(f"{error.detail}. Check the request body."))
+    if error.status_code not in (404, 405):
+        return await _ours(request, BadRequest(f"{error.detail}. Check the request body."))
+    return await _no_route(request, error.status_code)
+
+
+async def _no_route(request: Request, status: int) -> JSONResponse:
+    method, path = request.method, request.url.path
+    if path.startswith("/v2/"):
+        return await _ours(request, NoSecondApi(method=method, path=path))
+    routes = request.app.openapi()["paths"]
+    methods = allowed(path, routes)
+    if methods or status == 405:
+        hint = f": it takes {' and '.join(methods)}" if methods else ""
+        answer = await _ours(request, MethodNotAllowed(method=method, path=path, hint=hint))
+        answer.headers["allow"] = ", ".join(methods)
+        return answer
+    meant = nearest(method, path, routes)
+    hint = f"; the nearest is {meant}" if meant else "; GET /docs tells what there is"
+    return await _ours(request, NoSuchRoute(method=method, path=path, hint=hint))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
