@@ -18,6 +18,7 @@ _LOOKING = "looks ahead or behind, or has an anchor in its middle, which no gram
 _SCHEMA_REASONS = {
     "nsatisfiable": "no value fits it: it is unsatisfiable",
     "NoExtension": "no value fits it",
+    "forced bytes": "it asks for a text that this model's vocabulary cannot write",
     "min/maxProperties": "minProperties and maxProperties can be followed only where all properties are required",
     "not disjoint": "its patternProperties may fit the same name, which cannot be followed",
     "circular": "a $ref that comes back to itself stands beside other keywords, which cannot be followed",
