@@ -154,13 +154,13 @@ class UploadRunner:
             with self._blobs.lock:
                 digest, size = self._blobs.publish(files)
                 shutil.rmtree(workspace)
+                if accepted.kind is ModelKind.ADAPTER:
+                    keep_packed(self._blobs.path(digest))  # one that was there already may be of an earlier version
                 try:
                     self._commit(task, accepted, digest, size)
                 except Exception:
                     self._free_unless_shared(digest)
                     raise
-            if accepted.kind is ModelKind.ADAPTER:
-                keep_packed(self._blobs.path(digest))  # one that was there already may be of an earlier version
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
             if task.request.received is not None:
