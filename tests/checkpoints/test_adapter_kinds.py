@@ -164,8 +164,9 @@ def layer_of(name: str) -> int:
 
 PREFIXES = {
     "compiled after PEFT": (lambda n: f"_orig_mod.{n}", "_orig_mod"),
-    "compiled before PEFT": (lambda n: n.replace("model.model.", "model._orig_mod.model.", 1), "_orig_mod"),
+    "compiled before PEFT": (lambda n: n.replace("base_model.model.", "base_model.model._orig_mod."), "_orig_mod"),
     "compiled layer by layer": (lambda n: n.replace(".self_attn", "._orig_mod.self_attn"), "_orig_mod"),
+    "PEFT's model compiled": (lambda n: n.replace("base_model.", "base_model._orig_mod."), "_orig_mod"),
     "some of it compiled": (lambda n: f"_orig_mod.{n}" if layer_of(n) % 2 else n, "_orig_mod"),
     "FSDP": (lambda n: n.replace(".self_attn", "._fsdp_wrapped_module.self_attn"), "FSDP"),
     "without the model": (lambda n: n.replace("model.model.model.", "model.model.", 1), "'base_model.model.'"),
@@ -225,11 +226,29 @@ def test_a_prefix_under_which_the_adapter_does_not_fit_is_named(tmp_path):
         inspect_adapter(tmp_path / "a", wider)
 
 
-def test_patterns_that_mean_something_else_under_the_prefix_are_not_guessed(base, tmp_path):
-    save(peft_model(alpha_pattern={"^model.layers.0.self_attn.q_proj": 64}), tmp_path / "a")
-    renamed(tmp_path / "a", lambda n: n.replace("model.model.model.", "model.model.", 1))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: n.replace("model.model.model.", "model.model.", 1),
+        lambda n: n.replace("base_model.model.", "base_model.model._orig_mod."),
+    ],
+    ids=["lost", "compiled"],
+)
+def test_patterns_that_mean_something_else_under_the_prefix_are_not_guessed(change, base, tmp_path):
+    folder = save(peft_model(alpha_pattern={"^model.layers.0.self_attn.q_proj": 64}), tmp_path / "a")
+    renamed(folder, change)
     with pytest.raises(AdapterRefused, match="another alpha by its name in the file"):
-        inspect_adapter(tmp_path / "a", read_architecture(base))
+        inspect_adapter(folder, read_architecture(base))
+
+
+@pytest.mark.parametrize("change", [lambda n: n, lambda n: n.replace(".self_attn", "._fsdp_wrapped_module.self_attn")])
+def test_modules_by_their_whole_names_are_theirs_under_a_wrapper_too(change, base, engine, tmp_path):
+    names = ["model.layers.0.self_attn.q_proj", "model.layers.2.self_attn.v_proj"]
+    model = peft_model(target_modules=names, rank_pattern={f"^{names[0]}": 7}, alpha_pattern={f"^{names[0]}": 14})
+    folder = save(model, tmp_path / "a")
+    renamed(folder, change)
+    settled(folder, base)
+    check(folder, numbers(model), engine)
 
 
 @pytest.mark.parametrize("more", [0, 8])

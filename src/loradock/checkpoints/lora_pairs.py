@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from loradock.checkpoints.adapter import WEIGHTS_FILE, AdapterConfig
 from loradock.checkpoints.adapter_reasons import CONFIG_FILE, is_of_training, refuse_tensor
+from loradock.checkpoints.module_pattern import Patterns
 from loradock.checkpoints.numbers import DTYPES
 from loradock.checkpoints.safetensors_header import TensorInfo
 from loradock.checkpoints.tensor_names import (
@@ -23,8 +24,8 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoraPair:
-    """One adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `trained_as` is its name in training,
-    which the patterns of the config speak of."""
+    """One adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `called`: what PEFT may have called it,
+    which is what the patterns of the config speak of; they say the same of each."""
 
     module_path: str
     layer: int
@@ -33,7 +34,7 @@ class LoraPair:
     b: str
     rank: int
     scaling: float
-    trained_as: str
+    called: tuple[str, ...]
 
 
 class Tensors(NamedTuple):
@@ -97,42 +98,41 @@ def _pair(sides: dict[str, LoraName], tensors: dict[str, TensorInfo], config: Ad
         )
     if a[0] == 0:
         raise AdapterRefused(f"{name.path} has rank 0: leave it out, and out of target_modules")
-    called = [name.trained_as] if name.prefix == EXPECTED else [name.trained_as, name.path]
-    _check_rank(name, a[0], called, config)
-    if all(config.targets.covers(one) is False for one in called):
+    _check_rank(name, a[0], config)
+    if all(config.targets.covers(one) is False for one in name.called):
         raise AdapterRefused(f"{CONFIG_FILE} does not target {name.path}, but there are tensors for it")
-    scalings = {config.scaling(one, a[0]) for one in called}
+    scalings = {config.scaling(one, a[0]) for one in name.called}
     if len(scalings) > 1:
         raise AdapterRefused(
-            f"alpha_pattern gives {name.path} another alpha by its name in the file ({name.trained_as}): rename the"
+            f"alpha_pattern gives {name.path} another alpha by its name in the file ({name.called[0]}): rename the"
             f" tensors to {EXPECTED}layers.…, so that it is clear which counts"
         )
     return LoraPair(
-        name.path, name.layer, name.module, sides["A"].name, sides["B"].name, a[0], scalings.pop(), name.trained_as
+        name.path, name.layer, name.module, sides["A"].name, sides["B"].name, a[0], scalings.pop(), name.called
     )
 
 
-def _check_rank(name: LoraName, rank: int, called: list[str], config: AdapterConfig) -> None:
+def _check_rank(name: LoraName, rank: int, config: AdapterConfig) -> None:
     """The rank that counts is the tensors'; it has to be one that the config gives this module."""
-    patterns = {config.rank_pattern[key] for one in called for key in config.ranks.matching(one)}
-    if rank not in patterns | ({config.rank_of(one) for one in called}):
+    patterns = {config.rank_pattern[key] for one in name.called for key in config.ranks.matching(one)}
+    if rank not in patterns | ({config.rank_of(one) for one in name.called}):
         raise AdapterRefused(
-            f"{name.path}: A and B have rank {rank}, {CONFIG_FILE} says {config.rank_of(called[0])}:"
+            f"{name.path}: A and B have rank {rank}, {CONFIG_FILE} says {config.rank_of(name.called[0])}:"
             " upload the config and the weights of the same training"
         )
 
 
 def _remarks(pairs: list[LoraPair], config: AdapterConfig) -> list[str]:
     return [
-        *_without_a_match("rank_pattern", config.ranks.keys, [config.ranks.matching(p.trained_as) for p in pairs]),
-        *_without_a_match("alpha_pattern", config.alphas.keys, [config.alphas.matching(p.trained_as) for p in pairs]),
+        *_without_a_match("rank_pattern", config.ranks, pairs),
+        *_without_a_match("alpha_pattern", config.alphas, pairs),
         *_lost_order(pairs, config),
     ]
 
 
-def _without_a_match(field: str, keys: tuple[str, ...], matching: list[list[str]]) -> list[str]:
-    used = {key for found in matching for key in found}
-    unused = [key for key in keys if key not in used]
+def _without_a_match(field: str, patterns: Patterns, pairs: list[LoraPair]) -> list[str]:
+    used = {key for pair in pairs for name in pair.called for key in patterns.matching(name)}
+    unused = [key for key in patterns.keys if key not in used]
     if not unused:
         return []
     return [f"{field}: {_some(unused)} match no module of the adapter and change nothing, in PEFT neither"]
@@ -141,21 +141,23 @@ def _without_a_match(field: str, keys: tuple[str, ...], matching: list[list[str]
 def _lost_order(pairs: list[LoraPair], config: AdapterConfig) -> list[str]:
     """PEFT tries a pattern's keys in their order, and sorts them when it saves."""
     remarks = []
-    ranks = [p.module_path for p in pairs if config.rank_of(p.trained_as) != p.rank]
+    ranks = [pair.module_path for pair in pairs if pair.rank not in {config.rank_of(name) for name in pair.called}]
     if ranks:
         remarks.append(
             f"rank_pattern: the first key that matches {_some(ranks)} gives another rank than the tensors have (PEFT"
             " sorts the keys when it saves); the tensors' rank counts"
         )
-    alphas = [
-        p.module_path for p in pairs if len({config.alpha_pattern[k] for k in config.alphas.matching(p.trained_as)}) > 1
-    ]
+    alphas = [pair.module_path for pair in pairs if any(len(_alphas(name, config)) > 1 for name in pair.called)]
     if alphas and list(config.alpha_pattern) == sorted(config.alpha_pattern):
         remarks.append(
             f"alpha_pattern: several keys match {_some(alphas)}, and PEFT sorts them when it saves: the first counts,"
             " as in PEFT, but the training may have used another"
         )
     return remarks
+
+
+def _alphas(name: str, config: AdapterConfig) -> set[float]:
+    return {config.alpha_pattern[key] for key in config.alphas.matching(name)}
 
 
 def _some(names: list[str]) -> str:

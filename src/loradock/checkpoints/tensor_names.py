@@ -15,17 +15,19 @@ _LORA = re.compile(
     r"(?P<prefix>(?:[\w-]+\.)*?)(?P<path>layers\.(?P<layer>0|[1-9]\d{0,3})\.(?:self_attn|mlp)\.(?P<module>\w+))"
     r"\.lora_(?P<side>[AB])(?:\.(?P<adapter>[\w-]+))?\.weight"
 )
+_PEFT = re.compile(rf"^base_model\.(?:(?:{'|'.join(sorted(_WRAPPERS))})\.)*model\.")
 _ELSEWHERE = re.compile(r"vision|visual|image|audio|speech|encoder|\bmtp\b|draft|talker", re.IGNORECASE)
 _TABLE = re.compile(r"(?:[\w-]+\.)*?(?P<table>embed_tokens|lm_head)(?:\.base_layer)?\.weight")
 
 
 @dataclass(frozen=True)
 class LoraName:
-    """`path` is where the projection lies in the base, `trained_as` what PEFT called it while training."""
+    """`path` is where the projection lies in the base, `called` what PEFT may have called it in training: a wrapper may
+    have come before or afterwards, and a prefix may have been lost."""
 
     name: str
     path: str
-    trained_as: str
+    called: tuple[str, ...]
     layer: int
     module: str
     side: str
@@ -38,13 +40,14 @@ def read_lora_name(name: str) -> LoraName | None:
     match = _LORA.fullmatch(_unwrapped(name))
     if match is None or match["module"] not in SERVED_MODULES:
         return None
-    module = name.partition(".lora_")[0]
+    path, module = f"model.{match['path']}", name.partition(".lora_")[0]
     while module.partition(".")[0] in _WRAPPERS:
         module = module.partition(".")[2]
+    module = _PEFT.sub("", module)
     return LoraName(
         name=name,
-        path=f"model.{match['path']}",
-        trained_as=module.removeprefix("base_model.model."),
+        path=path,
+        called=tuple(dict.fromkeys([module, _unwrapped(module), path])),
         layer=int(match["layer"]),
         module=match["module"],
         side=match["side"],
