@@ -1,9 +1,10 @@
-"""What a server does now and then: room kept for a full disk, and the trash emptied."""
+"""What a server does now and then: room kept for a full disk, the trash emptied, the database's file looked for."""
 
 import asyncio
 import logging
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from loradock.registry.blobs import Blobs
 from loradock.store.database import Database
@@ -16,8 +17,10 @@ _log = logging.getLogger(__name__)
 class Housekeeping:
     """`start` and `stop` on the event loop; the work is done in threads."""
 
-    def __init__(self, database: Database, blobs: Blobs, trash_days: int) -> None:
+    def __init__(self, database: Database, blobs: Blobs, trash_days: int, file: Path) -> None:
+        """`file` is the database's."""
         self._database, self._blobs, self._trash_days = database, blobs, trash_days
+        self._file, self._inode = file, _inode_of(file)
         self._task: asyncio.Task[None] | None = None
         self._emptied = time.monotonic()
 
@@ -41,6 +44,25 @@ class Housekeeping:
     def _look(self) -> None:
         if self._database.reserve is not None:
             self._database.reserve.restore()
+        self._look_for_database()
         if time.monotonic() - self._emptied > _DAY_S:
             self._emptied = time.monotonic()
             self._blobs.empty_trash(self._trash_days * _DAY_S)
+
+    def _look_for_database(self) -> None:
+        """What is open goes on as if nothing had happened; only the next start would find out."""
+        before, self._inode = self._inode, _inode_of(self._file)
+        if before is not None and self._inode != before:
+            _log.error(
+                "%s was %s while the server runs: what is changed from now on is lost. Stop the server, put the right"
+                " file in its place without -wal and -shm files, and start again",
+                self._file,
+                "removed" if self._inode is None else "replaced",
+            )
+
+
+def _inode_of(file: Path) -> int | None:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return None

@@ -22,7 +22,10 @@ class Life:
     def __init__(self, services: Services, gateway: Gateway) -> None:
         self.failure: LoradockError | None = None
         self._services, self._gateway = services, gateway
-        self._housekeeping = Housekeeping(services.database, services.blobs, services.settings.trash_days)
+        settings = services.settings
+        self._housekeeping = Housekeeping(
+            services.database, services.blobs, settings.trash_days, settings.database_file
+        )
 
     @asynccontextmanager
     async def __call__(self, _: object) -> AsyncIterator[None]:
