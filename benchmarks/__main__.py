@@ -19,6 +19,7 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.places import RESULTS
 from benchmarks.records import Budget, Records
 from benchmarks.report import write_report
+from benchmarks.room import default_budget
 from benchmarks.workload import DEFAULT, FULL, Case
 
 PARTS = ("gateways", "attach", "engines", "report")
@@ -36,6 +37,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", help="only cases whose name contains one of these")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="begin nothing new after that; run again to go on")
+    parser.add_argument("--memory", type=float, help="GiB for all servers that are up at a time; default: most of it")
     parser.add_argument("--attached", type=int, default=100, help="adapters that are attached in a row")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -68,7 +70,8 @@ async def main(arguments: argparse.Namespace) -> None:
         await add_attaching(records, arguments.attached)
     if "engines" in arguments.parts:
         peers, cases = _peers(arguments), _cases(arguments)
-        run = Run(records, budget, arguments.repetitions, everything=arguments.full)
+        memory = arguments.memory or default_budget()
+        run = Run(records, budget, arguments.repetitions, everything=arguments.full, memory_gib=memory)
         if not await run.cases(available(peers, records), cases):
             print("The time is up before all was measured; run again to go on.")
     if "report" in arguments.parts:

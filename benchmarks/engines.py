@@ -1,7 +1,9 @@
-"""All engines side by side: for each set of adapters all servers are up at once and take turns, case by case."""
+"""All engines side by side: for each set of adapters all servers that fit the memory are up at once and take turns, case
+by case."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import aiohttp
@@ -12,6 +14,7 @@ from benchmarks.measuring import Pace, measure, warm_up
 from benchmarks.peers.base import Peer, Server
 from benchmarks.records import Budget, Records
 from benchmarks.roofline import add_roofline
+from benchmarks.room import Pressure, groups, too_large
 from benchmarks.workload import Case, Fleet, fleet
 
 _SLOW = 30.0
@@ -37,8 +40,13 @@ def available(peers: Iterable[Peer], records: Records) -> list[Peer]:
 
 
 class Run:
-    def __init__(self, records: Records, budget: Budget, repetitions: int, *, everything: bool) -> None:
+    """`memory_gib`: what the servers that are up at a time may take together."""
+
+    def __init__(
+        self, records: Records, budget: Budget, repetitions: int, *, everything: bool, memory_gib: float
+    ) -> None:
         self._records, self._budget, self._repetitions = records, budget, repetitions
+        self._memory_gib = memory_gib
         self._everything = everything
         self._paces: dict[tuple[str, str], Pace] = {}
         self._failed: set[tuple[str, str]] = set()
@@ -50,12 +58,24 @@ class Run:
             todo = [peer for peer in peers if any(self._wanting(peer, case) for case in group)]
             if not todo:
                 continue
-            if not self._budget.allows():
-                return False
             add_roofline(self._records)
-            async with self._servers(todo, fleet(name)) as servers:
-                await self._take_turns(servers, group, fleet(name))
+            for together in self._that_fit(todo, name):
+                if not self._budget.allows():
+                    return False
+                async with self._servers(together, fleet(name)) as servers:
+                    await self._take_turns(servers, group, fleet(name))
         return not any(self._wanting(peer, case) for peer in peers for case in cases)
+
+    def _that_fit(self, peers: Sequence[Peer], fleet_name: str) -> list[list[Peer]]:
+        large = too_large(peers, self._memory_gib)
+        for peer in large:
+            self._note(peer, fleet_name, f"{fleet_name}: it may take {peer.memory_gib:g} GiB of {self._memory_gib:.1f}")
+        found = groups([peer for peer in peers if peer not in large], self._memory_gib)
+        if len(found) > 1:
+            print(
+                f"{self._memory_gib:.1f} GiB: {' | '.join(', '.join(p.name for p in one) for one in found)}", flush=True
+            )
+        return found
 
     def _wanting(self, peer: Peer, case: Case) -> int:
         """How many repetitions are still to be made."""
@@ -102,6 +122,7 @@ class Run:
         key = (peer.name, case.name)
         if not self._budget.allows(self._paces[key].seconds if key in self._paces else 0.0):
             return
+        pressure = Pressure(time.monotonic)
         try:
             async with asyncio.timeout(_PATIENCE):
                 pace = self._paces.get(key) or await warm_up(server, case, group)
@@ -109,10 +130,13 @@ class Run:
                 repetition = len(self._records.where(kind="load", peer=peer.name, case=case.name))
                 found = await measure(server, case, group, pace.rounds, repetition)
         except (Failed, OSError, aiohttp.ClientError) as reason:
-            self._note(peer, case.name, f"{case.name}: {reason!r}")
+            short = " (the machine was short of memory)" if pressure.pressed() else ""
+            self._note(peer, case.name, f"{case.name}{short}: {reason!r}")
             return
-        self._records.add(kind="load", peer=peer.name, case=case.name, repetition=repetition, **found)
-        print(f"{case.name:45s} {peer.title:24s} {found['tokens_per_s']:8.1f} tokens/s", flush=True)
+        pressed = pressure.pressed()
+        self._records.add(kind="load", peer=peer.name, case=case.name, repetition=repetition, pressed=pressed, **found)
+        short = ", short of memory" if pressed else ""
+        print(f"{case.name:45s} {peer.title:24s} {found['tokens_per_s']:8.1f} tokens/s{short}", flush=True)
 
     def _note(self, peer: Peer, where: str, reason: str) -> None:
         """`where`: the case or the set of adapters that this run asks it no more."""

@@ -51,11 +51,12 @@ class Records:
         return [row[column] for row in self.undisturbed(**wanted) if column in row]
 
     def undisturbed(self, **wanted: object) -> list[dict[str, Any]]:
-        """Without those in which something else on the machine took the cores: the server got clearly less CPU time
-        per second than at its best in the same case."""
+        """Without those in which the machine was short of memory, or something else on it took the cores: the server
+        got clearly less CPU time per second than at its best in the same case."""
         same = self.where(peer=wanted.get("peer"), case=wanted.get("case"))
         most = max((row.get("cpu_share", 0.0) for row in same), default=0.0)
-        return [row for row in self.where(**wanted) if row.get("cpu_share", most) >= _UNDISTURBED * most]
+        kept = [row for row in self.where(**wanted) if not row.get("pressed")]
+        return [row for row in kept if row.get("cpu_share", most) >= _UNDISTURBED * most]
 
     def save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -49,13 +49,15 @@ class Server:
 
 
 class Peer(ABC):
-    """`settings`: what it is run with, and why, in the words of the report. `central_only`: left out of the usual run's
+    """`settings`: what it is run with, and why, in the words of the report. `memory_gib`: what it takes at most, with
+    its adapters and under load. `central_only`: left out of the usual run's
     other cases; `extra`: measured only when it is named or everything is. `base_beside`: also asked for the base model
     while it has adapters. `ours`: its repetitions are not cut short in cases that are not central."""
 
     name: str
     title: str
     settings: str
+    memory_gib = 2.0
     central_only = False
     extra = False
     base_beside = False

@@ -24,6 +24,7 @@ KEY, ACCOUNT = "ld-benchmark-key", "bench"
 class Engine(Peer):
     """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes."""
 
+    memory_gib = 2.9  # most of it keys and values, once they were used
     central_only = True
     ours = True
 
@@ -122,6 +123,7 @@ class LoradockServer(Server):
 class Gateway(Peer):
     """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes."""
 
+    memory_gib = 3.4
     base_beside = True
     ours = True
 

@@ -25,6 +25,7 @@ class Vllm(Peer):
 
     name = "vllm"
     title = "vLLM for the CPU"
+    memory_gib = 6.0
     settings = (
         "bfloat16 if the processor multiplies it, else float32; 2 GiB for keys and values, up to 64 sequences; LoRA"
         " switched on only where adapters are asked"
