@@ -27,7 +27,8 @@ class Edge:
     def __init__(self, address: str, **settings) -> None:
         facts = EndpointFacts("endpoint-1", "dock", "acct_1", "alice", False, EndpointState.STARTED)
         routes = RouteTable()
-        routes.publish("dep_1", Route(facts, "dock", (Upstream("rep_1", address, "secret"),)), [])
+        self.upstream = Upstream("rep_1", address, "secret")
+        routes.publish("dep_1", Route(facts, "dock", (self.upstream,)), [])
         self.reported, self.meter = [], Meter()
         self.gateway = Gateway(routes, None, report=self.reported.append, meter=self.meter, **settings)
 

@@ -26,6 +26,7 @@ def routes_of(
     """The base model's route and those of all attached adapters, or of one."""
     if snapshot.engine is EngineKind.VLLM:  # it would let adapters starve
         for upstream in upstreams_of(ready):
+            upstream.vllm = True
             upstream.share(slots(snapshot.engine, max_loras))
     crowded = is_crowded(snapshot, max_loras)
     base = Route(snapshot.endpoint, snapshot.endpoint.name, _routable(ready), awaited=back.expected, back_at=back.at)

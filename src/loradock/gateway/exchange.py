@@ -1,7 +1,9 @@
 """One client request on its way through the gateway, and what the client has had of its answer."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import msgspec
 
 from loradock.gateway._asgi import Headers, Send, answer, answer_error
 from loradock.gateway.bodies import Bodies
@@ -29,6 +31,8 @@ class Exchange:
     """When the client last heard something, by the loop's clock."""
     key_id: str = ""
     account: str = ""
+    remarks: list[str] = field(default_factory=list)
+    """What the gateway has to say about the request, in the answer."""
     streams: bool = False
     """Whether the client wants to be answered with a stream."""
     asked: bool = False
@@ -50,6 +54,15 @@ class Exchange:
         self.streams = head.stream is True
         if self.streams and not wants_usage(head.stream_options) and can_ask(head.stream_options):
             self.body, self.asked = asking_for_usage(self.body), True
+
+    def remarked(self, content: bytes) -> bytes:
+        """A JSON object, or an event with one, with the remarks as its first member; they are told once."""
+        begin = content.find(b"{") + 1
+        if not (self.remarks and begin):
+            return content
+        warnings = msgspec.json.encode([{"message": remark} for remark in self.remarks])
+        self.remarks = []
+        return content[:begin] + b'"warnings":' + warnings + b"," + content[begin:]
 
     def start(self) -> None:
         """The answer begins: the request will not be sent again."""

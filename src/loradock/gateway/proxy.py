@@ -18,6 +18,7 @@ from loradock.gateway.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.sse import UNGATHERED, WholeEvents
 from loradock.gateway.upstream import Upstream
 from loradock.gateway.usage import StreamTap, usage_of
+from loradock.gateway.vllm_requests import for_vllm
 from loradock.gateway.waking import BACK_S, Waker
 from loradock.store.actor import ACTOR
 from loradock.telemetry.meter import Measured, Meter
@@ -153,7 +154,7 @@ class Gateway:
         """How the replica was lost before the client had a byte of the answer, if so."""
         upstream = route.pick(again.lost, again.avoid, head.affinity)
         in_flight = 0
-        body = exchange.body if head.model == route.engine_name else with_model(exchange.body, route.engine_name)
+        body = _body(exchange, head, route.engine_name, vllm=upstream.vllm)
         try:
             with upstream.lease(route.engine_name):
                 async with upstream.turn(route.adapter):
@@ -179,7 +180,8 @@ class Gateway:
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
                 content = await reply.rest()
-                await exchange.whole(reply.status, _response_headers(exchange, reply), content)
+                told = exchange.remarked(content) if reply.status == 200 else content
+                await exchange.whole(reply.status, _response_headers(exchange, reply), told)
                 if reply.status == 200:
                     measured.tokens = usage_of(content)
                 measured.outcome = outcome_of(reply.status)
@@ -213,7 +215,7 @@ async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> N
                 await exchange.stream(reply.status, _stream_headers(exchange, reply))
             if tap.done or ended:
                 measured.outcome = tap.outcome
-            await exchange.pass_on(whole, more=not ended)
+            await exchange.pass_on(exchange.remarked(whole), more=not ended)
     except Lost:
         if not exchange.started:
             raise
@@ -222,6 +224,15 @@ async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> N
         measured.outcome = Outcome.SERVER_ERROR
     finally:
         measured.tokens = tap.counted
+
+
+def _body(exchange: Exchange, head: Head, name: str, *, vllm: bool) -> bytes:
+    """What the replica gets, which knows the model by this name."""
+    if not vllm:
+        return exchange.body if head.model == name else with_model(exchange.body, name)
+    chat = exchange.path.endswith(b"/chat/completions")
+    body, exchange.remarks = for_vllm(exchange.body, name, chat=chat)
+    return body
 
 
 def _request(exchange: Exchange, upstream: Upstream, body: bytes) -> bytes:

@@ -44,6 +44,8 @@ class Upstream:
         self._by_name: Counter[str] = Counter()
         self._released, self._lost = asyncio.Event(), asyncio.Event()
         self._slots: Slots | None = None
+        self.vllm = False
+        """Whether requests have to be put in vLLM's words."""
 
     def lose(self, fate: Fate) -> None:
         """It is lost; what is learnt first holds."""
