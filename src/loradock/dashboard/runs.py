@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from loradock.types.errors import Internal, LoradockError, NotFound
+from loradock.types.errors import BadRequest, Internal, LoradockError, NotFound
 from loradock.types.names import new_id
 
 Act = Callable[[str], Awaitable[str]]
 """Does it to one, by name, and tells what came of it. Raises LoradockError."""
 _KEPT = 20
 """Runs of an account that can be looked at; older ones are forgotten."""
+_AT_ONCE = 5
+"""Runs of an account that go on at the same time."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,13 +77,21 @@ class Runs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, run: Run, act: Act) -> Run:
+        """Raises BadRequest while too many of the account's are going on."""
+        going = sum(other.account_id == run.account_id and not other.over for other in self._runs.values())
+        if going >= _AT_ONCE:
+            raise BadRequest(f"{going} such lists are still being worked off: wait for one to end, or stop it.")
         own = [other for other in self._runs.values() if other.account_id == run.account_id and other.over]
         for old in own[: len(own) - _KEPT + 1]:
             del self._runs[old.id]
         self._runs[run.id] = run
         task = self._tasks[run.id] = asyncio.create_task(_carry_out(run, act))
-        task.add_done_callback(lambda _: self._tasks.pop(run.id, None))
+        task.add_done_callback(lambda _: self._end(run))
         return run
+
+    def _end(self, run: Run) -> None:
+        run.over = True
+        self._tasks.pop(run.id, None)
 
     def find(self, account_id: str, run_id: str) -> Run:
         """Raises NotFound, for another account's, too."""
@@ -97,14 +107,11 @@ class Runs:
 
 
 async def _carry_out(run: Run, act: Act) -> None:
-    try:
-        for line in run.lines:
-            if run.stopping:
-                line.progress = Progress.LEFT
-            else:
-                await _one(line, act)
-    finally:
-        run.over = True
+    for line in run.lines:
+        if run.stopping:
+            line.progress = Progress.LEFT
+        else:
+            await _one(line, act)
 
 
 async def _one(line: Line, act: Act) -> None:

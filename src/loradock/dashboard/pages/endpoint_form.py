@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from loradock.api.bodies import Autoscaling, CreateEndpoint, PartialAutoscaling, UpdateEndpoint
 from loradock.endpoints.rules import DEFAULT_LORA_RANK
 from loradock.store.tables import Endpoint
-from loradock.types.enums import EngineKind
+from loradock.types.enums import EndpointQuantization, EngineKind
 from loradock.types.errors import BadRequest
 
 Values = dict[str, str]
@@ -22,6 +22,7 @@ _FIELDS = (
     "display_name",
     "engine",
     "auto_start",
+    "quantization",
 )
 _TICKED = "on"
 
@@ -53,6 +54,7 @@ def form_of(endpoint: Endpoint) -> Values:
         "display_name": "" if endpoint.display_name == endpoint.name else endpoint.display_name,
         "engine": deployment.engine,
         "auto_start": _TICKED if deployment.auto_start else "",
+        "quantization": deployment.quantization or "",
     }
 
 
@@ -72,6 +74,7 @@ def to_create(values: Values) -> CreateEndpoint:
         max_lora_rank=_whole(values, "max_lora_rank"),
         engine=_engine(values["engine"]),
         auto_start=bool(values["auto_start"]),
+        quantization=_quantization(values["quantization"]),
     )
 
 
@@ -91,6 +94,8 @@ def to_update(values: Values, before: Values) -> UpdateEndpoint:
         body["max_lora_rank"] = _needed(values, "max_lora_rank")
     for name in changed & {"lora_enabled", "auto_start"}:
         body[name] = bool(values[name])
+    if "quantization" in changed and values["quantization"]:
+        body["quantization"] = _quantization(values["quantization"])
     return UpdateEndpoint.model_validate(body)
 
 
@@ -116,6 +121,13 @@ def _engine(name: str) -> EngineKind | None:
         return EngineKind(name) if name else None
     except ValueError:
         raise BadRequest(f"there is no engine named {name!r}", param="engine") from None
+
+
+def _quantization(name: str) -> EndpointQuantization | None:
+    try:
+        return EndpointQuantization(name) if name else None
+    except ValueError:
+        raise BadRequest(f"weights are not kept in {name!r} here", param="quantization") from None
 
 
 def _encodable(values: Values, name: str) -> str:

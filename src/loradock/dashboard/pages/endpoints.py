@@ -17,6 +17,7 @@ from loradock.endpoints.hardware import machine_hardware
 from loradock.endpoints.rules import find_endpoint
 from loradock.gateway.keys import Caller
 from loradock.store.sessions import SignedIn
+from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import EndpointState
 from loradock.types.errors import LoradockError, ModelMissing
@@ -103,7 +104,7 @@ def edit_form(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
         endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
-        return page(request, "endpoint_edit.html", endpoint=endpoint, values=form_of(endpoint), errors={})
+        return _edit_page(request, endpoint, form_of(endpoint))
 
 
 @signed_in
@@ -120,9 +121,21 @@ def _edit(request: Request, me: SignedIn, sent: Values) -> Response:
     try:
         update(services, caller_of(me), endpoint.id, to_update(values, before))
     except LoradockError as error:
-        found = _errors(error)
-        return page(request, "endpoint_edit.html", status=422, endpoint=endpoint, values=values, errors=found)
+        return _edit_page(request, endpoint, values, error)
     return go_to(request, f"/ui/endpoints/{endpoint.id}")
+
+
+def _edit_page(request: Request, endpoint: Endpoint, values: Values, error: LoradockError | None = None) -> Response:
+    services: Services = request.app.state.services
+    return page(
+        request,
+        "endpoint_edit.html",
+        status=422 if error else 200,
+        endpoint=endpoint,
+        values=values,
+        errors=_errors(error),
+        quantization=services.settings.quantization,
+    )
 
 
 def caller_of(me: SignedIn) -> Caller:
