@@ -69,6 +69,7 @@ if (form) {
       copy.dataset.copy = said;
       copy.setAttribute("aria-label", `Copy the answer of ${this.root.getAttribute("aria-label")}`);
       this.text.after(copy);
+      this.turns.scrollTop += copy.offsetHeight; // it is seen where the answer's end was
     }
 
     say(word, tone) {
@@ -141,7 +142,7 @@ if (form) {
       column.show(seen);
     }
     column.keep();
-    if (reason === "length") column.say("done: cut at max tokens", "busy");
+    if (reason === "length") column.say("done: cut at max tokens", "busy still");
     else column.say("done", "good");
   }
 
