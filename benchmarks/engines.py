@@ -1,5 +1,5 @@
-"""All engines side by side: for each set of adapters all servers that fit the memory are up at once and take turns, case
-by case."""
+"""All engines side by side: for each set of adapters all servers are up at once, as far as the memory allows, and take
+turns, case by case."""
 
 import asyncio
 import contextlib
@@ -72,9 +72,8 @@ class Run:
             self._note(peer, fleet_name, f"{fleet_name}: it may take {peer.memory_gib:g} GiB of {self._memory_gib:.1f}")
         found = groups([peer for peer in peers if peer not in large], self._memory_gib)
         if len(found) > 1:
-            print(
-                f"{self._memory_gib:.1f} GiB: {' | '.join(', '.join(p.name for p in one) for one in found)}", flush=True
-            )
+            names = " | ".join(", ".join(peer.name for peer in together) for together in found)
+            print(f"{self._memory_gib:.1f} GiB hold not all at once: {names}", flush=True)
         return found
 
     def _wanting(self, peer: Peer, case: Case) -> int:

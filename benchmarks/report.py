@@ -127,7 +127,9 @@ def _cases(records: Records) -> str:
             if found:
                 cells = [spread([row[key] for row in found], form, key) for key, _, form in _COLUMNS]
                 rows.append([_title(peer), *cells, str(len(found))])
-        parts.append(f"**{case}**\n\n{table(['', *(name for _, name, _ in _COLUMNS), 'runs'], rows)}")
+        marked = sorted({_title(row["peer"]) for row in records.where(kind="load", case=case, pressed=True)})
+        left_out = f"\n\nShort of memory in some runs, which do not count: {', '.join(marked)}." if marked else ""
+        parts.append(f"**{case}**\n\n{table(['', *(name for _, name, _ in _COLUMNS), 'runs'], rows)}{left_out}")
     return "\n\n".join(parts)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 import benchmarks
-from benchmarks import adapters
+from benchmarks import adapters, room
 from benchmarks.client import Failed, Request, load
 from benchmarks.measuring import quantile
 from benchmarks.own_products import OwnProducts
@@ -178,3 +179,30 @@ def test_quantiles():
     assert quantile(values, 0.5) == 50
     assert quantile(values, 0.99) == 99
     assert quantile([3.0], 0.99) == 3
+
+
+def test_servers_are_up_together_only_as_far_as_the_memory_allows():
+    found = room.groups(PEERS, 10.0)
+    assert [peer for group in found for peer in group] == list(PEERS)
+    assert all(sum(peer.memory_gib for peer in group) <= 10.0 for group in found)
+    assert len(found) < len(PEERS)
+    assert [peer.name for peer in room.too_large(PEERS, 5.0)] == ["vllm", "vllm-room"]
+    assert 0 < room.default_budget() < psutil.virtual_memory().total / 2**30
+
+
+@pytest.mark.parametrize(("waited", "pressed"), [(5_000, False), (400_000, True)])
+def test_a_span_in_which_tasks_waited_for_memory_is_marked(tmp_path, waited, pressed):
+    """Of ten seconds; the kernel tells microseconds."""
+    file, now = tmp_path / "memory", [100.0]
+    file.write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=70000\nfull avg10=0.00 total=1\n")
+    pressure = room.Pressure(lambda: now[0], file)
+    now[0] += 10
+    file.write_text(f"some avg10=9.00 avg60=0.00 avg300=0.00 total={70000 + waited}\nfull avg10=0.00 total=9\n")
+    assert pressure.pressed() is pressed
+
+
+def test_measurements_that_were_short_of_memory_do_not_count(tmp_path):
+    records = Records(tmp_path / "peers.json")
+    for rate, pressed in ((100.0, False), (3.0, True)):
+        records.add(kind="load", peer="engine", case="c", tokens_per_s=rate, cpu_share=2.0, pressed=pressed)
+    assert records.values("tokens_per_s", kind="load", peer="engine", case="c") == [100.0]
