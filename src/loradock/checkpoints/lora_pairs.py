@@ -24,8 +24,8 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoraPair:
-    """One adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `called`: what PEFT may have called it,
-    which is what the patterns of the config speak of; they say the same of each."""
+    """One adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `called`: what PEFT may have called
+    it, which is what the patterns of the config speak of; they say the same of each."""
 
     module_path: str
     layer: int

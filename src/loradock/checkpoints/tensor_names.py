@@ -9,8 +9,10 @@ from loradock.types.errors import AdapterRefused
 SERVED_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXPECTED = "base_model.model.model."
 """What PEFT writes in front of `layers.0.…` for the served model families."""
-_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""torch.compile, FSDP and activation checkpointing put these into names; they mean nothing."""
+_AFTERWARDS = frozenset({"_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_WRAPPERS = _AFTERWARDS | {"_orig_mod"}
+"""FSDP, activation checkpointing and torch.compile put these into names; they mean nothing. The first two wrap what PEFT
+has made already, so it never saw their names."""
 _LORA = re.compile(
     r"(?P<prefix>(?:[\w-]+\.)*?)(?P<path>layers\.(?P<layer>0|[1-9]\d{0,3})\.(?:self_attn|mlp)\.(?P<module>\w+))"
     r"\.lora_(?P<side>[AB])(?:\.(?P<adapter>[\w-]+))?\.weight"
@@ -43,7 +45,7 @@ def read_lora_name(name: str) -> LoraName | None:
     path, module = f"model.{match['path']}", name.partition(".lora_")[0]
     while module.partition(".")[0] in _WRAPPERS:
         module = module.partition(".")[2]
-    module = _PEFT.sub("", module)
+    module = _without(_AFTERWARDS, _PEFT.sub("", module))
     return LoraName(
         name=name,
         path=path,
@@ -101,6 +103,10 @@ def _check_adapter_names(names: list[LoraName]) -> None:
 
 
 def _unwrapped(name: str) -> str:
+    return _without(_WRAPPERS, name)
+
+
+def _without(wrappers: frozenset[str], name: str) -> str:
     if "_orig_mod" not in name and "_wrapped_module" not in name:
         return name
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in name.split(".") if part not in wrappers)
