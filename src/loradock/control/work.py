@@ -24,20 +24,22 @@ class Transactions:
     def __init__(self, database: Database, workers: Workers | None = None) -> None:
         self._database = database
         self._workers = workers or Workers("transactions", 4)
+        self._beside = Workers("adapter-files", 4)
 
     async def __call__(self, work: Callable[[Session], T], *, make_room: bool = False) -> T:
         """`make_room`: it shall work on a full disk, too."""
         return await self._workers.run(lambda: self._run(work, make_room))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Work that has transactions of its own, and files to write."""
-        return await self._workers.run(lambda: _on_disk(work))
+        """Work that has transactions of its own and files to write, which takes longer than a transaction."""
+        return await self._beside.run(lambda: _on_disk(work))
 
     async def make_room(self) -> None:
         await self._workers.run(self._database.make_room)
 
     def close(self) -> None:
         self._workers.close()
+        self._beside.close()
 
     def _run(self, work: Callable[[Session], T], make_room: bool) -> T:
         with self._database.session(make_room=make_room) as session:
