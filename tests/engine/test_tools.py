@@ -52,6 +52,20 @@ def test_calls_are_found_wherever_the_pieces_are_cut(case, cuts):
     assert [(name, arguments["city"]) for name, arguments in calls] == [("weather", "Lyon")] * 2
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize("case", TWICE)
+def test_where_one_call_is_wanted_the_first_is_given_and_nothing_after_it(case, size):
+    form, text, before = TWICE[case]
+    reader, plain, calls = ToolCallReader(form, frozenset({"weather"}), one=True), "", []
+    for start in range(0, len(text), size):
+        more, found = reader.feed(text[start : start + size])
+        plain, calls = plain + more, calls + found
+        if reader.done:
+            break
+    more, found = reader.feed("and more", final=True)
+    assert (plain + more, len(calls + found)) == (before, 1)
+
+
 @pytest.mark.parametrize(
     ("form", "text"),
     [

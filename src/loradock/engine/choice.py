@@ -85,7 +85,7 @@ class Choice:
         calls: list[ToolCall] = []
         if self._tools:
             text, calls = self._tools.feed(text, final=finish is not None)
-            if finish in (Finish.EOS, Finish.STOP) and self._tools.found:
+            if self._tools.done or (finish in (Finish.EOS, Finish.STOP) and self._tools.found):
                 finish = Finish.TOOL_CALLS
         if not text and not calls and not finish:
             return None

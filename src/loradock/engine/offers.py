@@ -18,9 +18,11 @@ class Offer:
     tools: list[dict[str, Any]]
     form: ToolForm
     constraint: Constraint | None
+    one_call: bool
 
     def reader(self) -> ToolCallReader:
-        return ToolCallReader(self.form, frozenset(tool["function"]["name"] for tool in self.tools))
+        names = frozenset(tool["function"]["name"] for tool in self.tools)
+        return ToolCallReader(self.form, names, one=self.one_call)
 
 
 def read_offer(request: ChatRequest, template: ChatTemplate) -> Offer | None:
@@ -33,11 +35,11 @@ def read_offer(request: ChatRequest, template: ChatTemplate) -> Offer | None:
     if form is None:
         raise _no_tools("this model's chat template has tools called in a form that is not known here")
     if request.tool_choice != "required":
-        return Offer(request.tools, form, None)
+        return Offer(request.tools, form, None, request.one_call)
     if request.generation.constraint is not None:
         raise BadRequest("response_format cannot be combined with a required tool call", param="response_format")
     forced = [tool for tool in request.tools if request.forced_tool in (None, tool["function"]["name"])]
-    return Offer(request.tools, form, Constraint("tools", tools=tuple(forced), form=form))
+    return Offer(request.tools, form, Constraint("tools", tools=tuple(forced), form=form), request.one_call)
 
 
 def _no_tools(reason: str) -> BadRequest:

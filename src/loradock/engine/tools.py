@@ -17,19 +17,25 @@ class ToolCall:
 
 
 class ToolCallReader:
-    """Feed text, get what is plain text and the calls that are complete. `names` are the tools that were offered."""
+    """Feed text, get what is plain text and the calls that are complete. `names` are the tools that were offered. Of
+    `one` call only the first is given out, and nothing after it."""
 
-    def __init__(self, form: ToolForm, names: frozenset[str]) -> None:
-        self._form, self._names = form, names
+    def __init__(self, form: ToolForm, names: frozenset[str], *, one: bool = False) -> None:
+        self._form, self._names, self._one = form, names, one
         self._held = ""
         self._begun = False
         self.found = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether no more calls are wanted."""
+        return self._one and self.found > 0
 
     def feed(self, text: str, *, final: bool = False) -> tuple[str, list[ToolCall]]:
         """(plain text, calls). With `final` nothing is held back."""
         self._held += text
         plain, calls = "", []
-        while (start := self._form.find(self._held, begun=self._begun)) is not None:
+        while not self.done and (start := self._form.find(self._held, begun=self._begun)) is not None:
             reading = self._read(self._held[start:], final=final)
             if reading is None:
                 break
@@ -38,6 +44,9 @@ class ToolCallReader:
             calls += [ToolCall(self._form.new_id(), call.name, _arguments(call.arguments)) for call in reading.calls]
             self.found += len(reading.calls)
             self._held = self._held[end:]
+        if self.done:
+            self._held, self.found = "", 1
+            return plain, calls[:1]
         certain = self._form.certain(self._held, begun=self._begun) if start is None else start
         cut = len(self._held) if final else certain
         plain, self._held = plain + self._plain(self._held[:cut]), self._held[cut:]

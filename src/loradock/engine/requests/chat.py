@@ -18,7 +18,7 @@ _ENDINGS = ("add_generation_prompt", "continue_final_message")
 class ChatRequest:
     """`tool_choice`: none, auto, required, or (by `forced_tool`) one function's name. `opens`: the prompt ends with
     the head of a new answer; `continues`: it ends in the middle of the last message, which the answer continues.
-    `chat_template`: the request's own."""
+    `chat_template`: the request's own. `one_call`: no more than one tool is to be called."""
 
     generation: GenerationRequest
     messages: list[Message]
@@ -30,6 +30,7 @@ class ChatRequest:
     continues: bool = False
     empty_tools: bool = False
     chat_template: str | None = None
+    one_call: bool = False
 
 
 def read_chat(body: dict[str, Any], dialect: Dialect) -> ChatRequest:
@@ -41,8 +42,19 @@ def read_chat(body: dict[str, Any], dialect: Dialect) -> ChatRequest:
     messages, kwargs = read_messages(fields), _template_kwargs(fields)
     opens, continues = _ending(fields, messages)
     template = fields.string("chat_template") if fields.raw("chat_template") is not None else None
-    empty = fields.raw("tools") == []
-    return ChatRequest(generation, messages, tools, choice, forced, kwargs, opens, continues, empty, template)
+    return ChatRequest(
+        generation,
+        messages,
+        tools,
+        choice,
+        forced,
+        kwargs,
+        opens,
+        continues,
+        empty_tools=fields.raw("tools") == [],
+        chat_template=template,
+        one_call=not fields.boolean("parallel_tool_calls", default=True),
+    )
 
 
 def _ending(fields: Fields, messages: list[Message]) -> tuple[bool, bool]:
