@@ -3,6 +3,7 @@
 import functools
 import json
 import random
+import re
 
 import jsonschema
 import pytest
@@ -233,3 +234,20 @@ def test_the_template_of_a_family_shows_tools_and_teaches_its_form_or_does_not(t
     template = ChatTemplate(config["chat_template"], "<s>", "</s>")
     assert template.shows_tools is (form is not None)
     assert form is None or isinstance(template.tool_form, form)
+
+
+def test_calls_that_another_model_made_are_shown_to_mistral_s_template(tmp_path):
+    config = json.loads((save_tokenizer(tmp_path, "mistral") / "tokenizer_config.json").read_text())
+    template = ChatTemplate(config["chat_template"], "<s>", "</s>")
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Lyon"}}}
+
+    def shown(name):
+        asked = [
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": "", "tool_calls": [{**call, "id": name}]},
+        ]
+        return template.render([*asked, {"role": "tool", "content": "sun", "tool_call_id": name}], [], {})
+
+    assert shown("abcdefghi").count("abcdefghi") == 2
+    (made,) = set(re.findall(r'"(?:call_)?id": "(\w{9})"', shown("call_0123456789abcdef")))
+    assert made not in shown("call_another")

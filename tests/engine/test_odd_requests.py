@@ -83,6 +83,83 @@ def streams(engine):
     assert running.heard > 0
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"$ref": "#/$defs/Place"}},
+            "required": ["place"],
+            "additionalProperties": False,
+            "$defs": {"Place": {"enum": ["Lyon", "<tool_call>"]}},
+        },
+    },
+}
+# Family → how a model writes two calls with text around where it can, in Lark.
+WRITTEN = {
+    "qwen3": '"Well. " <[151657]> "{0}" <[151658]> "\\n" <[151657]> "{0}" <[151658]>',
+    "llama3": '"{1}"',
+    "mistral": '<[9]> "[{0}, {0}]"',
+}
+OBJECT = '{{\\"name\\": \\"weather\\", \\"{}\\": {{\\"place\\": \\"Lyon\\"}}}}'
+
+
+def ask(engine, stream, dialect="openai", **fields):
+    """(status, text, calls) of a chat."""
+    body = {"model": "base", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 200, "stream": stream}
+    with engine.http as http:
+        answer = http.post("/v1/chat/completions", json={**body, **fields}, headers={"x-loradock-dialect": dialect})
+    if answer.status_code != 200:
+        return answer.status_code, answer.json()["error"]["message"], []
+    if stream:
+        lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+        choices = [json.loads(line)["choices"][0] for line in lines[:-1]]
+        said = [choice["delta"] for choice in choices]
+        finish = choices[-1]["finish_reason"]
+    else:
+        choice = answer.json()["choices"][0]
+        said, finish = [choice["message"]], choice["finish_reason"]
+    calls = [call["function"] for part in said for call in part.get("tool_calls") or []]
+    assert not calls or finish == "tool_calls"
+    found = [(call["name"], json.loads(call["arguments"])) for call in calls]
+    return 200, "".join(part.get("content") or "" for part in said), found
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["openai", "together"])
+def test_tools_are_called_in_the_family_s_form_or_refused_where_its_template_cannot_show_them(
+    engine, streams, dialect, stream
+):
+    family = engine.folder.parent.name.removesuffix("0")
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", named):
+        status, text, calls = ask(engine, stream, dialect, tools=[WEATHER], tool_choice=choice)
+        if family in WRITTEN:
+            assert (status, text, [name for name, _ in calls]) == (200, "", ["weather"])
+            assert calls[0][1]["place"] in ("Lyon", "<tool_call>")
+        else:
+            assert status == 400
+            assert "cannot offer tools" in text
+    status, text, _ = ask(engine, stream, dialect, tools=[WEATHER], max_tokens=2)
+    assert status == (200 if family in WRITTEN else 400)
+    status, _, calls = ask(engine, stream, dialect, tools=[WEATHER], tool_choice="none", max_tokens=2)
+    assert (status, calls) == (200, [])
+    streams.check()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_that_a_model_makes_by_itself_are_read(engine, streams, stream):
+    family = engine.folder.parent.name.removesuffix("0")
+    if family not in WRITTEN:
+        assert ask(engine, stream, tools=[WEATHER])[0] == 400
+        return
+    text = WRITTEN[family].format(OBJECT.format("arguments"), OBJECT.format("parameters"))
+    status, said, calls = ask(engine, stream, tools=[WEATHER], guided_grammar=f"start: {text}")
+    assert (status, said.strip()) == (200, "Well." if family == "qwen3" else "")
+    assert calls == [("weather", {"place": "Lyon"})] * (1 if family == "llama3" else 2)
+
+
 @settings(
     max_examples=int(os.environ.get("ODD_REQUESTS", FEW)),
     deadline=None,

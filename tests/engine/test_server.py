@@ -360,6 +360,12 @@ def test_together_shapes(http):
     )
 
 
+def test_the_seeds_of_choices_stay_numbers_that_can_be_sent(http):
+    body = {"model": "base", "prompt": "x", "max_tokens": 1, "n": 2, "seed": 2**64 - 1}
+    answer = http.post("/v1/completions", json=body, headers={"x-loradock-dialect": "together"}).json()
+    assert [choice["seed"] for choice in answer["choices"]] == [2**64 - 1, 0]
+
+
 def test_together_chunks(http):
     headers = {"x-loradock-dialect": "together"}
     chat = {"model": "base", "messages": ASK, "max_tokens": 4, "logprobs": 1, "stream": True, "seed": 1}

@@ -10,7 +10,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from loradock.engine.tool_forms import ToolForm, form_of
+from loradock.engine.tool_forms import ToolForm, form_of, with_ids
 from loradock.types.errors import BadRequest
 
 Message = dict[str, Any]
@@ -69,6 +69,8 @@ class ChatTemplate:
                              param="documents")  # fmt: skip
         variables = {"add_generation_prompt": opens, "documents": None, **self._tokens, **kwargs}
         messages = [_with_reasoning(message) for message in messages]
+        if self.tool_form is not None:
+            messages = [with_ids(message, self.tool_form.known_id) for message in messages]
         if continues:
             return self._open_ended(messages, tools, variables)
         return self.fill_in(messages, tools, variables)

@@ -220,4 +220,7 @@ def _fit(request: GenerationRequest, prompt: int, context: int, param: str) -> i
 
 
 def _seed(seed: int | None, index: int) -> int:
-    return secrets.randbits(53) if seed is None else seed + index
+    """Beyond 64 bits it begins anew: the same draws, in a number that JSON encoders write."""
+    if seed is None:
+        return secrets.randbits(53)
+    return seed + index if seed + index < 2**64 else seed + index - 2**64

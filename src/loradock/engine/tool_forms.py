@@ -1,5 +1,6 @@
 """The forms in which families of models write tool calls: how a call is read, and how one is forced."""
 
+import hashlib
 import json
 import re
 import secrets
@@ -14,6 +15,7 @@ from loradock.engine.written_json import BrokenJson, json_at, sendable
 Mark = Callable[[str], str]
 """A mark of the form as a piece of a Lark grammar."""
 _LONGEST_NAME = 300
+_MISTRAL_ID = 9
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class ToolForm(ABC):
 
     def new_id(self) -> str:
         return f"call_{secrets.token_hex(12)}"
+
+    def known_id(self, call: str) -> str:
+        """The id of a call in a conversation's history, which another model may have made, as templates take it."""
+        return call
 
 
 class HermesForm(ToolForm):
@@ -115,7 +121,11 @@ class MistralForm(ToolForm):
 
     def new_id(self) -> str:
         """Mistral's templates take no others."""
-        return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+        return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(_MISTRAL_ID))
+
+    def known_id(self, call: str) -> str:
+        fits = len(call) == _MISTRAL_ID and call.isalnum() and call.isascii()
+        return call if fits else hashlib.sha256(call.encode(errors="replace")).hexdigest()[:_MISTRAL_ID]
 
 
 class LlamaForm(ToolForm):
@@ -157,6 +167,18 @@ def form_of(template: str) -> ToolForm | None:
     if re.search(r'"name":[^\n{}]{0,60}"parameters":', template.replace('\\"', '"')):
         return LlamaForm()
     return None
+
+
+def with_ids(message: dict[str, Any], known: Callable[[str], str]) -> dict[str, Any]:
+    """A message with the ids of its calls, or of the call that it answers, as `known` has them."""
+    changed = dict(message)
+    if isinstance(call := message.get("tool_call_id"), str):
+        changed["tool_call_id"] = known(call)
+    if "tool_calls" in message:
+        changed["tool_calls"] = [
+            {**one, "id": known(str(one.get("id") or i))} for i, one in enumerate(message["tool_calls"])
+        ]
+    return changed
 
 
 def _objects(names: list[str], key: str) -> str:

@@ -28,7 +28,7 @@ def _message(message: Any, where: str) -> Message:
     role = fields.choice("role", "user", ROLES)
     read: Message = {"role": "system" if role == "developer" else role, "content": _content(fields, role, where)}
     read |= {name: message[name] for name in _KEPT if isinstance(message.get(name), str)}
-    if "tool_calls" in fields:
+    if fields.array("tool_calls"):  # templates take an empty array for calls
         read["tool_calls"] = [_tool_call(call, f"{where}tool_calls[{i}].") for i, call in _calls(fields)]
     return read
 
