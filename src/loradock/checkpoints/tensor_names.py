@@ -11,8 +11,8 @@ EXPECTED = "base_model.model.model."
 """What PEFT writes in front of `layers.0.…` for the served model families."""
 _AFTERWARDS = frozenset({"_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _WRAPPERS = _AFTERWARDS | {"_orig_mod"}
-"""FSDP, activation checkpointing and torch.compile put these into names; they mean nothing. The first two wrap what PEFT
-has made already, so it never saw their names."""
+"""FSDP, activation checkpointing and torch.compile put these into names; they mean nothing. The first two wrap what
+PEFT has made already, so it never saw their names."""
 _LORA = re.compile(
     r"(?P<prefix>(?:[\w-]+\.)*?)(?P<path>layers\.(?P<layer>0|[1-9]\d{0,3})\.(?:self_attn|mlp)\.(?P<module>\w+))"
     r"\.lora_(?P<side>[AB])(?:\.(?P<adapter>[\w-]+))?\.weight"
