@@ -16,7 +16,17 @@ ALLOWED = {
     "replicas": {"store", "checkpoints", "machine", "types"},
     "telemetry": {"store", "types"},
     "gateway": {"telemetry", "endpoints", "registry", "replicas", "store", "types"},
-    "control": {"gateway", "telemetry", "endpoints", "registry", "replicas", "store", "machine", "types"},
+    "control": {
+        "gateway",
+        "telemetry",
+        "endpoints",
+        "registry",
+        "replicas",
+        "store",
+        "checkpoints",
+        "machine",
+        "types",
+    },
     "api": {"control", "gateway", "telemetry", "endpoints", "registry", "replicas", "store", "types"},
     "dashboard": {"api", "control", "gateway", "telemetry", "endpoints", "registry", "replicas", "store", "types"},
     "server": {

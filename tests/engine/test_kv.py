@@ -1,7 +1,11 @@
 """The paged cache: no block is ever lost, doubly owned, or reused for other tokens or another adapter."""
 
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
+import psutil
+import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -141,6 +145,11 @@ class CacheLife(RuleBasedStateMachine):
         self.cache.forget_adapter(adapter.load_id)
         assert matched(self.cache, [0] * (2 * BLOCK_SIZE), adapter) == 0
 
+    @rule()
+    def rest(self):
+        self.cache.give_back(0)
+        assert matched(self.cache, [0] * (2 * BLOCK_SIZE), SimpleNamespace(load_id=3)) == 0
+
     @invariant()
     def every_block_is_held_or_available(self):
         held = {block for sequence in self.held for block in sequence.blocks}
@@ -160,3 +169,36 @@ class CacheLife(RuleBasedStateMachine):
 
 TestCacheLife = CacheLife.TestCase
 TestCacheLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def private_bytes():
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_unused_blocks_are_given_back_and_what_is_in_use_stays():
+    wide = replace(ARCHITECTURE, layers=4, kv_heads=4, head_dim=64)
+    cache = KVCache(wide, 2048, torch.float32)
+    kept, gone = (
+        Sequence(1, list(range(160)), SamplingParams()),
+        Sequence(2, list(range(5000, 35000)), SamplingParams()),
+    )
+    for sequence in (kept, gone):
+        assert cache.allocate(sequence, len(sequence))
+        cache.keys[:, sequence.blocks], cache.values[:, sequence.blocks] = 1.5, 2.5
+        sequence.computed = len(sequence)
+    full = private_bytes()
+    cache.free(gone)
+    assert cache.give_back(3600) < 10 << 20  # its blocks are known: the next one of the same prompt finds them
+    assert cache.give_back(0) > 200 << 20
+    assert full - private_bytes() > 200 << 20
+    assert (cache.keys[:, kept.blocks] == 1.5).all()
+    assert (cache.values[:, kept.blocks] == 2.5).all()
+    assert cache.give_back(0) == 0
+    again = Sequence(3, list(range(5000, 35000)), SamplingParams())
+    cache.match_prefix(again)
+    assert again.blocks == []
+    assert cache.allocate(again, len(again))
+    assert not set(again.blocks) & set(kept.blocks)
+    assert (cache.keys[:, again.blocks[:-1]][:, 20:] == 0).all()

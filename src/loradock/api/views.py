@@ -83,8 +83,20 @@ def replica_view(replica: ReplicaFacts) -> Json:
         "state": replica.state,
         "in_flight": replica.in_flight,
         "adapters": {tier: kept[tier] for tier in AdapterTier},
+        "memory": _memory_view(replica),
         "message": replica.failure,
     }
+
+
+def _memory_view(replica: ReplicaFacts) -> Json:
+    """In bytes; `planned` is None where no plan could be made."""
+    plan = replica.plan
+    parts = (
+        {"weights": plan.weights, "kv_cache": plan.cache, "adapters": plan.adapters, "program": plan.program}
+        if plan
+        else {}
+    )
+    return {"used": replica.resident, "planned": plan.total if plan else None, **parts}
 
 
 def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -> Json:

@@ -18,6 +18,7 @@ from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile import DeploymentLoop
 from loradock.control.recovery import Survivor, recover
+from loradock.control.room import Memory
 from loradock.control.snapshot import Bound, deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
@@ -73,8 +74,8 @@ class Controller:
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
         transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
-        awake = AwakeClock()
-        self._around = Surroundings(transact, self._launcher, http, self._options, Locks(), awake)
+        awake, memory = AwakeClock(), Memory(self._options.free_memory, self._options.total_memory)
+        self._around = Surroundings(transact, self._launcher, http, self._options, Locks(), awake, memory)
         self._awake = asyncio.create_task(awake.run())
         for deployment_id in await transact(deployment_ids):
             self._loops[deployment_id] = self._new_loop(deployment_id)

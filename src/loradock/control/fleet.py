@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import delete
@@ -17,9 +18,11 @@ from loradock.control.liveness import Health
 from loradock.control.options import ControlOptions
 from loradock.control.recovery import Survivor
 from loradock.control.residency import ReadWanted
+from loradock.control.room import why_not
 from loradock.control.snapshot import Snapshot
 from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
+from loradock.replicas.memory import plan_of
 from loradock.store.events import record
 from loradock.store.tables import Replica
 from loradock.types.enums import EngineKind, ReplicaState, quantization_in_effect
@@ -87,10 +90,22 @@ class Fleet:
         keeper.start(None)
         return keeper
 
-    async def launch(self, snapshot: Snapshot, model: Path) -> None:
+    async def launch(self, snapshot: Snapshot, model: Path) -> str | None:
+        """Returns why not, if the memory does not hold it just now. Raises ModelTooLarge if it never will."""
+        spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
+        memory = self._around.memory
+        async with memory.planning:
+            free = await memory.free()
+            plan = await asyncio.to_thread(plan_of, spec, self._around.options.engine_arguments, free)
+            memory.check_possible(plan)
+            cramped = await why_not(plan, free, self.ready, len(self.of_state(ReplicaState.STARTING)))
+            if cramped is None:
+                await self._launch(snapshot, replace(spec, memory=plan))
+        return cramped
+
+    async def _launch(self, snapshot: Snapshot, spec: ReplicaSpec) -> None:
         """The row first: whatever happens next, the next server finds the process and adopts it. One that it finds
         without a row, which could not be written, it ends. Raises IntegrityError when the deployment is gone."""
-        spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
         settings = settings_digest(snapshot, self._around.options)
         facts = snapshot.endpoint
 
@@ -173,6 +188,7 @@ class Fleet:
             lambda kind, message: self.notes.append((kind, message)),
         )
         self.keepers[replica_id] = keeper
+        self._around.memory.add(keeper)
         return keeper
 
     async def _forget(self, keeper: ReplicaKeeper) -> None:
@@ -185,6 +201,7 @@ class Fleet:
         else:
             self._keep_log(keeper.id)
         self.keepers.pop(keeper.id, None)
+        self._around.memory.remove(keeper)
 
     def _keep_log(self, replica_id: str) -> None:
         """Those of the last lost replicas stay until the next start of the server, for whoever looks for the reason."""

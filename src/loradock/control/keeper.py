@@ -10,10 +10,12 @@ from pathlib import Path
 
 import aiohttp
 
+from loradock.checkpoints.memory_plan import MemoryPlan
 from loradock.control.awake import AwakeClock
 from loradock.control.liveness import Health, Patience
 from loradock.control.options import ControlOptions
 from loradock.control.residency import ReadWanted, Residency
+from loradock.control.room import Memory
 from loradock.control.tending import Tending
 from loradock.control.watcher import Watcher
 from loradock.control.work import Locks, Transactions
@@ -41,6 +43,7 @@ class Surroundings:
     options: ControlOptions
     locks: Locks
     awake: AwakeClock
+    memory: Memory
 
 
 class _Ended(Exception):
@@ -84,6 +87,7 @@ class ReplicaKeeper:
         self._client: ReplicaClient | None = None
         self._instance: Instance | None = None
         self._watcher: Watcher | None = None
+        self._plan: MemoryPlan | None = None
         self.settled = asyncio.Event()
         self._obtained = asyncio.Event()
         self._wake = asyncio.Event()
@@ -117,6 +121,11 @@ class ReplicaKeeper:
         return all(self.holds(name, path) or name in self.refused for name, path in attached.items())
 
     @property
+    def resident(self) -> int:
+        """Bytes of memory that it took when it was last looked at."""
+        return self._watcher.use.resident if self._watcher else 0
+
+    @property
     def shown_state(self) -> ReplicaState:
         """READY only while it is known to get on."""
         ready = self.state is ReplicaState.READY
@@ -127,12 +136,18 @@ class ReplicaKeeper:
         """Why it failed, or is not ready."""
         return self.failure or (self.unready_because if self.shown_state is ReplicaState.UNREADY else None)
 
+    @property
+    def plan(self) -> MemoryPlan | None:
+        """How much memory it was, or will be, started to take."""
+        return self._plan
+
     def use(self) -> ProcessUse:
         """What it takes of this machine; nothing once it is gone. Blocks."""
         return self._instance.look() if self._instance else ProcessUse()
 
     def start(self, spec: ReplicaSpec | None) -> None:
         """Launch by `spec`; without one, adopt what already runs."""
+        self._plan = spec.memory if spec else None
         self._life = asyncio.create_task(self._live(spec))
 
     def wake(self) -> None:
@@ -192,6 +207,7 @@ class ReplicaKeeper:
         instance = launcher.launch(spec) if spec else launcher.find(self.id)
         if instance is None:
             raise _Ended("the replica was gone")
+        self._plan = instance.plan
         return instance
 
     async def _until_healthy(self, instance: Instance) -> Residency:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loradock.control.scaling import ScalingRules
-from loradock.machine.share import memory_free
+from loradock.machine.share import memory_to_give, memory_total
 from loradock.types.enums import Quantization
 
 
@@ -25,7 +25,8 @@ class ControlOptions:
     attached to one endpoint.
     `engine_arguments` and `vllm_arguments`: those the operator gives the built-in engine and vLLM, here for telling
     replicas that were started with others.
-    `clock` in seconds, monotonic. `free_memory` of this machine in bytes.
+    `clock` in seconds, monotonic. `free_memory`: what replicas may still take of this machine, of
+    `total_memory`, in bytes.
     """
 
     tick: float = 1.0
@@ -48,4 +49,5 @@ class ControlOptions:
     vllm_arguments: tuple[str, ...] = ()
     scaling: ScalingRules = field(default_factory=ScalingRules)
     clock: Callable[[], float] = time.monotonic
-    free_memory: Callable[[], int] = memory_free
+    free_memory: Callable[[], int] = memory_to_give
+    total_memory: Callable[[], int] = memory_total

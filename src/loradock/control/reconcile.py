@@ -18,7 +18,6 @@ from loradock.control.ledger import Ledger, Write
 from loradock.control.publishing import Publisher
 from loradock.control.residency import Wanted
 from loradock.control.restarts import Restarts
-from loradock.control.room import room_for
 from loradock.control.routing import upstreams_of
 from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Bound, Snapshot
@@ -32,6 +31,7 @@ from loradock.store.repeats import Repeats
 from loradock.store.tables import Deployment
 from loradock.telemetry.readings import Reading
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState, ReplicaState
+from loradock.types.errors import ModelTooLarge
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,16 @@ class DeploymentLoop:
         keepers = list(self.fleet.keepers.values())
         tiers = await asyncio.gather(*(keeper.tiers() for keeper in keepers))
         return [
-            ReplicaFacts(k.id, k.shown_state, k.upstream.in_flight if k.upstream else 0, k.trouble, held, k.refused)
+            ReplicaFacts(
+                k.id,
+                k.shown_state,
+                k.upstream.in_flight if k.upstream else 0,
+                k.trouble,
+                held,
+                k.refused,
+                k.plan,
+                k.resident,
+            )
             for k, held in zip(keepers, tiers, strict=True)
         ]
 
@@ -214,17 +223,23 @@ class DeploymentLoop:
             base_model, account = snapshot.base_model, snapshot.endpoint.account
             self._base = BaseResolution(self._resolve, base_model, account, self.wake)
         elif self._base.path is not None:
-            room, cramped = await room_for(missing, self.fleet, self._around.options.free_memory())
+            model, self._base, cramped = self._base.path, None, None
+            try:
+                with suppress(IntegrityError):  # the deployment was deleted meanwhile
+                    for _ in range(missing):
+                        cramped = cramped or await self.fleet.launch(snapshot, model)
+            except ModelTooLarge as error:
+                if not self.fleet.serving:
+                    return error.message
+                cramped = error.message
             await self._tell_cramped(snapshot, cramped)
-            with suppress(IntegrityError):  # the deployment was deleted meanwhile
-                for _ in range(room):
-                    await self.fleet.launch(snapshot, self._base.path)
-            self._base = None
         return self._base.failure if self._base else None
 
     def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
         if self.fleet.ready:
             return EndpointState.STARTED, self._shortage(snapshot, wanted) or self._unready()
+        if self._cramped and not self.fleet.serving:
+            return EndpointState.PENDING, self._cramped
         if self._base and not self.fleet.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"

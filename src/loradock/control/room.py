@@ -1,24 +1,67 @@
-"""Whether this machine has the memory for more replicas."""
+"""Whether this machine has the memory for more replicas: what is promised to those that run counts as taken."""
 
 import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from loradock.control.fleet import Fleet
-from loradock.types.enums import ReplicaState
+from loradock.checkpoints.memory_plan import MemoryPlan, gib
+from loradock.replicas.launcher import ProcessUse
+from loradock.types.errors import ModelTooLarge
 
-_GIB = 2**30
+
+class Taker(Protocol):
+    """A replica from before its launch until its process is gone."""
+
+    @property
+    def plan(self) -> MemoryPlan | None: ...
+
+    def use(self) -> ProcessUse: ...
 
 
-async def room_for(more: int, fleet: Fleet, free: int) -> tuple[int, str | None]:
-    """How many of `more` replicas fit `free` bytes, and the reason if not all.
+class Memory:
+    """Of all deployments' replicas together. `free` and `total` in bytes, of this machine; `planning` is held from a
+    look at what is free until what is planned has been added. A lost replica counts as long as its process lives."""
 
-    One needs what the largest that runs has taken; the first of a deployment is let try.
-    """
-    each = await asyncio.to_thread(lambda: max((keeper.use().resident for keeper in fleet.ready), default=0))
-    starting = len(fleet.of_state(ReplicaState.STARTING))
-    fit = max(0, free // each - starting) if each else more
-    if fit >= more:
-        return more, None
-    return fit, (
-        f"a further replica needs {each / _GIB:.1f} GiB of memory and"
-        f" {max(0, free - starting * each) / _GIB:.1f} GiB are free. Stop an endpoint, or lower max_replicas"
+    def __init__(self, free: Callable[[], int], total: Callable[[], int]) -> None:
+        self._free, self._total = free, total
+        self._takers: set[Taker] = set()
+        self.planning = asyncio.Lock()
+
+    def add(self, taker: Taker) -> None:
+        self._takers.add(taker)
+
+    def remove(self, taker: Taker) -> None:
+        self._takers.discard(taker)
+
+    async def free(self) -> int:
+        """What is neither taken nor promised."""
+        takers = list(self._takers)
+        return await asyncio.to_thread(lambda: max(0, self._free() - sum(map(_owed, takers))))
+
+    def check_possible(self, plan: MemoryPlan | None) -> None:
+        """Raises ModelTooLarge for what would not fit if nothing else ran."""
+        there = self._total()
+        if plan is not None and plan.total > there:
+            raise ModelTooLarge(needed=gib(plan.total), parts=plan, there=gib(there))
+
+
+async def why_not(plan: MemoryPlan | None, free: int, ready: Iterable[Taker], starting: int) -> str | None:
+    """Why a replica of this plan cannot be launched. Without a plan it needs what the largest that runs has taken; the
+    first of a deployment is then let try."""
+    if plan is not None:
+        return None if plan.total <= free else _cramped(plan.total, free, f" ({plan})")
+    taken = await asyncio.to_thread(lambda: max((taker.use().resident for taker in ready), default=0))
+    left = max(0, free - starting * taken)
+    return _cramped(taken, left, "") if taken > left else None
+
+
+def _owed(taker: Taker) -> int:
+    plan = taker.plan
+    return 0 if plan is None else max(0, plan.total - taker.use().private)
+
+
+def _cramped(needed: int, free: int, parts: str) -> str:
+    return (
+        f"a replica needs {gib(needed)} GiB of memory{parts} and {gib(free)} GiB are free. Stop an endpoint, or lower"
+        " max_replicas"
     )

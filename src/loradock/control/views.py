@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from loradock.checkpoints.memory_plan import MemoryPlan
 from loradock.types.enums import AdapterTier, ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
     """`in_flight`: requests of this replica now. `adapters`: engine name → where it is kept;
-    `refused`: engine name → why the engine would not take it."""
+    `refused`: engine name → why the engine would not take it. `plan`: the memory it was started to take; `resident`:
+    what it takes, in bytes."""
 
     id: str
     state: ReplicaState
@@ -16,3 +18,5 @@ class ReplicaFacts:
     failure: str | None
     adapters: dict[str, AdapterTier]
     refused: dict[str, str]
+    plan: MemoryPlan | None = None
+    resident: int = 0

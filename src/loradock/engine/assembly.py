@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.architecture import read_architecture
+from loradock.checkpoints.memory_plan import MemoryPlan, MemoryWishes, plan_memory
 from loradock.engine.adapters import Adapters
 from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.conversations import bring_conventions
@@ -25,45 +26,71 @@ from loradock.engine.runner import Runner
 from loradock.engine.scheduler import Scheduler
 from loradock.engine.service import Limits, Service
 from loradock.engine.tokenizer import load_tokenizer
-from loradock.machine.share import memory_free, usable_processors
+from loradock.machine.share import memory_to_give, usable_processors
 from loradock.types.errors import BadRequest
 
 log = logging.getLogger(__name__)
-_DEFAULT_CONTEXT = 8192
-_DEFAULT_CACHE = 2 * 2**30
+_BITS = {"int4": 4, "int8": 8, None: None}
+_PLENTY = 2**40
 
 
 def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fatal: Callable[[str], None]) -> Service:
     """Raises BadRequest when the model cannot be served with these options."""
     begun = time.perf_counter()
-    loop = build_loop(options, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal)
+    plan = memory_plan(options)
+    loop = build_loop(options, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal, plan)
     model, cache = loop.runner.model, loop.runner.cache
     files = load_tokenizer(options.model, model.architecture)
-    context = _context(options.max_model_len, model.architecture)
-    limits = Limits(context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
-    service = Service(loop, _adapters(options, model, loop), files, limits)
+    limits = Limits(plan.context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
+    service = Service(loop, _adapters(options, model, loop, plan), files, limits)
     log.info(
-        "loaded %s in %.1f s: context %d tokens, cache for %d tokens, %d threads",
+        "loaded %s in %.1f s: context %d tokens, cache for %d tokens, %d threads; memory planned: %s",
         options.model.name,
         time.perf_counter() - begun,
-        context,
+        plan.context,
         cache.blocks * BLOCK_SIZE,
         loop.runner.threads,
+        plan,
     )
     return service
 
 
-def build_loop(options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None]) -> EngineLoop:
+def memory_plan(options: EngineOptions) -> MemoryPlan:
+    """Within what this machine has left; whoever starts replicas has planned before, and says so in the options. Raises
+    BadRequest."""
+    architecture = read_architecture(options.model)
+    if options.max_model_len is not None and options.max_model_len > architecture.max_positions:
+        raise BadRequest(
+            f"--max-model-len {options.max_model_len} is above the model's context of {architecture.max_positions}"
+        )
+    wishes = MemoryWishes(
+        bits=_BITS[options.quantization] or 8 * getattr(torch, options.dtype).itemsize,
+        cache=_bytes(options.kv_cache_gib),
+        adapters=_bytes(options.lora_ram_gib),
+        context=options.max_model_len,
+        lora=not options.disable_lora,
+    )
+    return plan_memory(architecture, memory_to_give() if options.device == "cpu" else _PLENTY, wishes)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)
+
+
+def build_loop(
+    options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None], plan: MemoryPlan | None = None
+) -> EngineLoop:
     """The part without names, text and HTTP. Raises BadRequest, and WrongNumbers when a kernel computes wrongly."""
+    plan = plan or memory_plan(options)
     # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
     # once there are more than processors: only the compute thread may have some.
     torch.set_num_threads(1)
     threads = options.threads or usable_processors()
-    bits = {"int4": 4, "int8": 8, None: None}[options.quantization]
+    bits = _BITS[options.quantization]
     dtype: torch.dtype = getattr(torch, options.dtype)
     model = load_model(options.model, dtype, options.device, bits=bits)
     prove(model, threads)
-    cache = _cache(options.kv_cache_gib, model, _context(options.max_model_len, model.architecture))
+    cache = _cache(plan, model)
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
     drafts = options.speculative_tokens if isinstance(model, CompiledDecoder) else 0
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
@@ -78,7 +105,7 @@ def _send(events: list[tuple[Generation, Event]]) -> None:
             log.exception("an event cannot be delivered")
 
 
-def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Adapters:
+def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop, plan: MemoryPlan) -> Adapters:
     kernels, rank = model.kernels, options.max_lora_rank
     reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
     reader.warm_up()
@@ -95,30 +122,20 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop) -> Ad
 
         await asyncio.wrap_future(loop.call(between_steps))
 
-    free = memory_free() // 4
-    max_bytes = free if options.lora_ram_gib is None else int(options.lora_ram_gib * 2**30)
-    memory = AdapterMemory(reader.check, read, forget, max_adapters=options.max_cpu_loras, max_bytes=max_bytes)
+    at_most = {"max_adapters": options.max_cpu_loras, "max_bytes": plan.adapters}
+    memory = AdapterMemory(reader.check, read, forget, **at_most)
     names = options.served_model_name or [options.model.stem]
     return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 
 
-def _context(wanted: int | None, architecture: Architecture) -> int:
-    if wanted is not None and wanted > architecture.max_positions:
-        raise BadRequest(f"--max-model-len {wanted} is above the model's context of {architecture.max_positions}")
-    return wanted or min(architecture.max_positions, _DEFAULT_CONTEXT)
-
-
-def _cache(gib: float | None, model: AnyDecoder, context: int) -> KVCache:
+def _cache(plan: MemoryPlan, model: AnyDecoder) -> KVCache:
     a = model.architecture
     block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
-    needed = -(-context // BLOCK_SIZE) + 1
-    if gib is None:
-        blocks = max(needed, min(_DEFAULT_CACHE, memory_free() // 4) // block)
-    else:
-        blocks = int(gib * 2**30) // block
+    needed = -(-plan.context // BLOCK_SIZE) + 1
+    blocks = plan.cache // block
     if blocks < needed:
         raise BadRequest(
-            f"--kv-cache-gib {gib} holds {blocks * BLOCK_SIZE} tokens, less than one context of {context}:"
-            f" give at least {needed * block / 2**30:.2f} or lower --max-model-len"
+            f"--kv-cache-gib {plan.cache / 2**30:.3g} holds {blocks * BLOCK_SIZE} tokens, less than one context of"
+            f" {plan.context}: give at least {needed * block / 2**30:.2f} or lower --max-model-len"
         )
     return KVCache(a, blocks, model.dtype, model.device)

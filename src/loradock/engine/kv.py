@@ -1,15 +1,19 @@
 """The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
 
 import math
+import time
 from array import array
 from collections import OrderedDict
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import groupby
 
 import numpy as np
 import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import BLOCK_SIZE, Sequence
+from loradock.engine.heap import Droppable
 
 Chain = tuple[int, bytes]
 """(adapter load id, digest of all tokens up to the end of the block)."""
@@ -34,7 +38,10 @@ class KVCache:
         self._users = [0] * blocks
         self._known: dict[int, Chain] = {}
         self._by_content: dict[Chain, int] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._idle: OrderedDict[int, float] = OrderedDict()
+        """Since when."""
+        self._touched: set[int] = set()
+        """Blocks that take memory: used, and not given back since."""
 
     @property
     def available(self) -> int:
@@ -84,11 +91,12 @@ class KVCache:
     def free(self, sequence: Sequence) -> None:
         """Take the sequence's blocks back, its known ones last to be overwritten."""
         self.remember(sequence)
+        now = time.monotonic()
         for block in reversed(sequence.blocks):
             self._users[block] -= 1
             if self._users[block] == 0:
                 if block in self._known:
-                    self._idle[block] = None
+                    self._idle[block] = now
                 else:
                     self._free.append(block)
         sequence.blocks.clear()
@@ -103,6 +111,30 @@ class KVCache:
                     del self._idle[block]
                     self._free.append(block)
 
+    def give_back(self, idle_for: float) -> int:
+        """Give the memory of unused blocks back to the system, forgetting what has been known and unused for so many
+        seconds. Returns how many bytes that were, of whole pages only."""
+        before = time.monotonic() - idle_for
+        while self._idle and next(iter(self._idle.values())) <= before:
+            block, _ = self._idle.popitem(last=False)
+            self._forget(block)
+            self._free.append(block)
+        unused = self._touched.intersection(self._free)
+        self._touched -= unused
+        given = sum(self._drop(first, end) for first, end in _runs(sorted(unused)))
+        self._free.sort(reverse=True)  # low numbers are used first, so that what is unused stays together
+        return given
+
+    def _drop(self, first: int, end: int) -> int:
+        """Blocks `first` to `end` lie side by side in every layer."""
+        given = 0
+        for tensor in (self.keys, self.values):
+            droppable, size = Droppable(tensor), tensor[0, 0].numel() * tensor.element_size()
+            for layer in range(tensor.shape[0]):
+                begin = layer * self.blocks
+                given += droppable.drop((begin + first) * size, (begin + end) * size)
+        return given
+
     def _take(self) -> int:
         if self._free:
             block = self._free.pop()
@@ -110,10 +142,18 @@ class KVCache:
             block, _ = self._idle.popitem(last=False)
             self._forget(block)
         self._users[block] = 1
+        self._touched.add(block)
         return block
 
     def _forget(self, block: int) -> None:
         del self._by_content[self._known.pop(block)]
+
+
+def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
+    """Of consecutive numbers: the first and the one after the last."""
+    for _, run in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
+        members = [block for _, block in run]
+        yield members[0], members[-1] + 1
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

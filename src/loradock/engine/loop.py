@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Deliver = Callable[[list[tuple[Generation, Event]]], object]
 Result = TypeVar("Result")
 MAX_FAILURES = 5
+_REST_S, _KEPT_S = 30.0, 600.0
+"""How long nothing is wanted before unused memory is given back, and how long known blocks are kept unused."""
 
 
 @dataclass(slots=True)
@@ -128,14 +130,22 @@ class EngineLoop:
         idle = not self._generations
         while not self._stopping:
             try:
-                order = self._orders.get(block=idle)
+                order = self._orders.get(block=idle, timeout=_REST_S if idle else None)
             except queue.Empty:
-                return
+                if not idle:
+                    return
+                self._rest()
+                continue
             self._at = 1
             order()
             self._at = 0
             self.beats += 1
             idle = False
+
+    def _rest(self) -> None:
+        """Nobody has wanted anything for a while: now it costs no one a step."""
+        if given := self.scheduler.cache.give_back(_KEPT_S):
+            log.info("idle: %d MiB of the KV cache are given back", given >> 20)
 
     def _stop(self) -> None:
         self._stopping = True

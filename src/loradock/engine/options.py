@@ -78,7 +78,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     )
     p.add_argument("--max-loras", type=_positive, default=32, help="adapters that take part in one step")
     p.add_argument("--max-cpu-loras", type=_positive, default=256, help="adapters in memory; others stay on disk")
-    p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: a quarter of what is free")
+    p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: 2, or a quarter of what is free")
     p.add_argument("--max-lora-rank", type=_positive, default=64)
     p.add_argument("--disable-lora", action="store_true")
     p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, at most 8192")
@@ -96,7 +96,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         default=7,
         help="tokens of a sequence that may be tried at a time because they followed the same ones before; 0: none",
     )
-    p.add_argument("--kv-cache-gib", type=float, help="default: 2, or a quarter of the free memory if that is less")
+    p.add_argument("--kv-cache-gib", type=float, help="default: 2, or half of what weights leave of the memory")
     p.add_argument("--threads", type=_positive, help="compute threads; default: one per core that this process may use")
     return p
 

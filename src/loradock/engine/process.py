@@ -88,11 +88,14 @@ class _Process:
         if not self._options.model.exists():
             raise BadRequest("there is no such file or folder")
         # Imported here, so that /health answers while torch and the weights load.
+        from loradock.engine.heap import trim_heap
+
         service = await asyncio.to_thread(self._build)
         if self._stop.is_set():
             return
         service.loop.start()
         await asyncio.wrap_future(service.loop.call(service.loop.runner.warm_up))
+        trim_heap()
         self._server.ready(service)
         log.info("ready: %s", ", ".join(service.adapters.base_names))
         await self._stop.wait()

@@ -8,6 +8,8 @@ import psutil
 
 from loradock.machine.cgroups import group_limits
 
+_OWN, _OWN_SHARE = 256 << 20, 16
+
 
 def usable_processors(root: Path = Path("/")) -> int:
     """How many threads can compute at a time without being held up: a quota is rounded down, and at least 1."""
@@ -21,6 +23,11 @@ def memory_total(root: Path = Path("/")) -> int:
     machine = int(psutil.virtual_memory().total)
     limit = group_limits(root).memory
     return machine if limit is None else min(machine, limit)
+
+
+def memory_to_give(root: Path = Path("/")) -> int:
+    """The same for others than the server itself, less what that may still grow by."""
+    return max(0, memory_free(root) - min(_OWN, memory_total(root) // _OWN_SHARE))
 
 
 def memory_free(root: Path = Path("/")) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from loradock.checkpoints.memory_plan import MemoryPlan
 from loradock.types.enums import EngineKind, Fate, Quantization
 
 
@@ -13,7 +14,8 @@ class ReplicaSpec:
 
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk. `gpus`:
     how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them. `shares_cpu`: others like it
-    compute on the same cores. vLLM is told neither `threads` nor `quantization`.
+    compute on the same cores. `memory`: what it is to take, where that can be told. vLLM is told neither `threads` nor
+    `quantization`.
     """
 
     id: str
@@ -30,6 +32,7 @@ class ReplicaSpec:
     engine: EngineKind = EngineKind.EMBEDDED
     gpus: int = 0
     devices: tuple[int, ...] = ()
+    memory: MemoryPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Instance(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def plan(self) -> MemoryPlan | None:
+        """How much memory it was started to take."""
 
     def alive(self) -> bool: ...
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import psutil
 
+from loradock.checkpoints.memory_plan import MemoryPlan
 from loradock.machine.cgroups import out_of_memory_kills
 from loradock.replicas.endings import fate_of, reason_of
 from loradock.replicas.launcher import Ending, ProcessUse, ReplicaSpec
 from loradock.replicas.log import last_words, log_part, log_tail
+from loradock.replicas.memory import plan_arguments, read_plan, write_plan
 from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
 from loradock.types.protocol import ENGINE_SECRET_ENV
@@ -45,6 +47,10 @@ class ProcessInstance:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def plan(self) -> MemoryPlan | None:
+        return read_plan(self._folder)
 
     def alive(self) -> bool:
         try:
@@ -127,6 +133,7 @@ class ProcessLauncher:
         folder = self._root / spec.id
         command, environment = self._how(spec, folder)
         folder.mkdir(parents=True, exist_ok=True)
+        write_plan(folder, spec.memory)
         with (folder / _LOG).open("ab") as log:
             child = subprocess.Popen(
                 command,
@@ -147,7 +154,8 @@ class ProcessLauncher:
             return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec, gpus)
         # Threads that spin while they wait for each other would take the cores from the replicas beside them.
         waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if spec.shares_cpu else {}
-        command = [*self._command, *_arguments(spec, folder), *self._engine_arguments]
+        planned = plan_arguments(spec.memory, self._engine_arguments)
+        command = [*self._command, *_arguments(spec, folder), *planned, *self._engine_arguments]
         return command, {**waiting, **os.environ, ENGINE_SECRET_ENV: spec.secret}
 
     def _gpus_taken(self) -> set[int]:

@@ -216,6 +216,11 @@ class EndpointStarting(Unavailable):
     code = "model_not_ready"
 
 
+class ModelTooLarge(BadRequest):
+    """a replica needs {needed} GiB of memory ({parts}) and there are {there} GiB in all. Take a smaller model, or keep
+    its weights in fewer bits (`serve --quantization`)"""
+
+
 class ReplicaLost(Unavailable):
     """The replica serving this request stopped before it answered; try again"""
 
