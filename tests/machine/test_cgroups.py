@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
 from loradock.machine.cgroups import GroupLimits, group_limits, out_of_memory_kills
 from loradock.machine.share import memory_free, memory_total, usable_processors
+from tests.groups import own_group, within
 from tests.machine.trees import tree, version_1, version_2
 
 MIB = 2**20
@@ -114,42 +114,17 @@ def test_the_kernel_counts_what_it_ended_for_want_of_memory(tmp_path):
     assert out_of_memory_kills(tmp_path / "none") is None
 
 
-CHILD = """
-import os, sys
-for folder in sys.argv[1:]:
-    with open(folder + "/cgroup.procs", "w") as file:
-        file.write(str(os.getpid()))
+SAY = """
 from loradock.machine.share import memory_free, memory_total, usable_processors
 print(memory_total(), memory_free(), usable_processors())
 """
 
 
 def test_the_limits_of_this_machines_kernel():
-    """In groups within our own, which are removed again."""
-    memory, cpu = own_group("memory", "memory.limit_in_bytes"), own_group("cpu", "cpu.cfs_quota_us")
-    try:
-        (memory / "memory.limit_in_bytes").write_text(str(512 * MIB))
-        (cpu / "cpu.cfs_quota_us").write_text("150000")
-        told = subprocess.run([sys.executable, "-c", CHILD, memory, cpu], capture_output=True, text=True, check=True)
-        total, free, processors = map(int, told.stdout.split())
-        assert total == 512 * MIB
-        assert 300 * MIB < free < total
-        assert processors == 1
-    finally:
-        for folder in (memory, cpu):
-            folder.rmdir()
-
-
-def own_group(controller: str, limit: str) -> Path:
-    """A new group of version 1 below the one that this process is in. Skips where none can be made."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    path = next((path for _, names, path in lines if controller in names.split(",")), None)
-    if path is None:
-        pytest.skip(f"no control groups of version 1 for {controller} here")
-    folder = Path(f"/sys/fs/cgroup/{controller}{path}") / f"loradock-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"a control group cannot be made here: {error}")
-    assert (folder / limit).exists()
-    return folder
+    with own_group("memory", limit_in_bytes=512 * MIB) as memory, own_group("cpu", cfs_quota_us=150_000) as cpu:
+        command = [sys.executable, *within([memory, cpu], "-c", SAY)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+    total, free, processors = map(int, told.stdout.split())
+    assert total == 512 * MIB
+    assert 300 * MIB < free < total
+    assert processors == 1

@@ -10,6 +10,7 @@ import pytest
 from loradock.replicas.endings import fate_of, reason_of
 from loradock.replicas.process import ProcessLauncher
 from loradock.types.enums import Fate
+from tests.groups import own_group, within
 from tests.replicas.conftest import spec
 
 READY = "2026-01-02 03:04:05,678 INFO ready: base"
@@ -94,3 +95,14 @@ def test_what_a_process_takes_and_whether_it_is_held(tmp_path):
         assert instance.look().processor == before
     finally:
         instance.terminate(0.1)
+
+
+def test_one_that_the_kernel_ends_for_want_of_memory(tmp_path):
+    with own_group("memory", limit_in_bytes=64 << 20) as group:
+        eats = "import time\nkept = [bytearray(8 << 20) for _ in range(64)]\ntime.sleep(60)"
+        command = (sys.executable, *within([group], "-c", eats))
+        instance = ProcessLauncher(tmp_path, command).launch(spec(tmp_path))
+        while instance.alive():
+            instance.look()
+        assert instance.ending().reason.startswith("killed by signal 9, probably out of memory (RSS ")
+        assert instance.ending().fate is Fate.OUT_OF_MEMORY

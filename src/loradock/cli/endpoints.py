@@ -240,10 +240,19 @@ def replicas(
     if json_output:
         print_json(found)
         return
-    rows = ([r["state"], r["id"], str(r["in_flight"]), *map(str, r["adapters"].values())] for r in found["data"])
+    rows = (
+        [r["state"], r["id"], str(r["in_flight"]), *map(str, r["adapters"].values()), _memory(r["memory"])]
+        for r in found["data"]
+    )
     empty = f"No replicas run. Start it: loradock endpoints start {endpoint}"
     columns = ("STATE", "ID", "IN FLIGHT", Column("ACTIVE", rank=1), Column("RAM", rank=1), Column("DISK", rank=1))
-    print_table(columns, rows, empty, [r["message"] for r in found["data"]])
+    print_table((*columns, Column("MEMORY", rank=1)), rows, empty, [r["message"] for r in found["data"]])
+
+
+def _memory(memory: dict[str, int | None]) -> str:
+    """What is taken, of what was planned."""
+    used, planned = (f"{(memory[part] or 0) / 2**30:.1f}" for part in ("used", "planned"))
+    return f"{used} of {planned} GiB" if memory["planned"] else f"{used} GiB"
 
 
 @app.command("hardware")

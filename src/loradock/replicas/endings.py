@@ -2,16 +2,38 @@
 
 import re
 import signal
+import time
+from collections import deque
+from collections.abc import Callable
 
+from loradock.machine.cgroups import out_of_memory_kills
 from loradock.types.enums import Fate
 
 _GIB, _MIB = 2**30, 2**20
+_LOOKS, _APART_S = 3, 1.0
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.\d]* +(?:ERROR|CRITICAL) +")
 _ALL_IS_WELL = re.compile(r"^(?:\d{4}-\d\d-\d\d \S+ +)?(?:DEBUG|INFO|WARNING)\b|^(?:\(\w+ pid=\d+\) )?INFO\b")
 """How a line begins that says nothing about an end, of our engine and of vLLM."""
 
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS, signal.SIGTRAP}
 """Signals that a process brings about itself."""
+
+
+class KillCount:
+    """Whether the kernel has ended a process for want of memory in the last seconds: it counts them all, and does so a
+    moment before they are gone."""
+
+    def __init__(self, read: Callable[[], int | None] = out_of_memory_kills) -> None:
+        self._read = read
+        self._seen = deque([(time.monotonic(), read())], maxlen=_LOOKS)
+
+    def note(self) -> None:
+        if time.monotonic() - self._seen[-1][0] >= _APART_S:
+            self._seen.append((time.monotonic(), self._read()))
+
+    def moved(self) -> bool:
+        before, now = self._seen[0][1], self._read()
+        return before is not None and now is not None and now > before
 
 
 def fate_of(exit_code: int | None, *, starved: bool) -> Fate:

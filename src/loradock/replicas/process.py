@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 
 from loradock.checkpoints.memory_plan import MemoryPlan
-from loradock.machine.cgroups import out_of_memory_kills
-from loradock.replicas.endings import fate_of, reason_of
+from loradock.replicas.endings import KillCount, fate_of, reason_of
 from loradock.replicas.launcher import Ending, ProcessUse, ReplicaSpec
 from loradock.replicas.log import last_words, log_part, log_tail
 from loradock.replicas.memory import plan_arguments, read_plan, write_plan
@@ -39,7 +38,7 @@ class ProcessInstance:
         self._process = process
         self._folder = folder
         self._exit_code: int | None = None
-        self._kills = out_of_memory_kills()
+        self._kills = KillCount()
         self._resident = 0
         self._children: list[psutil.Process] = []
         self._counted_at = -_CHILDREN_S
@@ -69,18 +68,17 @@ class ProcessInstance:
             for process in (self._process, *self._descendants()):
                 with suppress(psutil.NoSuchProcess):
                     uses.append(_use_of(process))
-        if not uses:
+        resident = sum(use.resident for use in uses)
+        if not resident:  # a zombie: what it had is what it was last seen with
             return ProcessUse()
-        self._kills = out_of_memory_kills()
-        self._resident = sum(use.resident for use in uses)
+        self._kills.note()
+        self._resident = resident
         private, processor = sum(use.private for use in uses), sum(use.processor for use in uses)
         return ProcessUse(self._resident, private, processor, uses[0].stopped)
 
     def ending(self) -> Ending:
-        code, kills = self._exit_code, out_of_memory_kills()
-        starved = self._kills is not None and kills is not None and kills > self._kills
-        reason = reason_of(code, self._resident, last_words(self._folder / _LOG))
-        return Ending(reason, fate_of(code, starved=starved))
+        reason = reason_of(self._exit_code, self._resident, last_words(self._folder / _LOG))
+        return Ending(reason, fate_of(self._exit_code, starved=self._kills.moved()))
 
     def _descendants(self) -> list[psutil.Process]:
         """To find them, all processes of the machine have to be looked at: now and then will do."""
