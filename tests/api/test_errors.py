@@ -38,7 +38,9 @@ async def test_the_unexpected_is_logged_and_not_shown(client, caplog):
 
 
 async def test_our_errors_keep_their_status(client):
-    refused(await client.get("/busy"), 503, "try again", type="service_unavailable")
+    answer = await client.get("/busy")
+    refused(answer, 503, "try again", type="service_unavailable")
+    assert answer.headers["retry-after"] == "1"
 
 
 async def test_a_wrong_query_says_what_was_sent_but_not_all_of_it(client):

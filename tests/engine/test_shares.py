@@ -123,6 +123,14 @@ def test_a_brief_step_holds_the_short_prompts_and_little_else():
     assert 44 <= pace.brief_tokens(4, 400, 256) <= 45
 
 
+def test_where_decoding_takes_long_a_flood_gets_as_much_time():
+    pace = Pace()
+    pace.record(4, 0, 0.5)
+    pace.record(4, 50, 0.5 + 50 * 0.01)
+    assert pace.brief_tokens(4, 0, 256) == 50
+    assert pace.brief_tokens(0, 0, 256) == 100
+
+
 def test_of_one_adapters_accounts_the_one_with_fewest_running_is_next():
     line = WaitingLine()
     for n in range(1, 4):

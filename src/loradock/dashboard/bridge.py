@@ -32,7 +32,7 @@ class Bridge:
         try:
             caller = await self._workers.run(lambda: self._caller(connection))
         except LoradockError as error:
-            await JSONResponse(error.body(), error.status)(scope, receive, send)
+            await JSONResponse(error.body(), error.status, error.headers())(scope, receive, send)
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         inner = {

@@ -15,8 +15,10 @@ _log = logging.getLogger(__name__)
 def page(request: Request, error: Exception) -> Response:
     assert isinstance(error, LoradockError)
     if "hx-request" in request.headers:
-        return PlainTextResponse(error.message, error.status)
-    return render(request, "error.html", status=error.status, error=error)
+        return PlainTextResponse(error.message, error.status, error.headers())
+    response = render(request, "error.html", status=error.status, error=error)
+    response.headers.update(error.headers())
+    return response
 
 
 def nothing_here(request: Request) -> Response:

@@ -3,7 +3,8 @@
 STALL = 0.05
 """Seconds that a step with decoding rows may take: twenty tokens a second still read smoothly."""
 BRIEF = 0.02
-"""Seconds that a step of a flood's prompts should take while someone may come who asks for little."""
+"""Seconds that a step of a flood's prompts should take while someone may come who asks for little; twice as long as
+decoding alone takes where that is more, as shorter steps would hardly do anything but read the weights."""
 LEAST = 32
 """Tokens that a step may hold of each prompt, on the average, however long they take: prompts that outnumber the
 decoding rows need not wait for them. Fewer in a step say little about what one takes."""
@@ -51,7 +52,7 @@ class Pace:
             return room
         alone = (self._alone or 0.0) if decoding else 0.0
         usual = max(int((STALL - alone) / self._brief), LEAST)
-        brief = max(int((BRIEF - alone) / self._brief), _BRIEF_LEAST)
+        brief = max(int((max(BRIEF, 2 * (self._alone or 0.0)) - alone) / self._brief), _BRIEF_LEAST)
         return min(room, max(brief, min(usual, light + light // 7 + 1)))
 
 
