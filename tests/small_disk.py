@@ -22,8 +22,12 @@ class SmallDisk:
                     while True:
                         os.write(filler.fileno(), b"x" * size)
 
-    def make_room(self) -> None:
-        self._filler.unlink()
+    def make_room(self, count: int | None = None) -> None:
+        """Of so many bytes, or of all."""
+        if count is None:
+            self._filler.unlink()
+        else:
+            os.truncate(self._filler, self._filler.stat().st_size - count)
 
     @property
     def free(self) -> int:

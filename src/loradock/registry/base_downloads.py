@@ -13,6 +13,7 @@ from loradock.registry.blobs import Blobs
 from loradock.registry.contents import pick
 from loradock.registry.sources.hub import WHOLE, HubRepo, hub_endpoint, readable_errors
 from loradock.registry.transfer import Limits, Transfer, progress_text
+from loradock.store.failures import room_on_disk
 from loradock.types.enums import ModelKind
 
 Progress = Callable[[str], None]
@@ -30,7 +31,12 @@ class BaseDownloads:
         return base_at(self.root / name)
 
     def check(self, name: str) -> None:
-        """Whether the hub has it and the engine serves its family; reads only config.json. Raises BadRequest."""
+        """Whether the hub has it and the engine serves its family; reads only config.json. Raises BadRequest and
+        StorageFull."""
+        with room_on_disk():
+            self._check(name)
+
+    def _check(self, name: str) -> None:
         repo, workspace = self._repo(name), self._blobs.stage()
         try:
             with readable_errors(name):
@@ -42,8 +48,8 @@ class BaseDownloads:
             shutil.rmtree(workspace, ignore_errors=True)
 
     def fetch(self, name: str, progress: Progress) -> Path:
-        """Minutes. Several callers of the same name wait for one download. Raises BadRequest."""
-        with self._locks[name]:
+        """Minutes. Several callers of the same name wait for one download. Raises BadRequest and StorageFull."""
+        with self._locks[name], room_on_disk():
             return self.find(name) or self._download(name, progress)
 
     def _download(self, name: str, progress: Progress) -> Path:

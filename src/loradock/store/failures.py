@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,12 @@ def sqlite_code(error: SQLAlchemyError) -> int | None:
     original = error.orig if isinstance(error, DBAPIError) else None
     code = getattr(original, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Before the disk is filled in vain. Raises StorageFull."""
+    if shutil.disk_usage(folder).free < size:
+        raise StorageFull
 
 
 @contextmanager

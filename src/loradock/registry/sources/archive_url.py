@@ -11,6 +11,7 @@ import httpcore
 from loradock.registry.archives import unpack
 from loradock.registry.sources.public_network import PublicNetwork
 from loradock.registry.transfer import Transfer
+from loradock.store.failures import check_room, room_on_disk
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, reason_of
 
@@ -32,7 +33,8 @@ class ArchiveUrl:
     ) -> ModelKind:
         archive = workspace / "archive"
         try:
-            self._download(archive, kind, transfer)
+            with room_on_disk():
+                self._download(archive, kind, transfer)
         except httpcore.TimeoutException as error:
             raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
@@ -44,6 +46,7 @@ class ArchiveUrl:
             length = _header(response, b"content-length")
             total = int(length) if length.isdigit() else None
             transfer.begin("downloading", total, kind)
+            check_room(archive.parent, total or 0)
             received = 0
             for chunk in response.iter_stream():
                 transfer.advance(len(chunk))

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from loradock.registry.contents import pick, stays_inside
 from loradock.registry.transfer import Transfer
+from loradock.store.failures import check_room
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, LoradockError
 
@@ -98,7 +99,9 @@ class HubRepo:
             place, commit, sizes = self._find()
             folder = "/".join(filter(None, [place.folder, (subfolder or "").strip("/")]))
             found, wanted = pick(sizes, kind, folder or None)
-            transfer.begin(f"downloading {self.repo} at {commit[:12]}", sum(sizes[name] for name in wanted), found)
+            total = sum(sizes[name] for name in wanted)
+            transfer.begin(f"downloading {self.repo} at {commit[:12]}", total, found)
+            check_room(workspace, total)
             for name, target in sorted(wanted.items()):
                 file = hf_hub_download(
                     self.repo,
