@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import jsonschema
 import pytest
@@ -115,6 +116,12 @@ def test_what_is_too_deep_or_too_large_is_refused():
         ready(deep)
     with pytest.raises(Unfollowable, match="too large"):
         ready({"anyOf": [{"type": "null"}] * 30_000})
+
+
+def test_patterns_may_not_take_for_ever():
+    slow = {"anyOf": [{"type": "string", "pattern": f"^{i}"} for i in range(1000)]}
+    with pytest.raises(Unfollowable, match="patterns"):
+        prepared(slow, lambda pattern, text: bool(time.sleep(0.05)))
 
 
 def test_an_alternative_that_cannot_be_followed_is_left_out():

@@ -1,22 +1,23 @@
 """Which property of a prepared schema is at fault, when the grammar library will not have the whole."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 Json = dict[str, Any]
-_MOST = 100
+_SECONDS = 1.0
 
 
 def blamed(schema: Json, fails: Callable[[Json], bool]) -> str:
-    """The path of the innermost property that fails by itself; empty when it is the whole that does."""
+    """The path of the innermost property that fails by itself; empty when it is the whole that does, or when the
+    search takes too long.
+    """
     definitions = schema.get("$defs", {})
-    left = _MOST
+    deadline = time.monotonic() + _SECONDS
 
     def at_fault(part: Json, where: str, above: frozenset[str]) -> str:
-        nonlocal left
         for child, path, names in _children(part, where, above, definitions):
-            left -= 1
-            if left < 0:
+            if time.monotonic() > deadline:
                 break
             if fails({**child, "$defs": definitions}):
                 return at_fault(child, path, names)

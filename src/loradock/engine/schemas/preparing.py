@@ -1,5 +1,6 @@
 """A schema in the words that the grammar library follows: no more, and what cannot be said in them is refused."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from loradock.engine.schemas.references import References
 MAX_DEPTH = 50
 """Levels of a schema; the library reads 128 levels of JSON, and one of ours may be two of those."""
 MAX_SIZE = 20_000
+SECONDS = 3.0
+"""For all of a schema's patterns, each of which is tried; one takes a few milliseconds."""
 
 Json = dict[str, Any]
 
@@ -42,6 +45,7 @@ class _Preparation:
         self._definitions: Json = {}
         self._unchecked: list[tuple[list[Json | bool], str]] = []
         self._depth = self._size = 0
+        self._deadline = time.monotonic() + SECONDS
 
     def whole(self) -> Json:
         root = self.schema(self._root, "")
@@ -68,6 +72,8 @@ class _Preparation:
 
     def found(self, pattern: str, text: str, where: str) -> bool:
         """Whether a text holds what a pattern describes. Raises Unfollowable when the pattern cannot be followed."""
+        if time.monotonic() > self._deadline:
+            raise _TooLarge("", "it has too many or too complex patterns")
         try:
             return self._matches(pattern, text)
         except ValueError as error:
