@@ -65,7 +65,9 @@ def tool(name, parameters):
 
 
 @pytest.mark.parametrize(
-    "form", [HermesForm(), MistralForm(named=False), MistralForm(named=True), LlamaForm()], ids=repr
+    "form",
+    [HermesForm(), MistralForm(named=False), MistralForm(named=True), LlamaForm()],
+    ids=["hermes", "mistral", "mistral named", "llama"],
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_forced_call_can_be_written_and_read_in_every_form_on_every_vocabulary(vocabularies, family, form):
