@@ -89,6 +89,7 @@ def test_values_must_be_finite(inspect, dtype, value):
             lambda w: w.update({"base_model.model.model.layers.0.mlp.experts.0.w1.lora_A.weight": torch.zeros(4, 32)}),
             "mixture-of-experts",
         ),
+        "an endless name": (lambda w: w.update({"lm_head." * 500_000: torch.zeros(1)}), "4000000 characters"),
         "another module": (lambda w: rename(w, "q_proj", "query"), "unexpected tensor"),
         "a zero-padded layer": (lambda w: rename(w, "layers.0", "layers.00"), "unexpected tensor"),
         "nothing": (dict.clear, "holds no LoRA tensors"),

@@ -95,7 +95,7 @@ def _config(raw: dict[str, Any], remarks: list[str]) -> AdapterConfig:
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
         targets=read_targets(raw),
-        bias=str(raw.get("bias") or "none"),
+        bias=str(raw.get("bias") or "none")[:80],
         complete=all(raw.get(name) is not None for name in ("r", "lora_alpha", "target_modules")),
         remarks=(*remarks, *_remarks(raw)),
     )
@@ -111,13 +111,15 @@ def _remarks(raw: dict[str, Any]) -> list[str]:
 
 def _rank(name: str, value: Any) -> int:
     if type(value) is not int or not 1 <= value <= _MAX_RANK:
-        raise AdapterRefused(f"{CONFIG_FILE}: rank {name}={value!r} is not a whole number from 1 to {_MAX_RANK}")
+        raise AdapterRefused(
+            f"{CONFIG_FILE}: rank {name[:80]}={repr(value)[:80]} is not a whole number from 1 to {_MAX_RANK}"
+        )
     return value
 
 
 def _alpha(name: str, value: Any) -> float:
     if type(value) not in (int, float) or not abs(value) < 1e9:
-        raise AdapterRefused(f"{CONFIG_FILE}: alpha {name}={value!r} is not a finite number")
+        raise AdapterRefused(f"{CONFIG_FILE}: alpha {name[:80]}={repr(value)[:80]} is not a finite number")
     return float(value)
 
 

@@ -33,6 +33,8 @@ HALF_MLX = (
     " would be lost; write a PEFT config: peft_type LORA, r, lora_alpha = rank * scale, target_modules"
 )
 
+_SHOWN = 60
+"""Letters of what an uploader wrote."""
 CONVERTIBLE = frozenset(
     {"LOHA", "LOKR", "VERA", "VBLORA", "RANDLORA", "C3A", "DELORA", "GRALORA", "MISS", "PSOFT", "TINYLORA", "UNILORA"}
 )
@@ -106,9 +108,9 @@ def refuse_other_kinds(raw: dict[str, Any]) -> list[str]:
 
     Raises AdapterRefused unless it describes plain LoRA on a causal language model.
     """
-    task = raw.get("task_type") or "CAUSAL_LM"
+    task = str(raw.get("task_type") or "CAUSAL_LM")[:_SHOWN]
     if task != "CAUSAL_LM":
-        what = CLASSIFIERS.get(str(task), "for something else")
+        what = CLASSIFIERS.get(task, "for something else")
         raise AdapterRefused(
             f"task_type {task}: this adapter is {what}; only adapters of text generation models (CAUSAL_LM) are served"
         )
@@ -144,6 +146,7 @@ def _refuse_other_methods(raw: dict[str, Any]) -> None:
     kind = raw.get("peft_type")
     if not kind:
         raise AdapterRefused(HALF_MLX if "lora_parameters" in raw else NO_PEFT_TYPE)
+    kind = str(kind)[:_SHOWN]
     if kind in CONVERTIBLE:
         raise AdapterRefused(
             f"peft_type {kind} is not served as it is: only LoRA can share an endpoint; PEFT makes one of it:"
@@ -159,7 +162,7 @@ def _refuse_changed_base(init: Any) -> None:
     for prefix, name in CHANGED_BASE.items():
         if init.lower().startswith(prefix):
             advice = "train from an unquantised base" if prefix == "loftq" else _RESIDUAL
-            raise AdapterRefused(f"init_lora_weights={init!r}: {name} is not served: {advice}")
+            raise AdapterRefused(f"init_lora_weights={init[:_SHOWN]!r}: {name} is not served: {advice}")
 
 
 def _unknown(raw: dict[str, Any]) -> list[str]:
@@ -168,7 +171,7 @@ def _unknown(raw: dict[str, Any]) -> list[str]:
     for field, value in raw.items():
         if field in _KNOWN or not value or value == "none":
             continue
-        shown = f"{field[:60]}={str(value)[:60]!r}"
+        shown = f"{field[:_SHOWN]}={str(value)[:_SHOWN]!r}"
         if field.startswith("use_") or field.endswith("_config"):
             raise AdapterRefused(
                 f"{CONFIG_FILE}: {shown} is not known here and may change what the adapter computes: if it does not,"

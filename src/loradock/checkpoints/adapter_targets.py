@@ -64,7 +64,7 @@ def read_targets(raw: dict[str, Any]) -> Targets:
     unserved = [name for name in named if name.split(".")[-1] in NOT_SERVED]
     if unserved:
         raise AdapterRefused(
-            f"target_modules names {unserved[0]}: LoRA on embeddings or output heads is not applied here;"
+            f"target_modules names {unserved[0][:80]}: LoRA on embeddings or output heads is not applied here;"
             f" train on some of {', '.join(SERVED_MODULES)}"
         )
     layers = _layers(raw.get("layers_to_transform"))

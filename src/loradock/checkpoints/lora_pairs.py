@@ -20,6 +20,7 @@ from loradock.checkpoints.tensor_names import (
 from loradock.types.errors import AdapterRefused
 
 _SHOWN = 3
+_LONGEST_NAME = 500
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def read_pairs(tensors: dict[str, TensorInfo], config: AdapterConfig) -> Tensors
     tables: dict[str, str] = {}
     unused: list[str] = []
     for name, info in tensors.items():
+        if len(name) > _LONGEST_NAME:
+            raise AdapterRefused(f"a tensor's name has {len(name)} characters, {name[:100]}…: no adapter of PEFT's has")
         lora = read_lora_name(name)
         table = table_name(name) if lora is None else None
         if lora is None and is_of_training(name):

@@ -16,6 +16,8 @@ from loradock.types.names import is_base_name, without_lora_suffix
 _CACHED = re.compile(r"(?:^|[/\\])models--(?P<org>[A-Za-z0-9][\w.-]*?)--(?P<name>[A-Za-z0-9][\w.-]*)(?:[/\\]|$)")
 """How the Hugging Face cache calls the folder of `org/name`."""
 
+_LONGEST_PATH = 1000
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -60,7 +62,7 @@ def _of_texts(folder: Path) -> list[str]:
 
 def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> str:
     base = report.config.base_model
-    if base is not None and (cached := _CACHED.search(base)):
+    if base is not None and (cached := _CACHED.search(base[:_LONGEST_PATH])):
         base = f"{cached['org']}/{cached['name']}"
     if base is not None and is_base_name(base):
         return without_lora_suffix(base)

@@ -20,6 +20,7 @@ _MODEL_FILES = re.compile(
 _PICKLE = re.compile(r"(adapter_model|pytorch_model[-\w]*|model)\.(bin|pt|pth|ckpt|pkl)")
 _WORDS = re.compile(r"\d+|\D+")
 _SHOWN = 20
+_LONGEST_NAME = 1000
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\.git/|\.cache/|\.ipynb_checkpoints/)")
 
 
@@ -33,12 +34,16 @@ def is_wanted(name: str, kind: ModelKind) -> bool:
 
 def check_entry_name(name: str) -> None:
     """Raises BadRequest for a name that could leave the folder it is unpacked in."""
+    if len(name) > _LONGEST_NAME:
+        raise BadRequest(f"the archive holds a name of {len(name)} characters, {name[:100]!r}…: pack the files anew")
     if not stays_inside(name):
         raise BadRequest(f"the archive holds {name!r}, which points outside of it: pack the files by plain names")
 
 
 def stays_inside(name: str) -> bool:
-    outside = name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/")
+    outside = (
+        len(name) > _LONGEST_NAME or name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/")
+    )
     return not outside and re.match(r"[A-Za-z]:", name) is None
 
 

@@ -26,6 +26,7 @@ from loradock.types.errors import AdapterRefused, BadRequest, ModelMissing
 from loradock.types.names import is_base_name, same_base_model, without_lora_suffix
 
 _FITTING_SHOWN = 8
+_LONGEST_NAME = 200
 
 
 class SeenBases:
@@ -44,7 +45,7 @@ class SeenBases:
     def fitting(self, report: AdapterReport, folder: Path, named: str = "") -> list[str]:
         """Names of those whose shapes the adapter has, the one most like what it `named` first."""
         fits = [base.name for base in self._bases.at_hand(self._account) if self._fits(base, report, folder)]
-        wanted = named.lower().rpartition("/")[2]
+        wanted = named[-_LONGEST_NAME:].lower().rpartition("/")[2]
         return sorted(fits, key=lambda name: -SequenceMatcher(None, wanted, name.lower().rpartition("/")[2]).ratio())
 
     def check(self, base: BaseModel, report: AdapterReport, folder: Path) -> list[str]:
