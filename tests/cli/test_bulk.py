@@ -1,11 +1,16 @@
 """Many adapters at once: uploaded, attached, detached, and brought to what a file says."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from tests.servers import EXAMPLES, create_endpoint, upload
+from tests.servers import EXAMPLES, KEY, create_endpoint, upload
 
 NAMES = ("json", "pirate", "shout")
 
@@ -189,6 +194,44 @@ def test_a_wrong_file_changes_nothing(run, http, endpoint, tmp_path, text, said)
     assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
     assert said in refused.stderr + refused.stdout
     assert attached(http, endpoint) == []
+
+
+def test_an_adapter_of_another_endpoint_stands_in_the_way_of_a_sync(run, http, endpoint, tmp_path):
+    other = create_endpoint(http, state="STOPPED", display_name="other")
+    run("endpoints", "adapters", "add", "other", "pirate")
+    refused = sync(run, tmp_path, "adapters: [pirate, json]")
+    assert (refused.returncode, f"attached to {other['name']}" in refused.stderr) == (1, True)
+    assert attached(http, endpoint) == []
+    assert sync(run, tmp_path, "adapters: [pirate]", "--dry-run").returncode == 1
+    assert run("endpoints", "delete", "other", "--detach").returncode == 0
+
+
+def test_a_file_that_is_no_text_is_refused(run, endpoint, tmp_path):
+    (tmp_path / "adapters.yaml").write_bytes(b"\xff\xfe\x00")
+    refused = run("endpoints", "adapters", "sync", "bulk", "--file", str(tmp_path / "adapters.yaml"))
+    assert (refused.returncode, "not valid YAML" in refused.stderr) == (1, True)
+    missing = run("endpoints", "adapters", "sync", "bulk", "--file", str(tmp_path / "none.yaml"))
+    assert (missing.returncode, "none.yaml: No such file" in missing.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", ["tester/json", "tester/pirate"]), ("y", [])])
+def test_a_person_is_asked_before_adapters_go_offline(run, server, http, endpoint, answer, left):
+    run("endpoints", "adapters", "add", "bulk", "pirate", "json")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "LORADOCK_BASE_URL": server.url, "LORADOCK_API_KEY": KEY, "TERM": "xterm"}
+    command = [sys.executable, "-m", "loradock.cli.main", "endpoints", "adapters", "detach", "bulk", "--all"]
+    with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"Detach 2 adapters" not in shown:
+            shown += os.read(ours, 1 << 16)
+        os.write(ours, f"{answer}\n".encode())
+        with contextlib.suppress(OSError):  # the other end is closed
+            while os.read(ours, 1 << 16):
+                pass
+    os.close(ours)
+    assert process.returncode == (1 if left else 0)
+    assert sorted(attached(http, endpoint)) == left
 
 
 def test_what_a_sync_cannot_do_is_told(run, http, endpoint, tmp_path):

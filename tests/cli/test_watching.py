@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from loradock.store.database import Database
+from loradock.store.tables import Endpoint
+from loradock.types.enums import DesiredState, EndpointState
 from tests.servers import BASE, EXAMPLES, KEY, create_endpoint, upload
 
 
@@ -129,6 +132,22 @@ def test_one_time_zone_for_all(run, http, dock):
     for arguments in (["events"], ["endpoints", "list"]):
         wrong = run(*arguments, LORADOCK_TZ="Mars/Base")
         assert (wrong.returncode, "LORADOCK_TZ" in wrong.stderr) == (2, True)
+
+
+def test_a_list_gives_the_reason_of_an_error(run, server, http):
+    made = create_endpoint(http, state="STOPPED", display_name="broken")
+    database = Database(f"sqlite:///{server.data_dir / 'loradock.db'}")
+    reason = "the engine ended: " + " ".join(["its weights could not be read"] * 5)
+    with database.session() as session:
+        row = session.get(Endpoint, made["id"]).deployment
+        row.desired, row.state, row.message = DesiredState.STARTED, EndpointState.ERROR, reason
+    database.close()
+    (item,) = http.get("/v1/endpoints", params={"search": "broken"}).json()["data"]
+    assert (item["state"], item["message"]) == ("ERROR", reason)
+    shown = run("endpoints", "list", "--search", "broken", COLUMNS="80").stdout
+    assert reason in re.sub(r"\s+└?\s*", " ", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert http.delete(f"/v1/endpoints/{made['id']}").status_code == 204
 
 
 def test_tables_fit_the_terminal(run, http, dock):

@@ -14,10 +14,12 @@ class Page:
 
     def __init__(
         self,
-        search: Annotated[str | None, Query(max_length=200)] = None,
-        sort: Annotated[str | None, Query(max_length=100)] = None,
-        limit: Annotated[int | None, Query(ge=1, le=10_000)] = None,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        search: Annotated[str | None, Query(max_length=200, description="Only what has this text in it.")] = None,
+        sort: Annotated[
+            str | None, Query(max_length=100, description="A field of the items; with - in front downwards.")
+        ] = None,
+        limit: Annotated[int | None, Query(ge=1, le=10_000, description="How many at most; default: all.")] = None,
+        offset: Annotated[int, Query(ge=0, description="How many to leave out before.")] = 0,
     ) -> None:
         self.search, self.sort, self.limit, self.offset = search, sort, limit, offset
 

@@ -69,7 +69,10 @@ _FinishRevoked = Annotated[
     bool,
     typer.Option(envvar="LORADOCK_FINISH_REVOKED", help="Let answers end that a key began which is revoked meanwhile."),
 ]
-_LogLevel = Annotated[LogLevel, typer.Option(envvar="LORADOCK_LOG_LEVEL", help="From which weight on the server logs.")]
+_LogLevel = Annotated[
+    LogLevel,
+    typer.Option(envvar="LORADOCK_LOG_LEVEL", case_sensitive=False, help="From which weight on the server logs."),
+]
 _LogRequests = Annotated[
     bool,
     typer.Option("--log-requests", envvar="LORADOCK_LOG_REQUESTS", help="Log a line for every request, and by whom."),

@@ -48,10 +48,9 @@ def read(file: Path) -> list[Wanted]:
     """Raises BadRequest saying what is wrong with the file."""
     import yaml
 
-    text = sys.stdin.read() if str(file) == "-" else file.read_text()
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if isinstance(content, dict):
         if unknown := [str(key) for key in content if key != "adapters"]:
