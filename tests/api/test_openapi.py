@@ -42,6 +42,15 @@ def test_every_reference_leads_somewhere(document):
     assert len(ids) == len(set(ids))
 
 
+def test_every_call_says_what_it_does(document):
+    summaries = {
+        f"{method} {path}": operation["summary"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert [call for call, summary in summaries.items() if len(summary.split()) < 2] == []
+
+
 def test_uploads_are_forms(document):
     content = document["paths"]["/v1/models/upload"]["post"]["requestBody"]["content"]
     assert set(content["multipart/form-data"]["schema"]["required"]) == {"model_name", "files"}

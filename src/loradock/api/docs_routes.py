@@ -18,8 +18,14 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
 }
-_GROUPS = {"chat": "Models", "completions": "Models", "endpoints": "Endpoints and their adapters"}
-_OTHERS = {"models": "Uploads", "jobs": "Uploads"}
+_GROUPS = {
+    "chat": "Calling models",
+    "completions": "Calling models",
+    "endpoints": "Endpoints and their adapters",
+    "models": "Models and uploads",
+    "jobs": "Models and uploads",
+}
+_REST = "Account, events and the machine"
 _DEEPEST = 3
 
 
@@ -45,7 +51,7 @@ class Operation:
 @router.get("/docs")
 async def docs(request: Request, services: ServicesDep) -> HTMLResponse:
     made = document(request.app)
-    groups: dict[str, list[Operation]] = {"Models": []}
+    groups: dict[str, list[Operation]] = {group: [] for group in dict.fromkeys((*_GROUPS.values(), _REST))}
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             groups.setdefault(_group(path), []).append(_operation(made, path, method, operation))
@@ -57,7 +63,7 @@ async def docs(request: Request, services: ServicesDep) -> HTMLResponse:
 
 def _group(path: str) -> str:
     first = path.removeprefix("/v1/").removeprefix("/v3/").partition("/")[0]
-    return {**_GROUPS, **_OTHERS}.get(first, "Account, events and the machine")
+    return _GROUPS.get(first, _REST)
 
 
 def _operation(made: Json, path: str, method: str, operation: Json) -> Operation:

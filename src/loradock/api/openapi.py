@@ -56,6 +56,35 @@ _ERROR_SCHEMA: Json = {
     },
 }
 
+_SUMMARIES = {
+    "POST /v1/endpoints": "Create an endpoint for a base model",
+    "GET /v1/endpoints": "List endpoints",
+    "GET /v1/endpoints/{reference}": "Show an endpoint, by its id or name",
+    "PATCH /v1/endpoints/{reference}": "Change an endpoint; start and stop it",
+    "DELETE /v1/endpoints/{reference}": "Delete an endpoint",
+    "GET /v1/endpoints/{reference}/replicas": "Show its replicas",
+    "GET /v1/endpoints/{reference}/logs": "Show what its engines wrote",
+    "POST /v1/endpoints/{reference}/adapters": "Attach an adapter",
+    "GET /v1/endpoints/{reference}/adapters": "List the attached adapters",
+    "DELETE /v1/endpoints/{reference}/adapters": "Detach an adapter",
+    "GET /v1/models": "List what can be called, or (catalogue) what was uploaded",
+    "POST /v1/models": "Upload from a hub, a URL or the import root",
+    "POST /v1/models/upload": "Upload files",
+    "GET /v1/models/{name}": "Show a model",
+    "PATCH /v1/models/{name}": "Correct the base model of an adapter",
+    "DELETE /v1/models/{name}": "Delete a model",
+    "GET /v1/jobs": "List uploads",
+    "GET /v1/jobs/{job_id}": "Follow an upload",
+    "GET /v1/events": "Who did what when",
+    "GET /v1/hardware": "What endpoints can run on",
+    "GET /v1/clusters/availability-zones": "Where endpoints can run",
+    "GET /v1/whoami": "Whose key this is",
+    "GET /v3/whoami": "Whose key this is",
+    "GET /v1/projects": "The one project of the account",
+    "GET /health": "Whether the server answers",
+    "GET /metrics": "Figures for Prometheus",
+}
+
 
 def document(api: FastAPI) -> Json:
     """Made once."""
@@ -67,7 +96,8 @@ def document(api: FastAPI) -> Json:
         components.setdefault("schemas", {})["Error"] = _ERROR_SCHEMA
         components["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer", "description": _KEY_IS}}
         for path, operations in made["paths"].items():
-            for operation in operations.values():
+            for method, operation in operations.items():
+                operation["summary"] = _SUMMARIES.get(f"{method.upper()} {path}", operation["summary"])
                 operation["security"] = [] if path in _OPEN else [{_KEY: []}]
                 operation["responses"].pop("422", None)  # a wrong body is a 400 here
                 operation["responses"]["default"] = _ERROR
