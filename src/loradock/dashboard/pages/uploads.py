@@ -29,7 +29,7 @@ from loradock.store.tables import Endpoint, Job, Model
 from loradock.types.enums import EndpointState, ModelKind
 from loradock.types.errors import BadRequest, LoradockError
 
-_FIELDS = ("model_name", "model_source", "base_model", "description", "lora_model")
+_FIELDS = ("model_name", "model_source", "subfolder", "base_model", "description", "lora_model")
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Draft:
     model_name: str = ""
     model_type: ModelKind = ModelKind.ADAPTER
     model_source: str = ""
+    subfolder: str = ""
     base_model: str = ""
     description: str = ""
     lora_model: str = ""
@@ -60,6 +61,7 @@ class Draft:
             lora_base=base if adapter else None,
             hf_token=token,
             description=self.description or None,
+            subfolder=self.subfolder or None,
         )
 
 
@@ -99,6 +101,7 @@ def _submit(request: Request, me: SignedIn, sent: FormData) -> Response:
         model_name=values.get("model_name", ""),
         model_type=_kind(values.get("model_type")),
         model_source=values.get("model_source", ""),
+        subfolder=values.get("subfolder", ""),
         base_model=values.get("base_model", ""),
         description=values.get("description", ""),
         lora_model=values.get("lora_model", ""),
