@@ -187,7 +187,7 @@ async def test_an_idle_endpoint_stops_and_says_so(tmp_path):
         assert "no request for 10 minutes" in rig.events("endpoint.idle")[0].message
         async with rig.gateway() as client:
             response = await ask(client, key, endpoint.name)
-        assert response.status_code == 400
+        assert response.status_code == 503
         assert f"loradock endpoints start {endpoint.id}" in response.text
 
 
@@ -221,7 +221,7 @@ async def test_a_woken_endpoint_that_cannot_start_gives_its_reason(rig):
     rig.faults(crash="no such weights")
     async with rig.gateway() as client:
         response = await ask(client, rig.key, endpoint.name)
-    assert response.status_code == 400
+    assert response.status_code == 503
     assert "ERROR" in response.text
 
 

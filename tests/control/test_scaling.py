@@ -83,6 +83,7 @@ def snapshot(**changed) -> Snapshot:
         max_replicas=4,
         inactive_timeout=5,
         hardware="cpu",
+        quantization=None,
         engine=EngineKind.EMBEDDED,
         lora_enabled=True,
         max_lora_rank=64,
