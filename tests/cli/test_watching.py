@@ -166,6 +166,6 @@ def test_tables_fit_the_terminal(run, http, dock):
         assert max(map(len, shown.stdout.splitlines())) <= 80, shown.stdout
     narrow = run("endpoints", "list", COLUMNS="80").stdout
     assert dock["name"] in narrow
-    assert "No room for ID, CREATED" in narrow
+    assert "No room for BITS, ID, CREATED" in narrow
     assert dock["id"] in run("endpoints", "list", "--wide", COLUMNS="80").stdout
     detach(http, dock, body)

@@ -39,7 +39,7 @@ def events(
         print_json(answer)
         return
     shown = answer["data"]
-    columns = (Column(f"WHEN ({zone_name()})"), Column("WHO", rank=1), Column("WHAT"), Column("", folds=True))
+    columns = (Column(f"WHEN ({zone_name()})"), Column("WHO", rank=1), Column("WHAT"), Column("", below=True))
     rows = ([when(e["created_at"]), e["actor"], e["kind"], e["message"]] for e in shown)
     print_table(columns, rows, "Nothing has happened yet.")
     if answer["has_more"]:

@@ -17,11 +17,12 @@ _UNBOUNDED = 10_000
 @dataclass(frozen=True, slots=True)
 class Column:
     """Of several with a `rank`, the highest is left out first where there is no room; `folds`: a text, not a name to
-    be copied."""
+    be copied; `below`: where there is no room it gets lines of its own."""
 
     title: str
     rank: int = 0
     folds: bool = False
+    below: bool = False
 
 
 class Shown:
@@ -39,6 +40,7 @@ def print_table(
 ) -> None:
     """`notes` stand below their rows, e.g. why something is in ERROR."""
     cells = [[printable(cell) for cell in row] for row in rows]
+    columns, cells, notes = _moved_below(columns, cells, notes, _room(console))
     natural = [max(cell_len(text) for text in texts) for texts in zip(*_with_titles(columns, cells), strict=True)]
     room = _room(console)
     kept = _kept(columns, natural, room)
@@ -53,6 +55,17 @@ def print_table(
     left_out = [columns[n].title for n in range(len(columns)) if n not in kept]
     if left_out:
         console.print(f"[dim]No room for {', '.join(left_out)}: --wide shows all[/dim]", soft_wrap=True)
+
+
+def _moved_below(
+    columns: Sequence[Column], cells: list[list[str]], notes: Sequence[str | None], room: int
+) -> tuple[Sequence[Column], list[list[str]], Sequence[str | None]]:
+    widths = [max(map(cell_len, texts)) for texts in zip(*_with_titles(columns, cells), strict=True)]
+    moved = next((n for n, column in enumerate(columns) if column.below), None)
+    if moved is None or _total(widths) <= room:
+        return columns, cells, notes
+    rest = [[*row[:moved], *row[moved + 1 :]] for row in cells]
+    return [*columns[:moved], *columns[moved + 1 :]], rest, [row[moved] for row in cells]
 
 
 def _with_titles(columns: Sequence[Column], cells: list[list[str]]) -> list[list[str]]:
