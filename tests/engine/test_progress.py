@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
+from loradock.engine import loop as loops
 from loradock.engine.server import EngineServer
 from tests.engine.test_loop import loop, run  # noqa: F401
 
@@ -63,3 +64,16 @@ def test_a_long_step_is_seen_by_the_processor_time_it_takes(loop, health):  # no
     assert health()["steps"] == first["steps"]
     freed.set()
     step.result(5)
+
+
+def test_an_engine_that_rests_gives_unused_blocks_back(monkeypatch, request):
+    monkeypatch.setattr(loops, "_REST_S", 0.01)
+    monkeypatch.setattr(loops, "_KEPT_S", 0.0)
+    resting = request.getfixturevalue("loop")
+    rested = threading.Event()
+    give_back = resting.scheduler.cache.give_back
+    monkeypatch.setattr(resting.scheduler.cache, "give_back", lambda kept: (give_back(kept), rested.set())[0])
+    run(resting, 1)
+    assert rested.wait(5)
+    assert resting.call(lambda: resting.scheduler.cache.available).result(5) == resting.scheduler.cache.blocks
+    assert len(run(resting, 2)[0]) > 0
