@@ -10,7 +10,14 @@ import pytest
 from sqlalchemy import event
 
 from loradock.types.enums import DesiredState, EndpointState
-from loradock.types.errors import BadRequest, EndpointMissing, EndpointNotRunning, EndpointStarting, ModelNotAvailable
+from loradock.types.errors import (
+    BadRequest,
+    EndpointMissing,
+    EndpointNotRunning,
+    EndpointStarting,
+    ModelNotAvailable,
+    NotFound,
+)
 from tests.rig import eventually, running
 
 
@@ -48,6 +55,18 @@ async def test_a_failed_start_tells_the_engines_last_words(rig):
     rig.faults()
     rig.set(endpoint, desired=DesiredState.STARTED)
     assert (await rig.until(endpoint, EndpointState.STARTED)).message is None
+
+
+async def test_what_a_lost_replica_wrote_can_be_read(rig):
+    rig.faults(crash="cannot serve: no such architecture")
+    endpoint = rig.endpoint(rig.alice, "alice")
+    deployment = await rig.until(endpoint, EndpointState.ERROR)
+    await eventually(lambda: not rig.replicas())
+    ((replica, text, end),) = await rig.controller.logs(deployment.id, None, 10, 0)
+    assert "cannot serve: no such architecture" in text
+    assert await rig.controller.logs(deployment.id, replica, None, end) == [(replica, "", end)]
+    with pytest.raises(NotFound):
+        await rig.controller.logs(deployment.id, "rep_other", 10, 0)
 
 
 async def test_a_base_model_that_cannot_be_had_is_an_error(rig):
