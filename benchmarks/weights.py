@@ -23,7 +23,7 @@ def hf_folder() -> Path:
     folder = CACHE / "SmolLM2-135M-Instruct"
     if not (folder / "tokenizer_config.json").exists():
         script = ROOT / "tests" / "smollm2_folder.py"
-        subprocess.run([sys.executable, script, folder, "bfloat16"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-P", script, folder, "bfloat16"], check=True, capture_output=True)
     return folder
 
 

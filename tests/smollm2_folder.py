@@ -1,6 +1,6 @@
 """SmolLM2 as a Hugging Face folder, for engines that read no GGUF; a program, since importing transformers is slow.
 
-python smollm2_folder.py FOLDER [dtype]
+python -P smollm2_folder.py FOLDER [dtype]   (beside it lies a package `tokenizers`, which is not the one that is meant)
 """
 
 import importlib.util

@@ -31,7 +31,9 @@ def base(tmp_path_factory):
 def smollm2(tmp_path_factory):
     """SmolLM2 as a Hugging Face folder."""
     folder = tmp_path_factory.mktemp("smollm2")
-    subprocess.run([sys.executable, ROOT / "tests" / "smollm2_folder.py", folder], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-P", ROOT / "tests" / "smollm2_folder.py", folder], check=True, capture_output=True
+    )
     return folder
 
 
