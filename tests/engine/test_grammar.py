@@ -128,9 +128,13 @@ def test_references_of_a_tool_mean_its_own_parameters(vocabularies):
         jsonschema.validate(call["parameters"], nested if call["name"] == "one" else other)
 
 
+DEEP = functools.reduce(lambda inner, _: {"type": "array", "items": inner}, range(5000), {"type": "null"})
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
+        (DEEP, ["nested too deeply"]),
         ({"type": "string", "pattern": "^(?!x)a"}, ["'it'", "looks ahead"]),
         ({"type": "string", "pattern": "(a)\\1"}, ["'it'", "refers back"]),
         ({"type": "string", "pattern": "(a"}, ["'it'", "unclosed group"]),

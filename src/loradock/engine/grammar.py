@@ -1,5 +1,6 @@
 """Constrained decoding by llguidance: JSON of a schema, a call of one of some tools, and the callers' own grammars."""
 
+import json
 import logging
 import random
 from collections import OrderedDict
@@ -22,8 +23,9 @@ from loradock.types.errors import BadRequest
 
 log = logging.getLogger(__name__)
 _KEPT, _LONGEST_KEPT = 64, 100_000
-_TRIED = 16
-"""Tokens that are tried before a request begins, beside those that are certain: what is too complex shows early."""
+_TRIED, _TRIED_ALONE = 16, 4
+"""Tokens that are tried before a request begins, beside those that are certain, and of a pattern by itself: what is
+too complex shows early."""
 
 
 class Grammars:
@@ -38,11 +40,14 @@ class Grammars:
     def compile(self, constraint: Constraint) -> "Grammar":
         """May take a second: not for the event loop. Raises BadRequest when the constraint cannot be followed."""
         try:
-            vocabulary = self._vocabulary()
-            writer = GrammarWriter(vocabulary.mark, lambda text: self._matcher(text, vocabulary))
-            return Grammar(self._matcher(writer.text(constraint), vocabulary), constraint.param)
+            key = _key(constraint)
+            matcher = self._kept_matcher(key)
+            if matcher is None:
+                matcher = self._made(constraint)
+                self._keep(key, matcher)
         except Unfollowable as refusal:
             raise BadRequest(f"{constraint.param} cannot be followed: {refusal}", param=constraint.param) from refusal
+        return Grammar(matcher, constraint.param)
 
     def tokens_of(self, marks: Iterable[str]) -> frozenset[int]:
         """The special tokens among some texts."""
@@ -59,25 +64,36 @@ class Grammars:
                     raise Unfollowable("", "this model's tokenizer is of a kind that no grammar can use") from error
             return self._prepared
 
-    def _matcher(self, text: str, vocabulary: Vocabulary) -> llguidance.LLMatcher:
-        """At the beginning of a grammar. Raises Unfollowable."""
+    def _kept_matcher(self, key: str) -> llguidance.LLMatcher | None:
         with self._lock:
-            if text in self._kept:
-                self._kept.move_to_end(text)
-                return self._kept[text].deep_copy()
-        matcher = llguidance.LLMatcher(vocabulary.prepared, text, log_level=0, limits=LIMITS)
-        self._try(matcher.deep_copy(), vocabulary)
-        if len(text) < _LONGEST_KEPT:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key].deep_copy()
+
+    def _keep(self, key: str, matcher: llguidance.LLMatcher) -> None:
+        if len(key) < _LONGEST_KEPT:
             with self._lock:
-                self._kept[text] = matcher.deep_copy()
+                self._kept[key] = matcher.deep_copy()
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
-        return matcher
 
-    def _try(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary) -> None:
+    def _made(self, constraint: Constraint) -> llguidance.LLMatcher:
+        """At the beginning of its grammar. Raises Unfollowable."""
+        vocabulary = self._vocabulary()
+
+        def tried(text: str, tokens: int) -> llguidance.LLMatcher:
+            matcher = llguidance.LLMatcher(vocabulary.prepared, text, log_level=0, limits=LIMITS)
+            self._try(matcher.deep_copy(), vocabulary, tokens)
+            return matcher
+
+        writer = GrammarWriter(vocabulary.mark, lambda text: tried(text, _TRIED_ALONE))
+        return tried(writer.text(constraint), _TRIED)
+
+    def _try(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, tokens: int) -> None:
         """Write a few tokens by chance. Raises Unfollowable."""
         dice = random.Random(0)  # noqa: S311
-        for _ in range(_TRIED):
+        for _ in range(tokens):
             matcher.consume_tokens(matcher.compute_ff_tokens())
             if matcher.is_stopped() and not matcher.is_error():
                 return
@@ -125,3 +141,12 @@ class Grammar:
 
     def _failed(self, reason: str) -> Unfollowed:
         return Unfollowed(param=self._param, constraint=self._param, reason=reason)
+
+
+def _key(constraint: Constraint) -> str:
+    """The same for the same constraint, whatever the parameter. Raises Unfollowable."""
+    form = constraint.form and f"{type(constraint.form).__name__} {vars(constraint.form)}"
+    try:
+        return json.dumps([form, constraint.schema, constraint.tools, constraint.regex, constraint.grammar])
+    except RecursionError as error:
+        raise Unfollowable("", "it is nested too deeply") from error

@@ -61,6 +61,8 @@ class GrammarWriter:
             raise ValueError(pattern_reason(message))
         if text:
             return not _complaint({"type": "string", "const": text, "pattern": pattern})
+        if "{" not in pattern and "\\p" not in pattern:  # only counting and large classes grow beyond what is written
+            return False
         try:
             self._attempt(f"start: {_inline({'type': 'string', 'pattern': pattern})}")
         except Unfollowable as refusal:

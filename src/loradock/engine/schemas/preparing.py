@@ -14,8 +14,8 @@ from loradock.engine.schemas.references import References
 MAX_DEPTH = 50
 """Levels of a schema; the library reads 128 levels of JSON, and one of ours may be two of those."""
 MAX_SIZE = 20_000
-SECONDS = 3.0
-"""For all of a schema's patterns, each of which is tried; one takes a few milliseconds."""
+SECONDS = 10.0
+"""For all of a schema's patterns, of which those that may grow are tried; that takes some ten milliseconds."""
 
 Json = dict[str, Any]
 
