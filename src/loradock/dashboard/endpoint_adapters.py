@@ -44,7 +44,7 @@ def read_adapters_asked(endpoint_id: str, query: QueryParams) -> Asked:
         f"/ui/endpoints/{endpoint_id}",
         query,
         sorts=(*_STORED, *_MEASURED),
-        usual="attached",
+        usual="-attached",
         filters={"only": ONLY},
         more=("span",),
     )

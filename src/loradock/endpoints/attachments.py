@@ -1,7 +1,7 @@
 """Which adapter may be attached where: the database side of attach and detach."""
 
 from sqlalchemy import bindparam, or_, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from loradock.endpoints.rules import find_endpoint
 from loradock.store.tables import Account, Attachment, Deployment, Endpoint, Model
@@ -88,7 +88,8 @@ def deploy_targets(session: Session, adapter: Model) -> list[Endpoint]:
             Deployment.state == EndpointState.STARTED,
         )
     )
-    running = session.scalars(query.order_by(Endpoint.created_at.desc()))
+    query = query.order_by(Endpoint.created_at.desc()).options(selectinload(Endpoint.deployments))
+    running = session.scalars(query)
     return [endpoint for endpoint in running if same_base(adapter.base_model, endpoint.deployment.base_model)]
 
 

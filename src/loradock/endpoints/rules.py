@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, or_, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from loradock.endpoints.hardware import check_zone, choose_hardware
 from loradock.store.events import record
@@ -81,6 +81,7 @@ def find_endpoint(session: Session, account_id: str, reference: str) -> Endpoint
 
 def list_endpoints(session: Session, account_id: str, kind: EndpointKind | None = None) -> list[Endpoint]:
     query = select(Endpoint).where(Endpoint.account_id == account_id).order_by(Endpoint.created_at.desc())
+    query = query.options(selectinload(Endpoint.deployments))
     return list(session.scalars(query.where(Endpoint.kind == kind) if kind else query))
 
 

@@ -114,7 +114,7 @@ export class Many {
         const body = await response.json();
         if (!response.ok) throw new Error(body.message);
         const said = body.status_updates.at(-1)?.message ?? "";
-        if (body.status === "Complete") return this.ready(row, job, said);
+        if (body.status === "Complete") return this.ready(row, job, said, body.args?.loraModel);
         if (body.status === "Failed") {
           row.name.readOnly = false;
           return this.say(row, "refused", "refused", "bad", said);
@@ -127,8 +127,10 @@ export class Many {
     }
   }
 
-  ready(row, job, said) {
-    this.say(row, "ready", "ready", "good", said);
+  // What was to be attached, too, and is not, is told apart.
+  ready(row, job, said, endpoint) {
+    if (endpoint && !said.endsWith(`attached to ${endpoint}`)) this.say(row, "ready", "not attached", "bad", said);
+    else this.say(row, "ready", "ready", "good", said);
     const link = Object.assign(element("a", "small", "Steps"), { href: `${ROOT}/ui/jobs/${job}` });
     row.root.append(link);
   }
