@@ -1,5 +1,7 @@
 """Rows of an account that has much of everything, written into a running server's database."""
 
+import os
+import shutil
 from datetime import timedelta
 
 from loradock.store.accounts import create_key, ensure_account
@@ -7,7 +9,7 @@ from loradock.store.database import Database
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Job, Model, Revision, now
 from loradock.types.enums import AttachmentState, AttachStep, ModelKind, ModelState
 from loradock.types.names import new_id
-from tests.servers import BASE, RunningServer
+from tests.servers import BASE, EXAMPLES, RunningServer
 
 WHY = "GPU 0 has 3.1 GiB free and this model needs 14.2 GiB: stop something else on it, or choose other hardware"
 
@@ -55,7 +57,9 @@ def _adapter(server, account, name, number):
     folder = server.data_dir / "blobs" / "sha256" / digest
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
-        (folder / file).touch()
+        if not (source := server.data_dir / file).exists():
+            shutil.copy(EXAMPLES / "pirate" / file, source)
+        os.link(source, folder / file)  # one content for all
     model = Model(id=new_id("ml"), account=account, name=f"{account.slug}/{name}", kind=ModelKind.ADAPTER)
     model.base_model, model.state, model.created_at = BASE, ModelState.READY, now() - timedelta(minutes=number)
     revision = Revision(id=new_id("rev"), digest=digest, size_bytes=1_000_000 + number, rank=8)
