@@ -274,19 +274,21 @@ class ReplicaKeeper:
             raise _Ended(ending.reason, ending.fate)
 
     async def _fail(self, error: Exception) -> None:
-        ending = await self._ending() if isinstance(error, ReplicaLost) else None
+        ending = await self._ending(_GOING_S if isinstance(error, ReplicaLost) else 0.0)
         self.failure = ending.reason if ending else str(error) or type(error).__name__
         if self.upstream is not None:
             self.upstream.lose(ending.fate if ending else getattr(error, "fate", Fate.UNKNOWN))
         if self._end is None:
             self.state = ReplicaState.FAILED
 
-    async def _ending(self) -> Ending | None:
-        """Of its process, if it is about to end."""
-        deadline = time.monotonic() + _GOING_S
-        while self._instance is not None and time.monotonic() < deadline:
+    async def _ending(self, patience: float) -> Ending | None:
+        """Of its process, if it has ended or does so within `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while self._instance is not None:
             if not self._instance.alive():
                 return self._instance.ending()
+            if time.monotonic() >= deadline:
+                return None
             await asyncio.sleep(_POLL_S)
         return None
 
