@@ -15,10 +15,10 @@ from rich.panel import Panel
 
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.cli.client import Client
-from loradock.cli.endpoints import wait_for
 from loradock.cli.output import console
 from loradock.cli.uploading import Upload, upload_and_wait
 from loradock.cli.usage import program
+from loradock.cli.waiting import wait_for
 from loradock.types.enums import DesiredState, EndpointState
 from loradock.types.errors import BadRequest
 from loradock.types.names import combined_id

@@ -1,6 +1,5 @@
 """Endpoints from the command line."""
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +12,8 @@ from loradock.cli.references import endpoint_id
 from loradock.cli.tables import Column
 from loradock.cli.times import when, zone_name
 from loradock.cli.usage import UsageProblem
+from loradock.cli.waiting import wait_for
 from loradock.types.enums import EndpointQuantization, EndpointState, EngineKind
-from loradock.types.errors import BadRequest
 
 app = typer.Typer(help="Create and run endpoints; `endpoints adapters` attaches adapters.", no_args_is_help=True)
 Wakes = Annotated[
@@ -46,7 +45,6 @@ _FIELDS = (
     "created_at",
 )
 _BITS = {"none": "16", "int8": "8", "int4": "4"}
-_POLL_SECONDS = 0.3
 
 
 @app.command("create")
@@ -273,30 +271,6 @@ def zones(json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_ke
     """Where endpoints can run."""
     found = Client(base_url, api_key).call("GET", "/v1/clusters/availability-zones")
     print_json(found) if json_output else console.print("\n".join(found["avzones"]))
-
-
-def wait_for(client: Client, reference: str, state: EndpointState, *, quiet: bool) -> dict[str, Any]:
-    """Poll until the state is reached. Raises BadRequest with the engine's own words when it becomes ERROR."""
-    with console.status("waiting …") if not quiet else _Silent() as status:
-        while True:
-            endpoint: dict[str, Any] = client.call("GET", f"/v1/endpoints/{segment(reference)}")
-            if endpoint["state"] == state:
-                return endpoint
-            if endpoint["state"] == EndpointState.ERROR:
-                raise BadRequest(f"{endpoint['name']} failed: {endpoint['message']}")
-            status.update(f"{endpoint['state']} {endpoint['message'] or ''}")
-            time.sleep(_POLL_SECONDS)
-
-
-class _Silent:
-    def __enter__(self) -> "_Silent":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def update(self, _: str) -> None:
-        return
 
 
 def _path(client: Client, reference: str) -> str:
