@@ -61,7 +61,8 @@ class Loradock(Target):
         folder = CACHE / "mock"
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / "python"
-        script.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" "{_MOCK}" "$@"\n')
+        asked = '[ "$1" = "-c" ] && exit 0  # whether it has vLLM'
+        script.write_text(f'#!/bin/sh\n{asked}\nshift\nexec "{sys.executable}" "{_MOCK}" "$@"\n')
         script.chmod(0o755)
         base = folder / "import" / "mock" / "base"
         if not base.exists():

@@ -1,9 +1,11 @@
 """Running the server: one process, until SIGTERM or Ctrl-C."""
 
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from loradock.api.address import local_url, recorded
@@ -30,6 +32,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
     there is something wrong with the data."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _allow_many_connections()
     make_folder(settings.data_dir)
     with told_when_full(settings.data_dir), lock_data_dir(settings.data_dir):
         listeners = listen(settings.host, settings.port)
@@ -68,3 +71,11 @@ def _serve(server: HttpServer, app: Server, listeners: list[socket.socket]) -> N
 def _leave(app: Server, settings: Settings) -> None:
     end_within(settings.front.drain_timeout + _ORDERLY_S)
     app.leave()
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system lets this process have: each connection is one, and the usual 1024 are less
+    than a few who leave theirs half open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems have a lower limit besides
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
