@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from time import monotonic
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Exchange:
     bodies: Bodies
     task: asyncio.Task[None]
     last: float
-    """When the client last heard something, by the loop's clock."""
+    """When the client last heard something, by time.monotonic."""
     key_id: str = ""
     account: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -89,12 +90,18 @@ class Exchange:
         self.start()
         if not self.headed:
             self.headed = True
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            self._sending = True
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def pass_on(self, events: bytes, *, more: bool) -> None:
         """Whole events."""
         self.over = not more
-        await self._send({"type": "http.response.body", "body": events, "more_body": more})
+        if self._comment is not None:
+            await asyncio.wait([self._comment])
+        self._sending = True
+        await self.send({"type": "http.response.body", "body": events, "more_body": more})
+        self._sending = False
+        self.last = monotonic()
 
     async def fail(self, error: LoradockError) -> None:
         """Tell the client. Raises the error where it is too late to say anything."""
@@ -105,16 +112,6 @@ class Exchange:
         else:
             self.over = True
             await answer_error(self.send, error, self.headers)
-
-    async def _send(self, message: dict[str, object]) -> None:
-        if self._comment is not None:
-            await asyncio.wait([self._comment])
-        self._sending = True
-        try:
-            await self.send(message)
-        finally:
-            self._sending = False
-        self.last = asyncio.get_running_loop().time()
 
     def comment_if_quiet(self, since: float) -> None:
         """Sends a comment, which readers of events skip, to a client that has heard nothing since then."""
@@ -130,6 +127,6 @@ class Exchange:
                 headers = [*STREAM_HEADERS, *self.headers]
                 await self.send({"type": "http.response.start", "status": 200, "headers": headers})
             await self.send({"type": "http.response.body", "body": COMMENT, "more_body": True})
-            self.last = asyncio.get_running_loop().time()
+            self.last = monotonic()
         finally:
             self._comment = None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from loradock.gateway.exchange import Exchange
 from loradock.types.errors import KeyRevoked, LoradockError
@@ -39,9 +40,8 @@ class OpenExchanges:
             exchange.end(error)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._timer = loop.call_later(self._tick_s, self._tick) if self._open else None
+        now = monotonic()
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick) if self._open else None
         if self._keep_alive:
             for exchange in self._open:
                 exchange.comment_if_quiet(now - self._keep_alive)

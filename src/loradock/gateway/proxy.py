@@ -113,7 +113,7 @@ class Gateway:
     def _exchange(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> Exchange:
         task = asyncio.current_task()
         assert task is not None
-        path, now = PROXY_PATHS[scope["path"]], asyncio.get_running_loop().time()
+        path, now = PROXY_PATHS[scope["path"]], time.monotonic()
         exchange = Exchange(path, b"", _dialect(headers), _request_id(headers), send, self._bodies, task, now)
         self._open.add(exchange)
         return exchange

@@ -48,10 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._leaving:
             self._throw_away(data)
-        else:
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
+            return
         self._unset_keepalive_if_required()
         self._piece = len(data)
         try:
