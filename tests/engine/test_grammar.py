@@ -22,6 +22,7 @@ from loradock.types.errors import BadRequest
 from tests.tokenizers import FAMILIES, save_tokenizer
 
 ENDS = frozenset({2})
+VOCABULARIES = tuple(family for family in FAMILIES if family != "qwen2.5")  # which is as qwen3's
 MARKS = "<tool_call>é<|im_end|>e\u0301 [INST]</s> x  y<start_of_turn>\u2581z\u00a0ﬁ\n\t<|eot_id|>"
 """A text with special tokens, added tokens, and letters that normalizers would write otherwise."""
 CITY = {
@@ -69,7 +70,7 @@ def tool(name, parameters):
     [HermesForm(), MistralForm(named=False), MistralForm(named=True), LlamaForm()],
     ids=["hermes", "mistral", "mistral named", "llama"],
 )
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VOCABULARIES)
 def test_a_forced_call_can_be_written_and_read_in_every_form_on_every_vocabulary(vocabularies, family, form):
     grammars, tokens = vocabularies(family)
     own = {
@@ -93,7 +94,7 @@ def test_a_mark_that_is_a_token_is_written_as_that_token(vocabularies, family, m
     assert [tokens[t].decode() for t in logits.isfinite().nonzero().squeeze(1).tolist()] == [mark]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", VOCABULARIES)
 def test_schemas_are_followed_to_a_valid_end(vocabularies, family):
     grammars, tokens = vocabularies(family)
     schema = {
