@@ -159,13 +159,6 @@ class Controller:
         found = [loop.reading() for loop in self._loops.values()]
         return [reading for reading in found if reading is not None]
 
-    async def replica_log(self, deployment_id: str, replica_id: str, lines: int = 200) -> str:
-        """The end of what its engine wrote. Raises NotFound for a replica that this deployment does not have."""
-        loop = self._loops.get(deployment_id)
-        if loop is None or replica_id not in loop.fleet.keepers:
-            raise NotFound("This replica is gone, and its log with it.")
-        return await asyncio.to_thread(self._launcher.log_tail, replica_id, lines)
-
     async def logs(
         self, deployment_id: str, replica_id: str | None, lines: int | None, offset: int
     ) -> list[tuple[str, str, int]]:

@@ -18,23 +18,24 @@ LINES = (200, 1000, 5000)
 
 @signed_in
 async def logs(request: Request, me: SignedIn) -> Response:
-    """Of the replica asked for, else of the first that failed, else of the first."""
+    """Of the replica asked for, else of the likeliest to be looked for; the last lost ones can be read, too."""
     services: Services = request.app.state.services
     endpoint = await run_in_threadpool(own_endpoint, request, me)
     deployment = endpoint.deployment.id
-    replicas = await services.controller.replicas(deployment)
-    asked = request.path_params.get("replica")
-    if asked is not None and asked not in {replica.id for replica in replicas}:
-        raise NotFound("This replica is gone, and its log with it.")
-    replica = asked or _first(replicas)
     lines = _lines(request)
-    text = await services.controller.replica_log(deployment, replica, lines) if replica else ""
+    texts = {replica: text for replica, text, _ in await services.controller.logs(deployment, None, lines, 0)}
+    running = await services.controller.replicas(deployment)
+    asked = request.path_params.get("replica")
+    if asked is not None and asked not in texts:
+        raise NotFound("This replica is gone, and its log with it.")
+    replica = asked or _likeliest(list(texts), running)
     words = request.query_params.get("q", "").strip()[:200]
+    text = texts[replica] if replica else ""
     return page(
         request,
         "endpoint_logs.html",
         endpoint=endpoint,
-        replicas=replicas,
+        replicas=_named(list(texts), running),
         replica=replica,
         lines=lines,
         choices=LINES,
@@ -44,9 +45,18 @@ async def logs(request: Request, me: SignedIn) -> Response:
     )
 
 
-def _first(replicas: list[ReplicaFacts]) -> str | None:
-    by_trouble = sorted(replicas, key=lambda replica: replica.failure is None)
-    return by_trouble[0].id if by_trouble else None
+def _named(logged: list[str], running: list[ReplicaFacts]) -> list[tuple[str, str]]:
+    """Replicas that run first; (its id, what is wrong with it)."""
+    states = {one.id: "failed" if one.failure else "" for one in running}
+    found = [(replica, states.get(replica, "lost")) for replica in logged]
+    return sorted(found, key=lambda one: one[0] not in states)
+
+
+def _likeliest(logged: list[str], running: list[ReplicaFacts]) -> str | None:
+    """One that failed, else one that runs, else the one that was lost last."""
+    failed = [one.id for one in running if one.failure and one.id in logged]
+    runs = [one.id for one in running if one.id in logged]
+    return next(iter([*failed, *runs, *logged[::-1]]), None)
 
 
 def _lines(request: Request) -> int:
