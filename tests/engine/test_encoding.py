@@ -93,6 +93,19 @@ def test_the_engine_refuses_what_does_not_fit_its_context(http: httpx.Client, pa
     assert "maximum context length is 512 tokens" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {"prompt": [7] * 20_000}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}] * 600}),
+    ],
+)
+def test_what_is_to_be_cut_may_be_longer(http: httpx.Client, path, fields):
+    answer = _post(http, path, truncate_prompt_tokens=8, **fields)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["prompt_tokens"] == 8
+
+
 def test_ten_thousand_prompts_are_refused_in_a_few_words(http: httpx.Client):
     answer = _post(http, "/v1/completions", prompt=["Hello there"] * 10_000)
     assert answer.status_code == 400

@@ -32,6 +32,7 @@ _IDS = re.compile(rb"\[\s*\d")
 
 class _Prompted(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw(b"")
+    truncate_prompt_tokens: Any = None
 
 
 class Aside:
@@ -78,15 +79,17 @@ class Encoder:
         if len(body) < _LONG:
             return
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            prompt = bytes(msgspec.json.decode(body, type=_Prompted).prompt)
+            asked = msgspec.json.decode(body, type=_Prompted)
+            prompt = bytes(asked.prompt)
             count = prompt.count(b",") + 1
-            if _IDS.match(prompt) and count > self._context:
+            if _IDS.match(prompt) and count > self._context and asked.truncate_prompt_tokens is None:
                 raise PromptTooLong(count=count, context=self._context, param="prompt")
 
     def refuse_many_messages(self, body: dict[str, Any]) -> None:
         """Raises PromptTooLong when there are more messages than tokens fit: before each is looked at."""
         messages = body.get("messages")
-        if isinstance(messages, list) and len(messages) > self._context:
+        whole = body.get("truncate_prompt_tokens") is None
+        if whole and isinstance(messages, list) and len(messages) > self._context:
             raise PromptTooLong(count=f"at least {len(messages)}", context=self._context, param="messages")
 
     def _refuse_if_too_long(self, text: str, param: str) -> None:
