@@ -40,7 +40,8 @@ def test_what_may_have_been_meant(method, path, meant):
 def test_methods_of_a_route():
     assert allowed("/v1/models/alice/pirate", ROUTES) == ["DELETE", "GET"]
     assert allowed("/v1/chat/completions", ROUTES) == ["POST"]
-    assert allowed("/v1/nothing", ROUTES) == []
+    assert allowed("/v1/nothing", ROUTES) == allowed("/v1//chat/completions", ROUTES) == []
+    assert nearest("POST", "/v1//chat/completions", ROUTES) == "POST /v1/chat/completions"
 
 
 def test_the_server_names_the_nearest_route(http):

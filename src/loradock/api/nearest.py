@@ -42,6 +42,8 @@ def nearest(method: str, path: str, routes: Routes) -> str | None:
 
 def allowed(path: str, routes: Routes) -> list[str]:
     """The methods of the route that a path is of."""
+    if "//" in path:  # which is like one, and is none
+        return []
     words = _words(path)
     return sorted({one.upper() for known in routes if _likeness(words, known) == 1.0 for one in routes[known]})
 
