@@ -1,6 +1,11 @@
 import pytest
+from hypothesis import settings
 
 from tests.servers import EXAMPLES, RunningServer, create_endpoint, upload, wait_state
+
+# How long an example takes says nothing here: other tests share the processors.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 
 @pytest.fixture(scope="module")
