@@ -27,7 +27,7 @@ NODE = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """With comments after 20 ms; without cached prompts, whose first token would come too soon."""
+    """With comments after 20 ms."""
     flags = ("--keep-alive", "0.02")
     running = RunningServer(tmp_path_factory.mktemp("quiet") / "data", flags=flags).start()
     yield running
@@ -45,10 +45,12 @@ def messages(number: int) -> list[dict]:
 
 
 def expected(server, endpoint, number: int) -> str:
+    """The answer as a whole. That such prompts are sent comments is seen with another one: of this one the first token
+    comes soon now."""
     body = {"model": endpoint["name"], "messages": messages(number), "max_tokens": 8, "temperature": 0}
     with server.client() as http:
-        content = http.post("/v1/chat/completions", json={**body, "stream": True}).content
-        assert COMMENT in content
+        another = {**body, "messages": messages(100 + number), "stream": True}
+        assert COMMENT in http.post("/v1/chat/completions", json=another).content
         return http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
 
 
