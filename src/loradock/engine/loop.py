@@ -193,6 +193,8 @@ class EngineLoop:
             self.scheduler.pace.record(decoding, prompts, seconds)
         if not prompts:
             self.scheduler.drafter.record(decoding + drafted, seconds)
+        keys = sum(row.count * (row.sequence.computed - (row.count - len(row.drafts)) // 2) for row in rows)
+        self.scheduler.cost.record(sum(row.count for row in rows), keys, seconds)
 
     def _advance(self, rows: list[Row], generations: list[Generation], logits: Logits) -> None:
         ready: list[_Ready] = []

@@ -2,13 +2,9 @@
 
 STALL = 0.05
 """Seconds that a step with decoding rows may take: twenty tokens a second still read smoothly."""
-BRIEF = 0.02
-"""Seconds that a step of a flood's prompts should take while someone may come who asks for little; twice as long as
-decoding alone takes where that is more, as shorter steps would hardly do anything but read the weights."""
 LEAST = 32
 """Tokens that a step may hold of each prompt, on the average, however long they take: prompts that outnumber the
 decoding rows need not wait for them. Fewer in a step say little about what one takes."""
-_BRIEF_LEAST = 8
 _JUMP = 2.0
 
 
@@ -18,7 +14,6 @@ class Pace:
     def __init__(self) -> None:
         self._alone: float | None = None
         self._each: float | None = None
-        self._brief: float | None = None
 
     def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """How long a step of so many took."""
@@ -30,8 +25,6 @@ class Pace:
         each = max(seconds - before, seconds / 10, 1e-9) / prompt_tokens
         if prompt_tokens >= LEAST:
             self._each = _smoothed(self._each, each)
-        if prompt_tokens >= _BRIEF_LEAST:
-            self._brief = _smoothed(self._brief, each)
 
     def prompt_tokens(self, decoding: int, prompts: int, most: int) -> int:
         """How many tokens of so many prompts a step of at most `most` may hold beside so many decoding rows: what fits
@@ -42,18 +35,6 @@ class Pace:
             return room
         alone = self._alone or 0.0
         return min(room, max(int(max(STALL - alone, alone) / self._each), LEAST * prompts))
-
-    def brief_tokens(self, decoding: int, light: int, most: int) -> int:
-        """The same where one floods and others do not: what fits in BRIEF, so that the next step begins soon, or the
-        `light` tokens of those others as far as they fit in STALL, and a little of the flood beside them.
-        """
-        room = most - decoding
-        if self._brief is None:
-            return room
-        alone = (self._alone or 0.0) if decoding else 0.0
-        usual = max(int((STALL - alone) / self._brief), LEAST)
-        brief = max(int((max(BRIEF, 2 * (self._alone or 0.0)) - alone) / self._brief), _BRIEF_LEAST)
-        return min(room, max(brief, min(usual, light + light // 7 + 1)))
 
 
 def _smoothed(before: float | None, now: float) -> float:

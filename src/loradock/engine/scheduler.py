@@ -1,10 +1,12 @@
 """Continuous batching: which sequences take part in the next step, and with how many tokens."""
 
+from loradock.engine.brief import BriefSteps, Part
 from loradock.engine.core import Row, Sequence, SequenceState
+from loradock.engine.cost import StepCost
 from loradock.engine.drafting import Drafter
 from loradock.engine.kv import KVCache
 from loradock.engine.pace import Pace
-from loradock.engine.shares import Shares
+from loradock.engine.shares import Crowd, Shares
 from loradock.engine.turns import Turns
 from loradock.engine.waiting import WaitingLine
 
@@ -21,6 +23,8 @@ class Scheduler:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
         self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
         self.pace, self.shares, self.drafter = Pace(), Shares(), Drafter(drafts)
+        self.cost = StepCost()
+        self._brief = BriefSteps(self.cost)
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._siblings: dict[int, list[Sequence]] = {}
@@ -72,22 +76,24 @@ class Scheduler:
         running = [s for s in self.running if s.adapter is None or s.adapter.load_id in active]
         decoding = [s for s in running if len(s) - s.computed == 1]
         prefilling = [s for s in running if len(s) - s.computed > 1]
-        rows = [row for s in decoding if (row := self._row(s, 1))]
-        shares = self.shares.divide(self._budget(len(rows), prefilling), prefilling)
-        for sequence, count in zip(prefilling, shares, strict=True):
+        crowd = self.shares.crowd(decoding, prefilling)
+        part = self._part(decoding, prefilling, crowd)
+        rows = [row for s in part.decoding if (row := self._row(s, 1))]
+        shares = self.shares.divide(part.tokens, part.prefilling)
+        for sequence, count in zip(part.prefilling, shares, strict=True):
             if count > 0 and (row := self._row(sequence, count)):
                 rows.append(row)
         rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
-        if not prefilling:
+        if not prefilling and not crowd.others:
             self._draft(rows)
         return sorted(rows, key=_place)
 
-    def _budget(self, decoding: int, prefilling: list[Sequence]) -> int:
-        """How many prompt tokens the step may hold."""
-        crowd = self.shares.crowd(prefilling)
+    def _part(self, decoding: list[Sequence], prefilling: list[Sequence], crowd: Crowd) -> Part:
+        """Who of those whose turn it is takes part in the step."""
         if crowd.others:
-            return self.pace.brief_tokens(decoding, crowd.light, self.step_tokens)
-        return self.pace.prompt_tokens(decoding, crowd.parties, self.step_tokens)
+            return self._brief.part(decoding, prefilling, crowd, self.step_tokens)
+        tokens = self.pace.prompt_tokens(len(decoding), len(prefilling), self.step_tokens)
+        return Part(decoding, prefilling, tokens)
 
     def _draft(self, rows: list[Row]) -> None:
         """Of who has said something. Nobody is preempted for a draft."""

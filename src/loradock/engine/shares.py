@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from loradock.engine.core import Sequence
@@ -10,6 +11,8 @@ from loradock.engine.pace import divided
 
 LIGHT = 512
 """Tokens of prompts that do not make a flood: who asks for no more goes before those who do."""
+KEYS = 8 * LIGHT
+"""Keys that the decoding rows of one who does not flood may see together."""
 WINDOW = 30.0
 """Seconds for which one who asks for little is expected to come again."""
 _OLDEST = 8
@@ -27,6 +30,10 @@ class Turnover:
         self._had: dict[Hashable, float] = {}
         self._before: set[Hashable] = set()
         self._now = 0.0
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether it still counts what that one has had."""
+        return key in self._had
 
     def split(self, tokens: int, needs: dict[Any, int]) -> dict[Any, int]:
         """How many of `tokens` each gets of what it needs."""
@@ -75,20 +82,17 @@ class Shares:
         if len(sequence) - sequence.computed <= LIGHT:
             self._light[sequence.owner] = self._clock()
 
-    def crowd(self, prefilling: list[Sequence]) -> "Crowd":
-        """Who computes prompts at the moment."""
-        needs: dict[tuple[int, str], int] = defaultdict(int)
-        counts: dict[tuple[int, str], int] = defaultdict(int)
-        for sequence in prefilling:
-            needs[sequence.owner] += len(sequence) - sequence.computed
-            counts[sequence.owner] += 1
+    def crowd(self, decoding: list[Sequence], prefilling: list[Sequence]) -> "Crowd":
+        """Who is at work at the moment."""
+        needs = _sums((sequence.owner, len(sequence) - sequence.computed) for sequence in prefilling)
+        keys = _sums((sequence.owner, len(sequence)) for sequence in decoding)
         heavy = {owner for owner, need in needs.items() if need > LIGHT}
+        heavy |= {owner for owner, seen in keys.items() if seen > KEYS}
         if heavy:
             since = self._clock() - WINDOW
             self._light = {owner: seen for owner, seen in self._light.items() if seen > since}
         others = bool(heavy) and any(owner not in heavy for owner in self._light)
-        parties = sum(1 if owner in heavy else counts[owner] for owner in needs) if others else len(prefilling)
-        return Crowd(others, parties, sum(need for owner, need in needs.items() if owner not in heavy))
+        return Crowd(others, heavy, sum(need for owner, need in needs.items() if owner not in heavy))
 
     def divide(self, tokens: int, prefilling: list[Sequence]) -> list[int]:
         """How many of `tokens` each prompt gets, the oldest first in `prefilling`."""
@@ -112,7 +116,8 @@ class Shares:
         """How many tokens each account gets of its adapter's."""
         needs = _sums((sequence.owner, need) for sequence, need in zip(prefilling, left, strict=True))
         adapters = _sums((adapter, need) for (adapter, _), need in needs.items())
-        self._accounts = {adapter: self._accounts.get(adapter) or Turnover() for adapter in adapters}
+        known = {adapter: turnover for adapter, turnover in self._accounts.items() if adapter in self._adapters}
+        self._accounts = known | {adapter: known.get(adapter) or Turnover() for adapter in adapters}
         shares: dict[tuple[int, str], int] = {}
         for adapter, given in self._adapters.split(tokens, adapters).items():
             mine = {owner: need for owner, need in needs.items() if owner[0] == adapter}
@@ -124,14 +129,14 @@ class Shares:
         self._accounts[owner[0]].charge(owner, tokens)
 
 
+@dataclass(frozen=True, slots=True)
 class Crowd:
-    """`others`: someone floods, and there is who does not. `parties`: how many prompts a step must make progress with,
-    a flood counted once. `light`: tokens of the prompts of those who do not flood."""
+    """`others`: someone floods, and there is who does not. `heavy` flood; `light`: tokens of the prompts of those who
+    do not."""
 
-    __slots__ = ("light", "others", "parties")
-
-    def __init__(self, others: bool, parties: int, light: int) -> None:
-        self.others, self.parties, self.light = others, parties, light
+    others: bool
+    heavy: set[tuple[int, str]]
+    light: int
 
 
 def _sums(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
