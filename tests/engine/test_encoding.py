@@ -112,6 +112,22 @@ def test_ten_thousand_prompts_are_refused_in_a_few_words(http: httpx.Client):
     assert len(answer.json()["error"]["message"]) < 300
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [[7]] * 300_000},
+        {"messages": [{}] * 300_000},
+        {"prompt": "Hi", "stop": [[]] * 300_000},
+        {"prompt": "Hi", "logit_bias": dict.fromkeys(map(str, range(300_000)), 1)},
+        {"prompt": "Hi", **dict.fromkeys(map("unknown-{}".format, range(300_000)))},
+    ],
+)
+def test_millions_of_small_parts_are_refused_before_they_become_objects(http: httpx.Client, fields):
+    answer = _post(http, "/v1/chat/completions" if "messages" in fields else "/v1/completions", **fields)
+    assert answer.status_code == 400
+    assert "arrays, objects and members" in answer.json()["error"]["message"]
+
+
 def test_an_answer_goes_on_beside_large_requests(http: httpx.Client):
     fields = {"model": "base", "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
     with http.stream("POST", "/v1/completions", json=fields) as stream:

@@ -177,6 +177,9 @@ def test_an_alternative_with_a_pattern_that_cannot_be_followed_is_left_out(vocab
         (Constraint("guided_grammar", grammar="start: foo"), ["unknown name", "foo"]),
         (Constraint("guided_grammar", grammar="root ::= ("), ["cannot be read"]),
         (Constraint("guided_grammar", grammar='start: "a" start'), ["too large or too complex"]),
+        (Constraint("guided_grammar", grammar="root ::= " + '"a" ' * 200_000), ["too large", "512 KiB"]),
+        (Constraint("guided_choice", regex="lorem ipsum " * 50_000), ["too large", "512 KiB"]),
+        (Constraint("guided_json", schema={"enum": ["x" * 10] * 60_000}), ["too large", "512 KiB"]),
     ],
 )
 def test_a_grammar_that_cannot_be_followed_is_refused_with_its_place(vocabularies, constraint, words):

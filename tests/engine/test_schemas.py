@@ -166,6 +166,16 @@ def test_one_of_is_followed_where_its_alternatives_exclude_each_other(first, sec
                 ready(schema)
 
 
+def test_one_of_long_lists_of_values_is_followed():
+    """Each with its title, as those write them who want to explain the values of an enum."""
+    titled = [{"const": f"value {i}", "title": f"Value {i}"} for i in range(250)]
+    assert len(ready({"oneOf": titled})["anyOf"]) == 250
+    with pytest.raises(Unfollowable, match="oneOf"):
+        ready({"oneOf": [*titled, {"const": "value 7"}]})
+    even, odd = ({"enum": list(range(start, 40_000, 2))} for start in (0, 1))
+    assert len(ready({"oneOf": [even, odd]})["anyOf"]) == 2
+
+
 def test_a_union_told_apart_by_a_tag_may_hold_itself():
     leaf = {"type": "object", "properties": {"kind": {"const": "leaf"}}, "required": ["kind"]}
     tree = {

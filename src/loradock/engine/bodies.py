@@ -13,6 +13,9 @@ from loradock.types.nesting import check_nesting
 
 MAX_BODY = 16 * 2**20
 _LARGE = 1 << 20
+_MOST_PARTS = 250_000
+"""Arrays, objects and members of objects in one body. Of millions of them Python makes gigabytes, and holds up
+everybody while it does. As many in a prompt's own text make more tokens than any context holds."""
 
 
 class Bodies:
@@ -44,6 +47,8 @@ async def read_body(request: Request) -> bytes:
 
 def object_of(body: bytes) -> dict[str, Any]:
     """The JSON object that a body is. Raises BadRequest."""
+    if sum(map(body.count, (b"[", b"{", b'":'))) > _MOST_PARTS:
+        raise BadRequest(f"the request body has more than {_MOST_PARTS} arrays, objects and members: send fewer")
     try:
         content = msgspec.json.decode(body)
     except msgspec.DecodeError as error:

@@ -32,6 +32,7 @@ _IDS = re.compile(rb"\[\s*\d")
 
 class _Prompted(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
     truncate_prompt_tokens: Any = None
 
 
@@ -73,24 +74,21 @@ class Encoder:
         if len(ids) > self._context:
             raise PromptTooLong(count=len(ids), context=self._context, param=param)
 
-    def refuse_long_ids(self, body: bytes) -> None:
-        """Raises PromptTooLong when the prompt is an array of more token ids than fit: before each of millions becomes
-        an object. What else is wrong with the body is for others to say."""
+    def refuse_many(self, body: bytes) -> None:
+        """Raises PromptTooLong when the prompt is an array of more token ids, or there are more messages, than fit:
+        before each of millions becomes an object. What else is wrong with the body is for others to say."""
         if len(body) < _LONG:
             return
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             asked = msgspec.json.decode(body, type=_Prompted)
+            if asked.truncate_prompt_tokens is not None:
+                return
             prompt = bytes(asked.prompt)
-            count = prompt.count(b",") + 1
-            if _IDS.match(prompt) and count > self._context and asked.truncate_prompt_tokens is None:
+            if _IDS.match(prompt) and (count := prompt.count(b",") + 1) > self._context:
                 raise PromptTooLong(count=count, context=self._context, param="prompt")
-
-    def refuse_many_messages(self, body: dict[str, Any]) -> None:
-        """Raises PromptTooLong when there are more messages than tokens fit: before each is looked at."""
-        messages = body.get("messages")
-        whole = body.get("truncate_prompt_tokens") is None
-        if whole and isinstance(messages, list) and len(messages) > self._context:
-            raise PromptTooLong(count=f"at least {len(messages)}", context=self._context, param="messages")
+            # Within a text these quotation marks have backslashes before them.
+            if (count := bytes(asked.messages).count(b'"role"')) > self._context:
+                raise PromptTooLong(count=f"at least {count}", context=self._context, param="messages")
 
     def _refuse_if_too_long(self, text: str, param: str) -> None:
         count = 0

@@ -23,6 +23,8 @@ from loradock.types.errors import BadRequest
 
 log = logging.getLogger(__name__)
 _KEPT, _LONGEST_KEPT = 64, 100_000
+_LONGEST = 1 << 19
+"""Characters of a constraint; the library takes about a second and 100 MB for as many of a pattern."""
 _TRIED, _TRIED_ALONE = 16, 4
 """Tokens that are tried before a request begins, beside those that are certain, and of a pattern by itself: what is
 too complex shows early."""
@@ -41,6 +43,8 @@ class Grammars:
         """May take a second: not for the event loop. Raises BadRequest when the constraint cannot be followed."""
         try:
             key = _key(constraint)
+            if len(key) > _LONGEST:
+                raise Unfollowable("", f"it is too large: more than {_LONGEST >> 10} KiB")
             matcher = self._kept_matcher(key)
             if matcher is None:
                 matcher = self._made(constraint)

@@ -131,10 +131,8 @@ class EngineServer:
         async with self._bodies.reading(request) as body:
 
             def understood() -> Parsed:
-                service.encoder.refuse_long_ids(body)
-                content = object_of(body)
-                service.encoder.refuse_many_messages(content)
-                return read(content, dialect)
+                service.encoder.refuse_many(body)
+                return read(object_of(body), dialect)
 
             return await service.aside.run(len(body), understood), len(body)
 

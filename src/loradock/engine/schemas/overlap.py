@@ -5,7 +5,8 @@ from typing import Any
 
 Json = dict[str, Any]
 _DEEPEST = 12
-_MOST = 2_000
+_MOST = 200_000
+"""Comparisons of two schemas or of two values, which take some microseconds each."""
 
 
 class Overlap:
@@ -37,7 +38,16 @@ class Overlap:
         if "anyOf" in one and all(self._apart(part, other, depth) for part in one["anyOf"]):
             return True
         values = _values(one)
-        return values is not None and not any(_may_be(value, other) for value in values)
+        return values is not None and self._none_fits(values, other)
+
+    def _none_fits(self, values: list[Any], part: Json) -> bool:
+        listed = _values(part)
+        self._compared += len(values) + len(listed or ())
+        if self._compared > _MOST:
+            return False
+        types = _types(part)
+        allowed = None if listed is None else set(map(_key, listed))
+        return not any(_type(value) in types and (allowed is None or _key(value) in allowed) for value in values)
 
     def _differ_in_a_property(self, one: Json, other: Json, depth: int) -> bool:
         if _types(one) != {"object"} or _types(other) != {"object"}:
@@ -60,13 +70,6 @@ def _property(part: Json, name: str) -> Any:
 
 def _values(part: Json) -> list[Any] | None:
     return [part["const"]] if "const" in part else part.get("enum")
-
-
-def _may_be(value: Any, part: Json) -> bool:
-    values = _values(part)
-    if values is not None and _key(value) not in map(_key, values):
-        return False
-    return _type(value) in _types(part)
 
 
 def _key(value: Any) -> str:
