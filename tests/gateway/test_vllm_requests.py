@@ -21,6 +21,16 @@ def said(chat=True, **fields):
     return read
 
 
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_request_in_words_that_vllm_has_keeps_its_bytes(chat):
+    text = b'"messages": []' if chat else b'"prompt":  "x"'
+    body = b'{ "model":"a", "stream": true, "top_p": 0.50, "user": "me", %s }' % text
+    assert for_vllm(body, "a", chat=chat) == (body, [])
+    renamed, remarks = for_vllm(body, "b", chat=chat)
+    assert json.loads(renamed) == {**json.loads(body), "model": "b"}
+    assert (b"0.50" in renamed, remarks) == (True, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "form"),
     [

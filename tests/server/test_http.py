@@ -6,15 +6,18 @@ import json
 
 import pytest
 
+from loradock.gateway.leaving import watch
 from loradock.server.http import Patience
 from loradock.server.serving import HttpServer
 from tests.rig import eventually
 
 PATIENCE = Patience(head=1.0, rate=100, linger=2.0)
+known_to_have_left: list[str] = []
 
 
 async def app(scope, receive, send):
-    """Says what it was asked; `/early` answers before it reads, `/late` before it asks for the body waits."""
+    """Says what it was asked; `/early` answers before it reads, `/late` before it asks for the body waits,
+    `/stay…` does not answer before the client has left."""
     assert scope["type"] == "http"
     body, more = b"", scope["path"] != "/early"
     if scope["path"] == "/late":
@@ -22,8 +25,16 @@ async def app(scope, receive, send):
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
+            known_to_have_left.append(scope["path"])
             return
         body, more = body + message.get("body", b""), message.get("more_body", False)
+    if scope["path"].startswith("/stay"):
+        left = asyncio.Event()
+        stop = watch(scope, receive, left.set)
+        await left.wait()
+        stop()
+        known_to_have_left.append(scope["path"])
+        return
     names = sorted(name.decode() for name, _ in scope["headers"])
     said = json.dumps({"method": scope["method"], "path": scope["path"], "size": len(body), "names": names}).encode()
     headers = [(b"content-length", b"%d" % len(said))]
@@ -180,3 +191,16 @@ async def test_who_never_stops_sending_is_cut_off(server):
                 writer.write(b"x" * 1000)
                 await writer.drain()
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("then", [b"", b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n", b"this is no HTTP\r\n\r\n"])
+async def test_that_a_client_leaves_is_noticed_while_it_is_answered(server, then):
+    known_to_have_left.clear()
+    async with connection(server) as (reader, writer):
+        writer.write(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+        await answer(reader)
+        writer.write(b"POST /stay HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}" + then)
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        assert known_to_have_left == ([] if not then.startswith(b"this") else ["/stay"])
+    await eventually(lambda: known_to_have_left == ["/stay"])

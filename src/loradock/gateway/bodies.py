@@ -25,7 +25,8 @@ class Bodies:
         ClientGone."""
         size = int(length) if length is not None else None
         if size is not None:
-            self._check(size)
+            if size > self._limit:
+                raise self._too_large()
             if size > _LARGE:
                 await self._take(size, holder)
         parts, read = [], 0
@@ -36,7 +37,8 @@ class Bodies:
             part = message.get("body", b"")
             parts.append(part)
             read += len(part)
-            self._check(read)
+            if read > self._limit:
+                raise self._too_large()
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
             if size is None and read > _LARGE and holder not in self._held:
@@ -47,10 +49,9 @@ class Bodies:
         if self._held.pop(holder, None) is not None:
             self._freed.set()
 
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            limit = f"{self._limit >> 20} MiB"
-            raise TooLarge(f"The request body is larger than this server accepts ({limit}). Send less text at once.")
+    def _too_large(self) -> TooLarge:
+        limit = f"{self._limit >> 20} MiB"
+        return TooLarge(f"The request body is larger than this server accepts ({limit}). Send less text at once.")
 
     async def _take(self, size: int, holder: object) -> None:
         async with self._line:

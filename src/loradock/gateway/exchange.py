@@ -41,6 +41,8 @@ class Exchange:
     headed: bool = False
     started: bool = False
     over: bool = False
+    left: bool = False
+    """Whether the client has gone."""
     end_with: LoradockError | None = None
     """Why the gateway itself ends it."""
     _sending: bool = False
@@ -58,8 +60,8 @@ class Exchange:
 
     def remarked(self, content: bytes) -> bytes:
         """A JSON object, or an event with one, with the remarks as its first member; they are told once."""
-        begin = content.find(b"{") + 1
-        if not (self.remarks and begin):
+        begin = content.find(b"{") + 1 if self.remarks else 0
+        if not begin:
             return content
         warnings = msgspec.json.encode([{"message": remark} for remark in self.remarks])
         self.remarks = []
@@ -74,6 +76,12 @@ class Exchange:
         """Has the client told, and the answer ended."""
         if not self.over and self.end_with is None:
             self.end_with = error
+            self.task.cancel()
+
+    def leave(self) -> None:
+        """Nobody waits for the answer any more."""
+        if not self.left:
+            self.left = True
             self.task.cancel()
 
     async def whole(self, status: int, headers: Headers, content: bytes) -> None:

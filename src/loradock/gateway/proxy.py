@@ -12,6 +12,7 @@ from loradock.gateway.bodies import Bodies
 from loradock.gateway.connections import Connection, Connections, Lost, Unreached
 from loradock.gateway.exchange import Exchange
 from loradock.gateway.keys import CALLER, Caller, KeyCache
+from loradock.gateway.leaving import watch
 from loradock.gateway.open import OpenExchanges, Revoked
 from loradock.gateway.request import ASKED_MODEL, Head, head_of, with_model
 from loradock.gateway.routes import EndpointFacts, Route, RouteTable
@@ -34,7 +35,8 @@ PROXY_PATHS = {prefix + route: f"/v1{route}".encode() for route in _ROUTES for p
 
 _REQUEST = (
     b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\nauthorization: %b\r\nx-request-id: %b\r\n"
-    b"%b: %b\r\n%b: %b\r\ncontent-length: %d\r\n\r\n%b"
+    + f"{DIALECT_HEADER}: %b\r\n{ACCOUNT_HEADER}: %b\r\n".encode()
+    + b"content-length: %d\r\n\r\n%b"
 )
 # Ours to set, or meant for one connection only (RFC 9110, 7.6.1).
 _NOT_FORWARDED = {
@@ -91,7 +93,7 @@ class Gateway:
         headers = dict(scope["headers"])
         exchange = self._exchange(scope, headers, send)
         try:
-            await self._serve(exchange, scope.get(CALLER), headers, receive)
+            await self._serve(exchange, scope, headers, receive)
         except ClientGone:
             return
         except LoradockError as error:
@@ -118,24 +120,23 @@ class Gateway:
         self._open.add(exchange)
         return exchange
 
-    async def _serve(
-        self, exchange: Exchange, caller: Caller | None, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> None:
+    async def _serve(self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> None:
+        caller: Caller | None = scope.get(CALLER)
         if caller is None:
             caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
         exchange.key_id, exchange.account = caller.key_id, caller.account_id
         exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
         exchange.read(head)
-        watcher = asyncio.create_task(_cancel_when_gone(receive, exchange.task))
+        unwatch = watch(scope, receive, exchange.leave)
         try:
             await self._forward(exchange, head, caller)
         except asyncio.CancelledError:
-            if not watcher.done() or exchange.task.uncancel():
+            if not exchange.left or exchange.task.uncancel():
                 raise
             raise ClientGone from None
         finally:
-            watcher.cancel()
+            unwatch()
 
     async def _forward(self, exchange: Exchange, head: Head, caller: Caller) -> None:
         began = time.perf_counter()
@@ -143,16 +144,24 @@ class Gateway:
         ASKED_MODEL.set(head.model)
         route = await self._waker.resolve(head.model, caller.account_id, caller.account)
         with Measured(self._meter, _key(caller, route), began) as measured:
-            again = Again(len(exchange.body))
-            while (loss := await self._attempt(exchange, head, route, measured, again)) is not None:
-                await again.allow(loss)
-                route = await self._waker.resolve(head.model, caller.account_id, caller.account, again.lost)
+            loss = await self._attempt(exchange, head, route, measured)
+            if loss is not None:
+                await self._forward_again(exchange, head, caller, measured, loss)
+
+    async def _forward_again(
+        self, exchange: Exchange, head: Head, caller: Caller, measured: Request, loss: Loss | None
+    ) -> None:
+        again = Again(len(exchange.body))
+        while loss is not None:
+            await again.allow(loss)
+            route = await self._waker.resolve(head.model, caller.account_id, caller.account, again.lost)
+            loss = await self._attempt(exchange, head, route, measured, again)
 
     async def _attempt(
-        self, exchange: Exchange, head: Head, route: Route, measured: Request, again: Again
+        self, exchange: Exchange, head: Head, route: Route, measured: Request, again: Again | None = None
     ) -> Loss | None:
         """How the replica was lost before the client had a byte of the answer, if so."""
-        upstream = route.pick(again.lost, again.avoid, head.affinity)
+        upstream = route.pick(again.lost, again.avoid, head.affinity) if again else route.pick(affinity=head.affinity)
         in_flight = 0
         body = _body(exchange, head, route.engine_name, vllm=upstream.vllm)
         try:
@@ -192,12 +201,6 @@ class Gateway:
 def _key(caller: Caller, route: Route) -> Key:
     base = route.engine_name == route.endpoint.name
     return Key(caller.account_id, caller.key_id, route.endpoint.id, "" if base else route.engine_name)
-
-
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    task.cancel()
 
 
 async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> None:
@@ -242,9 +245,7 @@ def _request(exchange: Exchange, upstream: Upstream, body: bytes) -> bytes:
         upstream.host,
         upstream.authorization,
         exchange.request_id,
-        DIALECT_HEADER.encode(),
         exchange.dialect.encode(),
-        ACCOUNT_HEADER.encode(),
         exchange.account.encode(),
         len(body),
         body,

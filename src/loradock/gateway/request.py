@@ -27,10 +27,14 @@ class Head(msgspec.Struct):
         return given if isinstance(given, str) else None
 
 
+_HEAD = msgspec.json.Decoder(Head)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 def head_of(body: bytes) -> Head:
     """Raises BadRequest saying what is wrong with the body."""
     try:
-        return msgspec.json.decode(body, type=Head)
+        return _HEAD.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(f"'model' must be given, as a string: {error}", param="model") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -41,5 +45,4 @@ def head_of(body: bytes) -> Head:
 
 def with_model(body: bytes, model: str) -> bytes:
     """The same body for another model name; every other value keeps its bytes."""
-    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({**fields, "model": model})
+    return msgspec.json.encode({**_FIELDS.decode(body), "model": model})

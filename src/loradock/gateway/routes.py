@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from loradock.gateway.placement import at_home, least_busy
@@ -56,8 +56,10 @@ class Route:
         """None when it leads to the base model."""
         return None if self.engine_name == self.endpoint.name else self.engine_name
 
-    def but(self, lost: Collection[Upstream]) -> list[Upstream]:
+    def but(self, lost: Collection[Upstream]) -> Sequence[Upstream]:
         """The replicas that are not among those."""
+        if not lost:
+            return self.upstreams
         return [upstream for upstream in self.upstreams if upstream not in lost]
 
     def pick(
@@ -71,7 +73,9 @@ class Route:
         there = self.but(lost)
         if not there:
             raise self._unavailable()
-        others = [upstream for upstream in there if upstream is not avoid] or there
+        if len(there) == 1:
+            return there[0]
+        others = [upstream for upstream in there if upstream is not avoid]
         if len(others) > 1 and (affinity is not None or self.crowded):
             return at_home(f"{self.engine_name}\0{affinity or ''}", others)
         return least_busy(others)

@@ -26,11 +26,15 @@ _FORMS = {
 """Other names of a form for the output → a member of vLLM's `structured_outputs`."""
 
 Fields = dict[str, msgspec.Raw]
+_FIELDS = msgspec.json.Decoder(Fields)  # one for all: making it costs more than a small request
 
 
 def for_vllm(body: bytes, model: str, *, chat: bool) -> tuple[bytes, list[str]]:
     """The body for this model name, and the remarks on it. Raises BadRequest on what is refused everywhere."""
-    fields: Fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields: Fields = _FIELDS.decode(body)
+    if _SAID_ALIKE[chat].issuperset(fields):
+        same = _decode(fields["model"]) == model
+        return body if same else msgspec.json.encode({**fields, "model": model}), []
     remarks = check({name: _looked_at(name, raw) for name, raw in fields.items()}, chat=chat)
     for name in [name for name in fields if _handling(name) is Handling.REMARKED]:
         del fields[name]  # some vLLM would apply
@@ -129,6 +133,18 @@ _SAID_OTHERWISE: dict[str, _Say] = {
     "best_of": _best_of,
     "context_length_exceeded_behavior": _context,
 }
+
+_SAID_ALIKE = [
+    frozenset(
+        name
+        for name, known in PARAMETERS.items()
+        if known.handling in (Handling.HONOURED, Handling.HARMLESS)
+        and (known.chat if chat else known.completions)
+        and name not in _SAID_OTHERWISE
+    )
+    for chat in (False, True)
+]
+"""Names that vLLM has for the same, of /v1/completions and of /v1/chat/completions: nearly all that is sent."""
 
 
 def _raw(value: Any) -> msgspec.Raw:

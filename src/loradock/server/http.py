@@ -9,6 +9,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from loradock.gateway.leaving import LEFT, Listener
 from loradock.types.errors import BadRequest, HeadTooLarge, LoradockError, RequestTooSlow
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._upgrading = self._oversized = self._leaving = False
         self._since = self._last = self.loop.time()
         self._came = self._piece = 0
+        self._listeners: set[Listener] = set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._tell_left()
+
+    def _tell_left(self) -> None:
+        for left in list(self._listeners):
+            left()
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
@@ -79,6 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head, self._came = True, 0
         super().on_message_begin()
+        self.scope[LEFT] = self._listeners  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -157,6 +168,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._tell_left()
         self._leaving, self._since, self._came = True, self.loop.time(), 0
         self.flow.resume_reading()
         if self.transport.can_write_eof():
