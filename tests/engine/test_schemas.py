@@ -72,6 +72,24 @@ def test_what_asks_for_nothing_is_dropped_and_what_can_be_said_otherwise_is(sche
     assert of(schema) == kept
 
 
+@pytest.mark.parametrize(
+    ("names", "fitting", "other"),
+    [
+        ({"format": "uuid"}, "123e4567-e89b-12d3-a456-426614174000", "123e4567"),
+        ({"format": "uuid", "pattern": "^[0-9a-f-]{36}$"}, "123e4567-e89b-12d3-a456-426614174000", "123e4567"),
+        ({"format": "date"}, "2026-11-27", "2026-13-01"),
+        ({"format": "time"}, "23:59:59.5Z", "24:00:00Z"),
+        ({"format": "date-time"}, "2026-11-27T14:00:00+01:00", "2026-11-27"),
+    ],
+)
+def test_names_of_a_format_are_held_to_its_pattern(names, fitting, other):
+    made = of({"type": "object", "propertyNames": {"type": "string", **names}, "additionalProperties": {"minimum": 1}})
+    jsonschema.validate({fitting: 1}, made)
+    for wrong in ({other: 1}, {fitting: 0}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, made)
+
+
 def test_a_uuid_of_a_version_is_one():
     pattern = of({"type": "string", "format": "uuid4"})["pattern"]
     assert re.search(pattern, "f47ac10b-58cc-4372-a567-0e02b2c3d479")
@@ -87,7 +105,7 @@ def test_a_uuid_of_a_version_is_one():
         ({"contains": {}}, ["contains"]),
         ({"dependentRequired": {"a": ["b"]}}, ["dependentRequired"]),
         ({"allOf": [{}], "unevaluatedProperties": False}, ["unevaluatedProperties"]),
-        ({"propertyNames": {"format": "date"}}, ["propertyNames"]),
+        ({"propertyNames": {"format": "email"}}, ["propertyNames"]),
         ({"type": "any"}, ["type must be one of", "'any'"]),
         ({"type": "object", "required": True}, ["required must be an array"]),
         ({"$ref": "#/$defs/Nobody"}, ["$ref '#/$defs/Nobody' points at nothing"]),

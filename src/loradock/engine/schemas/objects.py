@@ -10,6 +10,17 @@ Json = dict[str, Any]
 _LITERALS = re.compile(r"\^(?:([\w -]+)|\((?:\?:)?([\w -]+(?:\|[\w -]+)*)\))\$")
 """A pattern that is but names: `^score$`, `^(a|b)$`."""
 
+_HEX = "[0-9a-fA-F]"
+_DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_NAME_FORMATS = {
+    "uuid": f"^{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}$",
+    "date": f"^{_DATE}$",
+    "time": f"^{_TIME}$",
+    "date-time": f"^{_DATE}T{_TIME}$",
+}
+"""Of names only patterns can be followed; these are what Pydantic and zod write for the keys of a mapping."""
+
 
 class Preparation(Protocol):
     """What prepares the parts of a schema."""
@@ -117,8 +128,10 @@ def _of_text(names: Json) -> bool:
 
 def _name_pattern(names: Json) -> str | None:
     keys = set(names) - {"type"}
-    if keys == {"pattern"}:
+    if keys in ({"pattern"}, {"pattern", "format"}):  # the format is a remark beside its pattern
         return str(names["pattern"])
+    if keys == {"format"}:
+        return _NAME_FORMATS.get(names["format"])
     if keys and keys <= {"minLength", "maxLength"}:
         return f"^.{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
     return None
