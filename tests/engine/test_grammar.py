@@ -198,6 +198,10 @@ def test_the_callers_own_grammars_are_followed(vocabularies):
         ),
         (Constraint("guided_grammar", grammar='root ::= "ja" | "nein"'), {"ja", "nein"}),
         (Constraint("guided_grammar", grammar='start: "ja" | "nein"'), {"ja", "nein"}),
+        (
+            Constraint("guided_grammar", grammar=r'root ::= "\u00e9\\u00e9" [\u0041\U0001F600]'),
+            {"é\\u00e9A", "é\\u00e9😀"},
+        ),
     ]:
         assert write(grammars, tokens, constraint) in texts
 

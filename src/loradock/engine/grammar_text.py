@@ -1,6 +1,7 @@
 """Constraints as grammars in the library's own language, Lark with schemas in it."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from loradock.engine.tool_forms import Mark, ToolForm
 
 # Small models like to write white space for ever where JSON allows any amount of it.
 _JSON = {"whitespace_pattern": r"[ \n\t]{0,16}"}
+_ESCAPE = re.compile(r"\\(?:(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|.)", re.DOTALL)
 # Three times as many optional properties as the library would have; the work of a whole step stays as limited.
 LIMITS = llguidance.LLParserLimits(max_items_in_row=6_000, verbose_errors=False)
 
@@ -79,10 +81,20 @@ def _parameters(function: dict[str, Any]) -> dict[str, Any]:
 
 def _of_caller(text: str) -> str:
     try:
-        lark = any_to_lark(text)
+        lark = any_to_lark(_ESCAPE.sub(_character, text) if "::=" in text else text)
     except Exception as error:
         raise Unfollowable("", grammar_reason(str(error))) from error
     return _checked(lark, grammar_reason)
+
+
+def _character(escape: re.Match[str]) -> str:
+    """What GBNF writes as \\uXXXX, in the only ways that the conversion of it leaves as they are."""
+    if not escape[1]:
+        return escape[0]
+    code = int(escape[1][1:], 16)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return escape[0] if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code)
 
 
 def _checked(grammar: str, reason: Callable[[str], str], about: str = "") -> str:
