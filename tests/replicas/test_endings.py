@@ -1,10 +1,12 @@
 """What is said about a process that ended, by what the system tells of it."""
 
 import os
+import platform
 import signal
 import sys
 import time
 
+import psutil
 import pytest
 
 from loradock.replicas.endings import fate_of, reason_of
@@ -78,6 +80,21 @@ def test_a_process_that_was_ended_by_a_signal(tmp_path, number, says, fate):
     assert instance.ending().reason.startswith(says)
     assert instance.ending().fate is fate
     assert instance.look().resident == 0
+
+
+def test_one_whose_first_thread_ends_first_is_waited_for(tmp_path):
+    """As a killed process of many threads and much memory is seen for a moment."""
+    ends = "import ctypes, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nctypes.CDLL(None)"
+    command = (sys.executable, "-c", f"{ends}.syscall({93 if platform.machine() == 'aarch64' else 60}, 0)")
+    instance = ProcessLauncher(tmp_path, command).launch(spec(tmp_path))
+    while psutil.Process(instance.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    assert instance.alive()
+    os.kill(instance.pid, signal.SIGKILL)
+    while instance.alive():
+        time.sleep(0.02)
+    assert instance.ending().fate is Fate.KILLED
+    assert not psutil.pid_exists(instance.pid)
 
 
 def test_what_a_process_takes_and_whether_it_is_held(tmp_path):

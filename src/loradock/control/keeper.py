@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _PROVEN_S = 60.0
 _TIERS_S = 3.0
-_GOING_S = 1.0
+_GOING_S = 3.0
 """How long a process may take to be seen to end after its connections have broken."""
 
 

@@ -56,8 +56,12 @@ class ProcessInstance:
             # A zombie ended; `wait` reaps it where it is our child, so that no entry is left behind.
             if self._process.status() != psutil.STATUS_ZOMBIE:
                 return self._process.is_running()
-            with suppress(psutil.TimeoutExpired):
-                self._exit_code = self._process.wait(timeout=0)
+            self._exit_code = self._process.wait(timeout=0)
+        except psutil.TimeoutExpired:
+            # Of our child only the first thread has ended: when the others have, we are told how. What is somebody
+            # else's is a zombie for as long as they like.
+            with suppress(psutil.NoSuchProcess):
+                return self._process.ppid() == os.getpid()
         except psutil.NoSuchProcess:
             pass
         return False
