@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A demo that keeps serving; gives what it printed up to then."""
-    command = [sys.executable, "-u", "-m", "loradock.cli.main", "demo", "--port", str(free_port())]
+    command = [sys.executable, "-u", "-m", "loradock.cli.main", "demo", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--data-dir", str(tmp_path_factory.mktemp("demo"))],
         stdout=subprocess.PIPE,
@@ -51,6 +49,7 @@ def test_a_taken_port_is_answered_with_a_command_that_works(tmp_path):
         command = [sys.executable, "-m", "loradock.cli.main", "demo", "--port", str(taken.getsockname()[1])]
         refused = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
+    assert f"--data-dir {tmp_path}" in refused.stderr
     advised = refused.stderr.strip().partition(" is free: ")[2]
     helped = subprocess.run(["bash", "-c", f"{advised} --help"], capture_output=True, text=True, check=False)
     assert (helped.returncode, "--once" in helped.stdout) == (0, True)

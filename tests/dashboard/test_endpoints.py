@@ -102,7 +102,7 @@ def test_wrong_input_of_an_edit_changes_nothing(page, http, stopped):
 
 def test_creating_for_an_adapter_deploys_it(page, http, dock):
     page.goto(f"/ui/endpoints/new?model={BASE}&deploy=tester/shout")
-    page.get_by_label("Deploy tester/shout to it").wait_for()
+    page.get_by_label("Attach tester/shout to it").wait_for()
     check_light_and_dark(page)
     page.get_by_role("button", name="Create endpoint").click()
     page.get_by_role("heading", name="Attached adapters").wait_for()

@@ -1,5 +1,6 @@
 """Adapters on endpoints: attach, detach, list, and as a file says."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ def index(
         print_json(answer)
         return
     rows = ([a["adapter_name"], _kept(a), a["model_id"]] for a in answer["data"])
-    attach_one = hint(f"endpoints adapters attach {endpoint} <adapter>")
+    attach_one = hint(f"endpoints adapters attach {shlex.quote(endpoint)} <adapter>")
     empty = (
         f"No adapters attached yet. Attach one: {attach_one}" if search is None else f"No adapter has {search!r} in it."
     )

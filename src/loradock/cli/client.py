@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from loradock.cli.finding import local_key, server_url
 from loradock.cli.output import complaints
-from loradock.cli.usage import UsageProblem
+from loradock.cli.usage import UsageProblem, program
 from loradock.types.errors import BadRequest, LoradockError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Client:
             ) from error
         except httpx.TransportError as error:
             raise NoServer(
-                f"no server answers at {self.base_url} ({error}). Start one with: loradock serve,"
+                f"no server answers at {self.base_url} ({error}). Start one with: {program()} serve,"
                 " or say where it is: --base-url, or --data-dir with its data folder"
             ) from error
         if response.status_code >= 400:

@@ -1,5 +1,6 @@
 """`loradock demo`: one endpoint, three adapters, one prompt answered side by side."""
 
+import shlex
 import signal
 import socket
 import subprocess
@@ -31,15 +32,17 @@ _EXAMPLES = Path(__file__).parents[3] / "examples" / "adapters"
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after the side-by-side.")] = False,
-    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535)] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535, help="0: any that is free.")
+    ] = DEFAULT_PORT,
     data_dir: Annotated[Path | None, typer.Option(help="Default: beside the normal data folder.")] = None,
 ) -> None:
     """Serve a small model with three adapters and show what they do."""
     folder = (data_dir or default_data_dir().with_name("loradock-demo")).expanduser().resolve()
     if not _EXAMPLES.is_dir():
         raise BadRequest("the demo needs examples/adapters of the source checkout; run it from there with: make demo")
+    port = _usable(port, f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     folder.mkdir(parents=True, exist_ok=True)
-    _check_port(port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` stops the server then too
     server = _start_server(folder, port)
     try:
@@ -59,14 +62,16 @@ def demo(
         server.wait()
 
 
-def _check_port(port: int) -> None:
+def _usable(port: int, options: str) -> int:
+    """`port`, or for 0 one that is free. `options`: what else the command was given."""
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        with socket.create_server(("127.0.0.1", port)) as tried:
+            return int(tried.getsockname()[1])
     except OSError as error:
         with socket.create_server(("127.0.0.1", 0)) as other:
             free = other.getsockname()[1]
         raise BadRequest(
-            f"port {port} cannot be used ({error.strerror}); {free} is free: {program()} demo --port {free}"
+            f"port {port} cannot be used ({error.strerror}); {free} is free: {program()} demo --port {free}{options}"
         ) from error
 
 

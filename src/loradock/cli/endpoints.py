@@ -1,5 +1,6 @@
 """Endpoints from the command line."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,9 @@ from loradock.cli.waiting import wait_for
 from loradock.types.enums import EndpointQuantization, EndpointState, EngineKind
 
 app = typer.Typer(help="Create and run endpoints; `endpoints adapters` attaches adapters.", no_args_is_help=True)
+_AT_LEAST = typer.Option(help="How many replicas run at least.")
+_AT_MOST = typer.Option(help="How many replicas run at most, as requests in flight ask for.")
+_DISPLAY_NAME = typer.Option(help="What you call it: free text, which these commands take as well as its id.")
 Wakes = Annotated[
     bool | None, typer.Option("--wake/--no-wake", help="A request to it while it is stopped starts it and waits.")
 ]
@@ -51,15 +55,15 @@ _BITS = {"none": "16", "int8": "8", "int4": "4"}
 def create(
     model: Annotated[str, typer.Argument(help="The base model, e.g. HuggingFaceTB/SmolLM2-135M-Instruct.")],
     hardware: Annotated[str, typer.Option(help="See `loradock endpoints hardware`; default: this machine's.")] = "",
-    display_name: Annotated[str | None, typer.Option(help="Free text.")] = None,
-    min_replicas: int = 1,
-    max_replicas: int = 1,
+    display_name: Annotated[str | None, _DISPLAY_NAME] = None,
+    min_replicas: Annotated[int, _AT_LEAST] = 1,
+    max_replicas: Annotated[int, _AT_MOST] = 1,
     inactive_timeout: Annotated[int | None, typer.Option(help="Minutes without a request before it stops.")] = None,
     lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = True,
-    auto_start: Annotated[bool, typer.Option("--start/--no-auto-start")] = True,
+    auto_start: Annotated[bool, typer.Option("--start/--no-auto-start", help="Whether it starts at once.")] = True,
     wake: Wakes = None,
     max_lora_rank: Rank = None,
-    engine: Annotated[EngineKind | None, typer.Option(help="What runs it.")] = None,
+    engine: Annotated[EngineKind | None, typer.Option(help="What runs it; default: by the hardware.")] = None,
     quantization: Bits = None,
     wait: Wait = False,
     json_output: JsonFlag = False,
@@ -112,17 +116,7 @@ def index(
             Column("ID", rank=3),
             Column(f"CREATED ({zone_name()})", rank=2),
         ),
-        (
-            [
-                e["state"],
-                e["name"],
-                _own_name(e),
-                _BITS.get(e.get("quantization"), "vLLM"),
-                e["id"],
-                when(e["created_at"]),
-            ]
-            for e in endpoints
-        ),
+        map(_row, endpoints),
         empty if search is None else f"No endpoint has {search!r} in it.",
         [e["message"] for e in endpoints],
     )
@@ -153,9 +147,9 @@ def retrieve(
 @app.command("update")
 def update(
     endpoint: Reference,
-    display_name: Annotated[str | None, typer.Option()] = None,
-    min_replicas: Annotated[int | None, typer.Option()] = None,
-    max_replicas: Annotated[int | None, typer.Option()] = None,
+    display_name: Annotated[str | None, _DISPLAY_NAME] = None,
+    min_replicas: Annotated[int | None, _AT_LEAST] = None,
+    max_replicas: Annotated[int | None, _AT_MOST] = None,
     inactive_timeout: Annotated[int | None, typer.Option(help="Minutes; 0 for never.")] = None,
     lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = None,
     wake: Wakes = None,
@@ -180,7 +174,7 @@ def update(
         {"autoscaling": scaling} if scaling else {}
     )
     if not body:
-        raise UsageProblem("nothing to change: see `loradock endpoints update --help` for what can be")
+        raise UsageProblem(f"nothing to change: see `{hint('endpoints update --help')}` for what can be")
     client = Client(base_url, api_key)
     _show(client.call("PATCH", _path(client, endpoint), body), json_output, "Updated.")
 
@@ -242,7 +236,7 @@ def replicas(
         [r["state"], r["id"], str(r["in_flight"]), *map(str, r["adapters"].values()), _memory(r["memory"])]
         for r in found["data"]
     )
-    empty = f"No replicas run. Start it: loradock endpoints start {endpoint}"
+    empty = f"No replicas run. Start it: {hint(f'endpoints start {shlex.quote(endpoint)}')}"
     columns = ("STATE", "ID", "IN FLIGHT", Column("ACTIVE", rank=1), Column("RAM", rank=1), Column("DISK", rank=1))
     print_table((*columns, Column("MEMORY", rank=1)), rows, empty, [r["message"] for r in found["data"]])
 

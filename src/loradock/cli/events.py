@@ -1,6 +1,7 @@
 """Who did what when."""
 
 import json
+import shlex
 import time
 from typing import Annotated, Any
 
@@ -43,7 +44,7 @@ def events(
     rows = ([when(e["created_at"]), e["actor"], e["kind"], e["message"]] for e in shown)
     print_table(columns, rows, "Nothing has happened yet.")
     if answer["has_more"]:
-        further = hint(f"events --before {shown[-1]['id']}{f' {subject}' if subject else ''}")
+        further = hint(f"events --before {shown[-1]['id']}{f' {shlex.quote(subject)}' if subject else ''}")
         console.print(f"\nOlder ones: {further}", soft_wrap=True)
 
 

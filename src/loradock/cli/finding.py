@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loradock.api.address import local_url, recorded_url
 from loradock.api.settings import DEFAULT_PORT, default_data_dir
-from loradock.cli.usage import UsageProblem
+from loradock.cli.usage import UsageProblem, program
 from loradock.types.errors import BadRequest
 
 _FOLDER, _HOST, _PORT, _URL = "LORADOCK_DATA_DIR", "LORADOCK_HOST", "LORADOCK_PORT", "LORADOCK_BASE_URL"
@@ -19,7 +19,7 @@ class _Told:
 def hint(command: str) -> str:
     """A further command for the same server."""
     where = f" --data-dir {shlex.quote(_Told.folder)}" if _Told.folder else ""
-    return f"loradock {command}{where}"
+    return f"{program()} {command}{where}"
 
 
 def data_dir() -> Path:

@@ -1,5 +1,6 @@
 """API keys. These commands work on the data folder, so that the first key needs no key."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from loradock.api.settings import default_data_dir
 from loradock.cli.output import JsonFlag, console, print_json, print_table
 from loradock.cli.tables import Column
 from loradock.cli.times import when, zone_name
+from loradock.cli.usage import program
 from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, list and revoke API keys (on the data folder, no server needed).", no_args_is_help=True)
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="LORADOCK_DATA_DIR", help="The server's data folder.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]
 Account = Annotated[str, typer.Option("--account", help="The account's name; made when new.")]
 
 
@@ -77,7 +80,8 @@ def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False)
         Column(f"CREATED ({zone_name()})", rank=1),
     )
     shown = ([*(row[c] for c in ("name", "account", "hint", "status", "id")), when(row["created_at"])] for row in rows)
-    print_table(columns, shown, f"No keys yet in {data_dir}. Make one: loradock keys create")
+    make_one = f"{program()} keys create --data-dir {shlex.quote(str(data_dir))}"
+    print_table(columns, shown, f"No keys yet in {data_dir}. Make one: {make_one}")
 
 
 def _rows(data_dir: Path) -> list[dict[str, str]]:
@@ -102,7 +106,7 @@ def _rows(data_dir: Path) -> list[dict[str, str]]:
 
 
 @app.command("revoke")
-def revoke(key_id: str, data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
+def revoke(key_id: KeyId, data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
     """Make a key worthless, within two seconds also on a running server."""
     from loradock.store.accounts import revoke_key
 

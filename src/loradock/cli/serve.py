@@ -10,6 +10,7 @@ from loradock.cli import serve_checks
 from loradock.cli.banner import banner, warn_of_plain_http
 from loradock.types.enums import LogLevel, Quantization
 
+_Port = Annotated[int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535, help="0: any that is free.")]
 _Quantization = Annotated[
     Quantization | None,
     typer.Option(
@@ -80,13 +81,17 @@ _LogRequests = Annotated[
 
 
 def serve(
-    host: Annotated[str, typer.Option(envvar="LORADOCK_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="LORADOCK_PORT", min=0, max=65535)] = DEFAULT_PORT,
-    data_dir: Annotated[Path, typer.Option(envvar="LORADOCK_DATA_DIR")] = default_data_dir(),  # noqa: B008
+    host: Annotated[str, typer.Option(envvar="LORADOCK_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: _Port = DEFAULT_PORT,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="LORADOCK_DATA_DIR", help="Where everything is kept: keys, adapters, the database.")
+    ] = default_data_dir(),  # noqa: B008
     import_root: Annotated[
         Path | None, typer.Option(envvar="LORADOCK_IMPORT_ROOT", help="The folder that file:// uploads may read.")
     ] = None,
-    bootstrap_account: Annotated[str, typer.Option(envvar="LORADOCK_BOOTSTRAP_ACCOUNT")] = "local",
+    bootstrap_account: Annotated[
+        str, typer.Option(envvar="LORADOCK_BOOTSTRAP_ACCOUNT", help="The first account, which has the first key.")
+    ] = "local",
     bootstrap_key: Annotated[
         str | None, typer.Option(envvar="LORADOCK_BOOTSTRAP_KEY", help="Fix the first key instead of making one.")
     ] = None,

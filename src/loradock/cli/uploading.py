@@ -10,7 +10,7 @@ from typing import Any
 from loradock.cli.client import Client
 from loradock.cli.output import console
 from loradock.cli.sending import LocalFile, is_archive, local_files, progress
-from loradock.cli.usage import UsageProblem
+from loradock.cli.usage import UsageProblem, program
 from loradock.types.enums import JobStatus, ModelKind
 from loradock.types.errors import BadRequest
 
@@ -81,7 +81,7 @@ def _name_of(source: str) -> str:
     found = found.partition("@")[0]
     if not _SHORT_NAME.fullmatch(found):
         raise UsageProblem(
-            f"{source} cannot be named after itself: give a name, loradock models upload <name> {source}"
+            f"{source} cannot be named after itself: give a name, {program()} models upload <name> {source}"
         )
     return found
 

@@ -66,7 +66,7 @@ def find_adapter(session: Session, account_id: str, name: str) -> Model:
 
 
 def check_target(endpoint: Endpoint) -> None:
-    """Whether adapters may be docked here at all. Raises NotDedicated, PublicEndpoint, LoraDisabled."""
+    """Whether adapters may be attached here at all. Raises NotDedicated, PublicEndpoint, LoraDisabled."""
     if endpoint.kind is not EndpointKind.DEDICATED:
         raise NotDedicated
     if endpoint.visibility is Visibility.PUBLIC:

@@ -88,7 +88,7 @@ def _new(
 
 
 def _own_adapter(request: Request, me: SignedIn, name: str | None) -> str | None:
-    """The full name of what is to be deployed once the endpoint is there; None when there is no such adapter."""
+    """The full name of what is to be attached once the endpoint is there; None when there is no such adapter."""
     if not name:
         return None
     services: Services = request.app.state.services
