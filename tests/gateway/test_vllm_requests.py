@@ -85,6 +85,7 @@ def test_other_words_for_what_vllm_has():
         ({"prompt": "x"}, "prompt"),
         ({"guided_regex": "a", "structured_outputs": {"regex": "b"}}, "guided_regex"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_"),
+        ({"reasoning": {"effort": "low"}, "chat_template_kwargs": 1}, "chat_template_kwargs"),
         ({"best_of": 3}, "best_of"),
         ({"context_length_exceeded_behavior": "truncate"}, "context_length_exceeded_behavior"),
     ],

@@ -32,14 +32,15 @@ _FIELDS = msgspec.json.Decoder(Fields)  # one for all: making it costs more than
 def for_vllm(body: bytes, model: str, *, chat: bool) -> tuple[bytes, list[str]]:
     """The body for this model name, and the remarks on it. Raises BadRequest on what is refused everywhere."""
     fields: Fields = _FIELDS.decode(body)
-    if _SAID_ALIKE[chat].issuperset(fields):
-        same = _decode(fields["model"]) == model
-        return body if same else msgspec.json.encode({**fields, "model": model}), []
-    remarks = check({name: _looked_at(name, raw) for name, raw in fields.items()}, chat=chat)
-    for name in [name for name in fields if _handling(name) is Handling.REMARKED]:
-        del fields[name]  # some vLLM would apply
-    for name in [name for name in fields if name in _SAID_OTHERWISE and bytes(fields[name]) != _NULL]:
-        _SAID_OTHERWISE[name](fields, name)
+    others = [name for name in fields if name not in _SAID_ALIKE[chat]]
+    if not others and _decode(fields["model"]) == model:
+        return body, []
+    remarks = check({name: _looked_at(name, fields[name]) for name in others}, chat=chat) if others else []
+    for name in others:
+        if _handling(name) is Handling.REMARKED:
+            del fields[name]  # some vLLM would apply
+        elif name in _SAID_OTHERWISE and bytes(fields[name]) != _NULL:
+            _SAID_OTHERWISE[name](fields, name)
     return msgspec.json.encode({**fields, "model": model}), remarks
 
 
@@ -108,6 +109,8 @@ def _reasoning(fields: Fields, name: str) -> None:
     if value.get("effort") is not None:
         fields["reasoning_effort"] = _raw(value["effort"])
     kwargs = _decode(fields["chat_template_kwargs"]) if "chat_template_kwargs" in fields else None
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise BadRequest("chat_template_kwargs must be an object", param="chat_template_kwargs")
     enabled = value.get("enabled", value.get("effort") != "none")
     fields["chat_template_kwargs"] = _raw({"enable_thinking": enabled, **(kwargs or {})})
 
