@@ -39,6 +39,19 @@ async def test_a_proxy_that_gives_up_soon_waits_for_a_late_first_token(tmp_path)
         assert uncommented(response.content) == EVENT * 2
 
 
+async def test_the_second_of_two_proxies_waits_too(tmp_path):
+    talk = slowly(HEAD + chunk(EVENT), chunk(EVENT), b"0\r\n\r\n", quiet=3)
+    async with behind(tmp_path / "first", talk, "") as (client, _):
+        port = free_port()
+        rules = f"location / {{ proxy_pass {client.base_url}; }}"
+        with contextlib.ExitStack() as stack:
+            await asyncio.to_thread(stack.enter_context, nginx(tmp_path / "second", {port: rules}))
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=2) as second:
+                response = await second.post("/v1/completions", json=ASKING)
+    assert response.status_code == 200
+    assert uncommented(response.content) == EVENT * 2
+
+
 @pytest.mark.parametrize(
     "rules",
     ["", "gzip on; gzip_types text/event-stream; gzip_proxied any;", "proxy_buffers 8 64k; proxy_buffer_size 64k;"],

@@ -5,8 +5,9 @@ import msgspec
 from loradock.types.errors import Internal, LoradockError
 
 _END = b"\n\n"
-COMMENT = b": still at work\n\n"
-"""Whoever reads events skips it (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+COMMENT = b": still at work" + b" " * 4096 + b"\n\n"
+"""Whoever reads events skips it (https://html.spec.whatwg.org/multipage/server-sent-events.html). As long as what the
+second of two nginx gathers: the first keeps `X-Accel-Buffering` for itself and sends it an answer of HTTP/1.0."""
 UNGATHERED = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 """Ask proxies in between to pass each event on as it comes, as it is."""
 STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), *UNGATHERED]
