@@ -11,7 +11,10 @@ from tests.servers import BASE, RunningServer
 def http(tmp_path_factory):
     """The built-in base model is a GGUF file."""
     root: Path = tmp_path_factory.mktemp("vllm")
-    server = RunningServer(root / "data", flags=("--vllm-python", "/bin/true")).start()
+    python = root / "python"
+    python.write_text("#!/bin/sh\necho has vllm\n")
+    python.chmod(0o755)
+    server = RunningServer(root / "data", flags=("--vllm-python", str(python))).start()
     try:
         with server.client() as http:
             yield http

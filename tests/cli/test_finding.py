@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 from loradock import __version__
 from loradock.api.address import local_url, recorded, recorded_url
+from loradock.cli.main import app
 from tests.servers import EXAMPLES
 
 
@@ -46,6 +48,14 @@ def test_version_and_help(tmp_path):
             command(*arguments, "-h", folder=tmp_path).stdout == command(*arguments, "--help", folder=tmp_path).stdout
         )
     assert command("endpoints", "list", "-h", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("group", ["", "endpoints", "endpoints adapters", "models", "jobs", "keys"])
+def test_lists_of_commands_are_whole_at_80_columns(group):
+    shown = CliRunner().invoke(app, [*group.split(), "-h"], terminal_width=80)
+    commands = shown.stdout.partition("Commands:")[2].splitlines()
+    assert len(commands) > 2
+    assert [line for line in commands if line.endswith("...")] == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

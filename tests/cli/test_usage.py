@@ -44,6 +44,7 @@ WRONG = {
     "no import root": (["serve", "--import-root", "/no/folder"], "--import-root /no/folder does not exist"),
     "an import root that is a file": (["serve", "--import-root", "/etc/passwd"], "is not a folder"),
     "no python": (["serve", "--vllm-python", "/no/python"], "--vllm-python /no/python"),
+    "no python at all": (["serve", "--vllm-python", "/bin/true"], "is no Python"),
     "a python without vLLM": (["serve", "--vllm-python", sys.executable], "has no vLLM"),
     "a key that can be guessed": (KEY_TOO_SHORT, "--bootstrap-key needs at least 16"),
     "no log level": (["serve", "--log-level", "loud"], "--log-level"),

@@ -16,7 +16,7 @@ from loradock.cli.references import endpoint_id
 from loradock.cli.tables import Column
 from loradock.cli.usage import UsageProblem
 
-app = typer.Typer(help="Attach adapters to a running endpoint, list and detach them.", no_args_is_help=True)
+app = typer.Typer(help="Attach, list and detach adapters.", no_args_is_help=True)
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, name or display name.")]
 Adapters = Annotated[
     list[str], typer.Argument(metavar="ADAPTER…", help="Names of adapters, or <endpoint name>:<adapter name>.")
@@ -116,10 +116,10 @@ def as_the_file_says(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Attach what a file lists and is not attached, detach what is attached and not listed.
+    """Attach and detach as a file says.
 
-    The file: `adapters:` with a list of names; an entry may also be `{name: my-adapter, source: ./folder}`, which is
-    uploaded first where there is no adapter of this name yet.
+    What it lists is attached, what it does not list is detached. The file: `adapters:` with a list of names; an entry
+    may also be `{name: my-adapter, source: ./folder}`, which is uploaded first where there is no adapter of this name.
     """
     wanted = sync.read(file)
     target = Target(Client(base_url, api_key), endpoint)

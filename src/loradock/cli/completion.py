@@ -20,7 +20,7 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="Yours.")]) -> None:
-    """Print a shell's completion script; in bash: eval "$(loradock completion bash)"."""
+    """Print a shell's completion script. In bash: eval "$(loradock completion bash)"."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     print(get_completion_script(prog_name=_PROGRAM, complete_var=_VARIABLE, shell=shell.value))

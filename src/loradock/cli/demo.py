@@ -1,5 +1,6 @@
 """`loradock demo`: one endpoint, three adapters, one prompt answered side by side."""
 
+import os
 import shlex
 import signal
 import socket
@@ -70,9 +71,8 @@ def _usable(port: int, options: str) -> int:
     except OSError as error:
         with socket.create_server(("127.0.0.1", 0)) as other:
             free = other.getsockname()[1]
-        raise BadRequest(
-            f"port {port} cannot be used ({error.strerror}); {free} is free: {program()} demo --port {free}{options}"
-        ) from error
+        reason, advised = os.strerror(error.errno or 0), f"{program()} demo --port {free}{options}"
+        raise BadRequest(f"port {port} cannot be used ({reason}); {free} is free: {advised}") from error
 
 
 def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:

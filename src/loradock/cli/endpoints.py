@@ -16,7 +16,7 @@ from loradock.cli.usage import UsageProblem
 from loradock.cli.waiting import wait_for
 from loradock.types.enums import EndpointQuantization, EndpointState, EngineKind
 
-app = typer.Typer(help="Create and run endpoints; `endpoints adapters` attaches adapters.", no_args_is_help=True)
+app = typer.Typer(help="Create and run endpoints, attach adapters to them.", no_args_is_help=True)
 _AT_LEAST = typer.Option(help="How many replicas run at least.")
 _AT_MOST = typer.Option(help="How many replicas run at most, as requests in flight ask for.")
 _DISPLAY_NAME = typer.Option(help="What you call it: free text, which these commands take as well as its id.")
@@ -226,7 +226,7 @@ def delete(
 def replicas(
     endpoint: Reference, json_output: JsonFlag = False, base_url: BaseUrl = DEFAULT_URL, api_key: ApiKeyOption = None
 ) -> None:
-    """Show an endpoint's replicas and where they keep its adapters."""
+    """Show replicas, and where they keep adapters."""
     client = Client(base_url, api_key)
     found = client.call("GET", f"{_path(client, endpoint)}/replicas")
     if json_output:

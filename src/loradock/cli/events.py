@@ -30,7 +30,7 @@ def events(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Show who did what when, the newest first; with --follow the newest last."""
+    """Show who did what when. The newest first; with --follow the newest last."""
     client = Client(base_url, api_key)
     asked = {"subject": subject, "steps": "true" if steps else "false"}
     if follow:

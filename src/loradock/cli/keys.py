@@ -18,7 +18,9 @@ from loradock.types.errors import BadRequest
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-app = typer.Typer(help="Make, list and revoke API keys (on the data folder, no server needed).", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list and revoke API keys. They work on the data folder, no server needed.", no_args_is_help=True
+)
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="LORADOCK_DATA_DIR", help="The server's data folder.")]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]
 Account = Annotated[str, typer.Option("--account", help="The account's name; made when new.")]

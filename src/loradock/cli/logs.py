@@ -24,7 +24,7 @@ def logs(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Show what an endpoint's engines wrote, also the last that were lost."""
+    """Show what its engines wrote. Also the last that were lost."""
     client = Client(base_url, api_key)
     path = f"/v1/endpoints/{segment(endpoint_id(client, endpoint))}/logs"
     found = client.call("GET", path, replica=replica, lines=lines)["data"]

@@ -114,7 +114,7 @@ def update(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Correct what base model an adapter is for; it is checked again and not uploaded again."""
+    """Correct which base model an adapter is for. It is checked again and not uploaded again."""
     answer = Client(base_url, api_key).call("PATCH", f"/v1/models/{segment(name)}", {"base_model": base_model})
     if json_output:
         print_json(answer)
@@ -145,7 +145,7 @@ def upload(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKeyOption = None,
 ) -> None:
-    """Upload an adapter (`upload my-adapter ./folder`) or many (`upload ./adapters/*`)."""
+    """Upload an adapter, or many. `upload my-adapter ./folder`, `upload ./adapters/*`."""
     others = uploading.beside(sources) if len(sources) > 2 else []
     common = Upload("", "", base_model, kind, description=description, hf_token=hf_token, subfolder=subfolder)
     uploads = uploading.named([source for source in sources if source not in others], name, common)

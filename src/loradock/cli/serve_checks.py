@@ -9,8 +9,7 @@ from loradock.cli.usage import UsageProblem
 from loradock.types.errors import BadRequest
 
 _MIN_KEY = 16
-_NO_VLLM = 3
-_LOOK_FOR_VLLM = f"import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('vllm') else {_NO_VLLM})"
+_LOOK_FOR_VLLM = "import importlib.util; print('has vllm' if importlib.util.find_spec('vllm') else 'has none')"
 
 
 def existing_folder(option: str, given: Path) -> Path:
@@ -30,10 +29,13 @@ def vllm_python(given: Path) -> Path:
             " as /opt/vllm/bin/python"
         )
     try:
-        ended = subprocess.run([found, "-c", _LOOK_FOR_VLLM], capture_output=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        ended = subprocess.run([found, "-c", _LOOK_FOR_VLLM], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired) as error:
         raise UsageProblem(f"--vllm-python {found} cannot be run: {error}") from error
-    if ended.returncode == _NO_VLLM:
+    said = ended.stdout.strip()
+    if said not in ("has vllm", "has none"):
+        raise UsageProblem(f"--vllm-python {found} is no Python: give the python of the environment that has vLLM")
+    if said == "has none":
         raise UsageProblem(f"--vllm-python {found} has no vLLM: install it there ({found} -m pip install vllm)")
     return found
 

@@ -50,8 +50,8 @@ def print_table(
     for number, row in enumerate(cells):
         _print_row(console, row, widths)
         if number < len(notes) and (note := notes[number]):
-            for line in Text(printable(note)).wrap(console, max(_NARROWEST, min(room, 160) - 4)):
-                console.print(Text.assemble("  ", ("└ " if line else "", "dim"), line), soft_wrap=True)
+            for place, line in enumerate(Text(printable(note)).wrap(console, max(_NARROWEST, min(room, 160) - 4))):
+                console.print(Text.assemble("  ", ("  " if place else "└ ", "dim"), line), soft_wrap=True)
     left_out = [columns[n].title for n in range(len(columns)) if n not in kept]
     if left_out:
         console.print(f"[dim]No room for {', '.join(left_out)}: --wide shows all[/dim]", soft_wrap=True)

@@ -1,6 +1,7 @@
 """The sockets that the server answers on."""
 
 import errno
+import os
 import socket
 from typing import Any
 
@@ -51,7 +52,7 @@ def _listener(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.
 
 
 def _unusable(host: str, port: int, error: OSError) -> BadRequest:
-    reason = error.strerror or str(error)
+    reason = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror or str(error)
     if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
         return BadRequest(f"--host {host} cannot be listened on ({reason}); give an address of this machine")
     return BadRequest(f"port {port} on {host} cannot be used ({reason}); give another --port")
