@@ -52,7 +52,8 @@ def _listener(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.
 
 
 def _unusable(host: str, port: int, error: OSError) -> BadRequest:
-    reason = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror or str(error)
+    number = error.errno or 0
+    reason = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
     if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
         return BadRequest(f"--host {host} cannot be listened on ({reason}); give an address of this machine")
     return BadRequest(f"port {port} on {host} cannot be used ({reason}); give another --port")
