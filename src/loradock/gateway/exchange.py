@@ -60,8 +60,8 @@ class Exchange:
 
     def remarked(self, content: bytes) -> bytes:
         """A JSON object, or an event with one, with the remarks as its first member; they are told once."""
-        begin = content.find(b"{") + 1 if self.remarks else 0
-        if not begin:
+        begin = content.find(b"{") + 1
+        if not (self.remarks and begin):
             return content
         warnings = msgspec.json.encode([{"message": remark} for remark in self.remarks])
         self.remarks = []

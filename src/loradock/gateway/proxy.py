@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from loradock.gateway._asgi import ClientGone, Headers, Receive, Scope, Send
 from loradock.gateway.again import Again, Loss
@@ -52,7 +52,7 @@ _NOT_FORWARDED = {
     b"upgrade",
     b"x-request-id",
 }
-_OF_STREAMS = {name for name, _ in UNGATHERED}
+_NOT_FORWARDED_OF_STREAMS = _NOT_FORWARDED | {name for name, _ in UNGATHERED}
 
 
 class Gateway:
@@ -189,7 +189,7 @@ class Gateway:
             else:
                 # Read whole before the first byte goes out, so that a replica lost halfway can still be retried.
                 content = await reply.rest()
-                told = exchange.remarked(content) if reply.status == 200 else content
+                told = exchange.remarked(content) if exchange.remarks and reply.status == 200 else content
                 await exchange.whole(reply.status, _response_headers(exchange, reply), told)
                 if reply.status == 200:
                     measured.tokens = usage_of(content)
@@ -218,7 +218,7 @@ async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> N
                 await exchange.stream(reply.status, _stream_headers(exchange, reply))
             if tap.done or ended:
                 measured.outcome = tap.outcome
-            await exchange.pass_on(exchange.remarked(whole), more=not ended)
+            await exchange.pass_on(exchange.remarked(whole) if exchange.remarks else whole, more=not ended)
     except Lost:
         if not exchange.started:
             raise
@@ -252,15 +252,15 @@ def _request(exchange: Exchange, upstream: Upstream, body: bytes) -> bytes:
     )
 
 
-def _response_headers(exchange: Exchange, reply: Connection) -> Headers:
-    headers = [field for field in reply.headers if field[0] not in _NOT_FORWARDED]
+def _response_headers(exchange: Exchange, reply: Connection, dropped: Set[bytes] = _NOT_FORWARDED) -> Headers:
+    headers = [field for field in reply.headers if field[0] not in dropped]
     if reply.status == 500:  # what the engine cannot compute, it cannot compute three times
         headers.append((b"x-should-retry", b"false"))
     return headers + exchange.headers
 
 
 def _stream_headers(exchange: Exchange, reply: Connection) -> Headers:
-    return [field for field in _response_headers(exchange, reply) if field[0] not in _OF_STREAMS] + UNGATHERED
+    return _response_headers(exchange, reply, _NOT_FORWARDED_OF_STREAMS) + UNGATHERED
 
 
 def _dialect(headers: Mapping[bytes, bytes]) -> Dialect:

@@ -100,4 +100,4 @@ class StreamTap:
             self._tokens = event.usage.tokens if event.usage else self._tokens
             if self._asked and event.usage and not event.choices:
                 chunk = chunk[:begin] + chunk[end:]
-        return _NULL.sub(b"", chunk) if self._nulls else chunk
+        return _NULL.sub(b"", chunk) if self._nulls and _KEY in chunk else chunk

@@ -88,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head, self._came = True, 0
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)  # super() would be looked up for every request
         self.scope[LEFT] = self._listeners  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
@@ -101,12 +101,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         self._in_body, self._came = True, 0
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
 
     def on_message_complete(self) -> None:
         if not self._upgrading:
             self._in_body = False
-            super().on_message_complete()
+            HttpToolsProtocol.on_message_complete(self)
             self._came = 0
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
