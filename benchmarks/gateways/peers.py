@@ -61,7 +61,7 @@ class Loradock(Target):
         folder = CACHE / "mock"
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / "python"
-        asked = '[ "$1" = "-c" ] && exit 0  # whether it has vLLM'
+        asked = '[ "$1" = "-c" ] && echo has vllm && exit 0'
         script.write_text(f'#!/bin/sh\n{asked}\nshift\nexec "{sys.executable}" "{_MOCK}" "$@"\n')
         script.chmod(0o755)
         base = folder / "import" / "mock" / "base"
