@@ -69,6 +69,7 @@ def test_an_adapter_in_a_subfolder(run, tmp_path):
     refused = run("models", "upload", "nested", str(tmp_path / "run"))
     assert refused.returncode == 1
     assert "several adapters here: checkpoint-500, checkpoint-1000" in refused.stderr
+    assert f" models upload {tmp_path}/run/*" in refused.stderr
     done = run("models", "upload", "nested", str(tmp_path / "run"), "--subfolder", "checkpoint-1000")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "run" / "checkpoint-500")

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,10 +11,12 @@ from typing import BinaryIO
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from loradock.cli.output import console
+from loradock.cli.usage import program
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest
 
 _ARCHIVE = re.compile(r".*\.(zip|tar|tar\.gz|tgz)")
+_CONFIG = "/adapter_config.json"
 _MAX_FILES = 20_000
 
 
@@ -71,7 +74,14 @@ def _folder(path: Path, kind: ModelKind, subfolder: str | None) -> dict[str, Pat
     files = {file.relative_to(path).as_posix(): file for file in _walk(path)}
     if not files:
         raise BadRequest(f"the folder {path} is empty: give the folder that PEFT's save_pretrained wrote")
-    return {name: files[name] for name in pick(files, kind, subfolder)[1]}
+    try:
+        return {name: files[name] for name in pick(files, kind, subfolder)[1]}
+    except BadRequest as error:
+        beside = [name for name in files if name.count("/") == 1 and name.endswith(_CONFIG)]
+        if kind is ModelKind.ADAPTER and subfolder is None and len(beside) > 1:
+            everything = f"{program()} models upload {shlex.quote(str(path))}/*"
+            raise BadRequest(f"{error.message}. To upload all of them: {everything}") from error
+        raise
 
 
 def _walk(path: Path) -> Iterator[Path]:
