@@ -7,7 +7,7 @@ from loradock.engine.cost import StepCost
 from loradock.engine.pace import LEAST, STALL
 from loradock.engine.shares import Crowd
 
-BRIEF = 0.02
+BRIEF = 0.016
 """Seconds that such a step should take; twice as long as reading the weights takes where that is more, as shorter ones
 would hardly do anything else."""
 BEGINNING = 3
