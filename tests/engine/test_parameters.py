@@ -189,6 +189,7 @@ def test_other_names_of_a_form_constrain_the_output(http, fields, form):
         ({"guided_json": "{"}, "guided_json"),
         ({"guided_json": 7}, "guided_json"),
         ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": ["x" * 150_000, "y" * 150_000]}, "guided_choice"),
         ({"guided_choice": "yes"}, "guided_choice"),
         ({"structured_outputs": {}}, "structured_outputs"),
         ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs"),

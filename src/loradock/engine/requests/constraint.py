@@ -10,6 +10,8 @@ from loradock.engine.tool_forms import ToolForm
 from loradock.types.errors import BadRequest
 
 MAX_CHOICES = 1000
+MAX_CHARACTERS = 1 << 18
+"""Of all choices together. Python escapes five million a second, and everybody waits meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def _choice(fields: Fields, name: str) -> Constraint:
     texts = fields.array(name)
     if not 0 < len(texts) <= MAX_CHOICES or not all(isinstance(text, str) and text for text in texts):
         raise fields.wrong(name, f"an array of 1 to {MAX_CHOICES} non-empty strings")
+    if sum(map(len, texts)) > MAX_CHARACTERS:
+        raise fields.wrong(name, f"an array of strings of at most {MAX_CHARACTERS} characters together")
     return Constraint(fields.path(name), regex="|".join(map(re.escape, texts)))
 
 
