@@ -50,6 +50,12 @@ def test_version_and_help(tmp_path):
     assert command("endpoints", "list", "-h", folder=tmp_path).returncode == 0
 
 
+def test_before_any_server_was_started_it_is_said_to_start_one(tmp_path):
+    told = command("endpoints", "list", folder=tmp_path)
+    assert told.returncode == 1
+    assert re.search(r"no API key: there is no .*bootstrap-key\. Start a server.*loradock\S* serve", told.stderr)
+
+
 @pytest.mark.parametrize("group", ["", "endpoints", "endpoints adapters", "models", "jobs", "keys"])
 def test_lists_of_commands_are_whole_at_80_columns(group):
     shown = CliRunner().invoke(app, [*group.split(), "-h"], terminal_width=80)

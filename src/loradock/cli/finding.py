@@ -51,8 +51,13 @@ def local_key() -> str:
     file = data_dir() / "bootstrap-key"
     try:
         return file.read_text().strip()
+    except FileNotFoundError as error:
+        raise BadRequest(
+            f"no API key: there is no {file}. Start a server, which makes the first key: {program()} serve. Or say"
+            " where the key of one that runs is: --data-dir, --api-key or LORADOCK_API_KEY"
+        ) from error
     except OSError as error:
         raise BadRequest(
             f"no API key: {file} cannot be read ({error.strerror}). Give --api-key, LORADOCK_API_KEY or the server's"
-            " --data-dir (a new key: loradock keys create)"
+            " --data-dir"
         ) from error
