@@ -1,6 +1,7 @@
 """Configurations that are served, and those refused by name."""
 
 import pytest
+from gguf import GGUFValueType, GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.checkpoints.architecture import from_config, read_architecture
@@ -58,3 +59,23 @@ def test_a_window_in_gguf_is_refused_by_name(tmp_path):
     file = write_gguf(tmp_path / "window.gguf", model, **{"attention.sliding_window": 32})
     with pytest.raises(BadRequest, match=r"attention\.sliding_window"):
         read_architecture(file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, r"token_embd\.weight"),
+        ({"llama.attention.sliding_window": 8}, r"llama\.context_length"),
+        ({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm"}, r"tokenizer\.ggml\.tokens"),
+        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}, r"tokenizer\.ggml\.token_type"),
+    ],
+)
+def test_what_a_gguf_lacks_is_named(fields, missing, tmp_path):
+    writer = GGUFWriter(tmp_path / "part.gguf", "llama")
+    for key, value in fields.items():
+        kind = GGUFValueType.ARRAY if isinstance(value, list) else GGUFValueType.get_type(value)
+        writer.add_key_value(key, value, kind)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    with pytest.raises(BadRequest, match=f"has no {missing}: convert the model again"):
+        read_architecture(tmp_path / "part.gguf")

@@ -51,6 +51,7 @@ def test_a_model_that_cannot_be_served_ends_it_with_the_reason_last(tmp_path, ba
         assert engine.process.wait(timeout=60) == 1
         assert "ERROR" in last_line(engine)
         assert words in last_line(engine)
+        assert str(tmp_path) not in last_line(engine)
 
 
 def test_adapters_are_refused_when_lora_is_off(tmp_path, base_folder, adapters):

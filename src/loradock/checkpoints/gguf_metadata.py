@@ -7,7 +7,7 @@ from typing import Any
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.gguf_file import GgufFile
-from loradock.checkpoints.gguf_vocabulary import splitting_of
+from loradock.checkpoints.gguf_vocabulary import check_vocabulary
 from loradock.types.errors import BadRequest
 
 _FAMILIES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -34,14 +34,19 @@ def read_gguf_architecture(path: Path) -> Architecture:
         raise BadRequest(f"unsupported GGUF architecture {arch!r} (supported: {', '.join(_FAMILIES)})")
 
     if "tokenizer.ggml.model" in reader.fields:
-        splitting_of(reader)
+        check_vocabulary(reader)
 
     def value(key: str, default: Any = None) -> Any:
-        return gguf_value(reader, f"{arch}.{key}", default)
+        found = gguf_value(reader, f"{arch}.{key}", default)
+        if found is None:
+            raise BadRequest(f"the GGUF file has no {arch}.{key}: convert the model again")
+        return found
 
     if 0 < int(value("attention.sliding_window", 0)) < int(value("context_length")):
         raise BadRequest("unsupported attention.sliding_window in a GGUF file; use the Hugging Face folder")
     names = {tensor.name for tensor in reader.tensors}
+    if "token_embd.weight" not in names:
+        raise BadRequest("the GGUF file has no token_embd.weight: convert the model again")
     heads, hidden = int(value("attention.head_count")), int(value("embedding_length"))
     return Architecture(
         family=_FAMILIES[arch],

@@ -68,3 +68,11 @@ def splitting_of(file: GgufFile) -> Splitting | None:
             " Face folder of this model"
         )
     return _KINDS[kind]
+
+
+def check_vocabulary(file: GgufFile) -> None:
+    """Raises BadRequest for a vocabulary that is not known, or of which a part is missing."""
+    ordered_by = "merges" if splitting_of(file) else "scores"
+    for part in ("tokens", "token_type", ordered_by):
+        if f"tokenizer.ggml.{part}" not in file.fields:
+            raise BadRequest(f"the GGUF file has no tokenizer.ggml.{part}: convert the model again")

@@ -21,9 +21,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         run(options)
     except (LoradockError, OSError) as error:
-        _fatal(f"cannot load {options.model}: {error}" if isinstance(error, LoradockError) else str(error))
+        # It is shown to whoever made the endpoint, to whom the server's folders mean nothing.
+        reason = str(error).replace(f"{options.model.parent}/", "")
+        _fatal(f"cannot load {options.model.name}: {reason}" if isinstance(error, LoradockError) else reason)
     except MemoryError:
-        _fatal(f"cannot load {options.model}: it does not fit this machine's memory")
+        _fatal(f"cannot load {options.model.name}: it does not fit this machine's memory")
     except Exception as error:
         log.exception("the engine failed")
         _fatal(f"the engine failed: {type(error).__name__}: {error}")
