@@ -1,6 +1,7 @@
 """The engine's process: listen, load, serve, leave."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -96,6 +97,8 @@ class _Process:
         service.loop.start()
         await asyncio.wrap_future(service.loop.call(service.loop.runner.warm_up))
         trim_heap()
+        # What is loaded stays: looking through it again and again for garbage would hold up a step for 150 to 180 ms.
+        gc.freeze()
         self._server.ready(service)
         log.info("ready: %s", ", ".join(service.adapters.base_names))
         await self._stop.wait()
