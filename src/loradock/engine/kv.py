@@ -14,6 +14,7 @@ import torch
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import BLOCK_SIZE, Sequence
 from loradock.engine.heap import Droppable
+from loradock.engine.pages import PagesAhead
 
 Chain = tuple[int, bytes]
 """(adapter load id, digest of all tokens up to the end of the block)."""
@@ -42,6 +43,7 @@ class KVCache:
         """Since when."""
         self._touched: set[int] = set()
         """Blocks that take memory: used, and not given back since."""
+        self._ahead = PagesAhead((self.keys, self.values))
 
     @property
     def available(self) -> int:
@@ -122,6 +124,8 @@ class KVCache:
         unused = self._touched.intersection(self._free)
         self._touched -= unused
         given = sum(self._drop(first, end) for first, end in _runs(sorted(unused)))
+        if given:
+            self._ahead.given_back()
         self._free.sort(reverse=True)  # low numbers are used first, so that what is unused stays together
         return given
 
@@ -142,7 +146,9 @@ class KVCache:
             block, _ = self._idle.popitem(last=False)
             self._forget(block)
         self._users[block] = 1
-        self._touched.add(block)
+        if block not in self._touched:
+            self._touched.add(block)
+            self._ahead.used(block)
         return block
 
     def _forget(self, block: int) -> None:
