@@ -25,6 +25,9 @@ class Counting:
     def __init__(self, tokenizer):
         self._tokenizer, self.characters = tokenizer, 0
 
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
     def encode_batch_fast(self, texts, **options):
         self.characters += sum(map(len, texts))
         return self._tokenizer.encode_batch_fast(texts, **options)
@@ -69,6 +72,31 @@ async def test_others_run_while_a_long_text_is_encoded(tokenizer):
         turns += began.is_set()
     assert len(encoding.result()) > 100_000
     assert turns > 20
+
+
+LONG = "so much text " * 10_000
+
+
+@pytest.mark.parametrize("body", [{"prompt": LONG}, {"messages": [{"content": "Hi"}, {"content": LONG}]}])
+def test_a_long_text_is_refused_before_it_is_decoded(tokenizer, body):
+    with pytest.raises(PromptTooLong, match="the prompt has more than 512"):
+        Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": LONG, "truncate_prompt_tokens": 8},
+        {"prompt": " " * 100_000},
+        {"messages": [{"content": LONG}, {"content": "Hi"}]},
+        {"messages": [{"content": LONG}], "chat_template": "Hello"},
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": LONG}}]}]},
+        {"messages": [], "user": LONG},
+        {"messages": LONG},
+    ],
+)
+def test_what_may_yet_fit_is_decoded_first(tokenizer, body):
+    Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(body).encode())
 
 
 def _post(http, path, **fields):

@@ -1,5 +1,6 @@
 """Pages of the cache are there before a step needs them."""
 
+import mmap
 import os
 import time
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from loradock.engine.kv import _zeros
 from loradock.engine.pages import PagesAhead
 
 BLOCK = 64 * 1024
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def cache():
-    return _zeros((2, 128, BLOCK), torch.uint8, torch.device("cpu"))
+    """Pages that nobody has touched. From malloc it may be memory that was in use before, whatever its size."""
+    return torch.frombuffer(mmap.mmap(-1, 2 * 128 * BLOCK), dtype=torch.uint8).view(2, 128, BLOCK)
 
 
 def present(tensor: torch.Tensor, layer: int, block: int) -> bool:

@@ -14,7 +14,8 @@ from loradock.types.names import new_id
 def uploaded(registry, adapter_files):
     shutil.copytree(adapter_files, registry.import_root / "lora")
     for name in ("one", "two"):
-        assert registry.upload(name, model_source="file://lora").status is JobStatus.COMPLETE
+        job = registry.upload(name, model_source="file://lora")
+        assert job.status is JobStatus.COMPLETE, job.status_updates
     return registry
 
 

@@ -319,19 +319,19 @@ def _request(url):
     return UploadRequest("mine", model_source=url)
 
 
-def test_what_an_adapter_says_about_texts_is_kept_and_told(registry, web, adapter_files):
-    (adapter_files / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    (adapter_files / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
-    (adapter_files / "training_args.json").write_text("{}")
-    job = registry.upload(model_source=web.serve("/lora", zipped(adapter_files)))
+def test_what_an_adapter_says_about_texts_is_kept_and_told(registry, web, adapter):
+    (adapter / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (adapter / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    (adapter / "training_args.json").write_text("{}")
+    job = registry.upload(model_source=web.serve("/lora", zipped(adapter)))
     assert job.status is JobStatus.COMPLETE
     assert "its own chat template" in last_message(job)
     kept = {file.name for file in registry.blobs.path(registry.model().revisions[0].digest).iterdir()}
     assert kept == FILES | {PACKED_FILE, "chat_template.jinja", "generation_config.json"}
 
 
-def test_files_about_texts_that_cannot_be_read_are_named(registry, web, adapter_files):
-    (adapter_files / "tokenizer_config.json").write_text("{")
-    job = registry.upload(model_source=web.serve("/lora", zipped(adapter_files)))
+def test_files_about_texts_that_cannot_be_read_are_named(registry, web, adapter):
+    (adapter / "tokenizer_config.json").write_text("{")
+    job = registry.upload(model_source=web.serve("/lora", zipped(adapter)))
     assert job.status is JobStatus.FAILED
     assert "tokenizer_config.json is not JSON" in last_message(job)

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from loradock.engine.errors import PromptTooLong
 from loradock.engine.threads import processors
+from loradock.engine.token_bound import TokenBound
 
 T = TypeVar("T")
 _LONG = 20_000
@@ -34,6 +35,11 @@ class _Prompted(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw(b"")
     messages: msgspec.Raw = msgspec.Raw(b"")
     truncate_prompt_tokens: Any = None
+    chat_template: Any = None
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Aside:
@@ -55,7 +61,9 @@ class Encoder:
     """`context` is how many tokens the model can take."""
 
     def __init__(self, tokenizer: Tokenizer, context: int) -> None:
-        self._tokenizer, self._context = tokenizer, context
+        self._tokenizer = tokenizer
+        self._context = context
+        self._bound = TokenBound(tokenizer)
 
     def encode(self, text: str, *, special: bool, param: str) -> list[int]:
         """Raises PromptTooLong, without reading on, once more came than fits in any case."""
@@ -74,9 +82,10 @@ class Encoder:
         if len(ids) > self._context:
             raise PromptTooLong(count=len(ids), context=self._context, param=param)
 
-    def refuse_many(self, body: bytes) -> None:
-        """Raises PromptTooLong when the prompt is an array of more token ids, or there are more messages, than fit:
-        before each of millions becomes an object. What else is wrong with the body is for others to say."""
+    def refuse_oversized(self, body: bytes) -> None:
+        """Raises PromptTooLong when the prompt is an array of more token ids, there are more messages, or a text is
+        longer, than fits: before it is decoded and each of millions becomes an object. What else is wrong with the
+        body is for others to say."""
         if len(body) < _LONG:
             return
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -89,6 +98,16 @@ class Encoder:
             # Within a text these quotation marks have backslashes before them.
             if (count := bytes(asked.messages).count(b'"role"')) > self._context:
                 raise PromptTooLong(count=f"at least {count}", context=self._context, param="messages")
+            self._refuse_text(prompt, "prompt")
+            if asked.messages and asked.chat_template is None:
+                # Of earlier messages a template may leave out some; the last one is what is asked.
+                messages = msgspec.json.decode(asked.messages, type=list[_Message])
+                self._refuse_text(bytes(messages[-1].content) if messages else b"", "messages")
+
+    def _refuse_text(self, text: bytes, param: str) -> None:
+        """`text` is JSON: a string, or something else of which nothing is said here."""
+        if text.lstrip().startswith(b'"') and self._bound.exceeds(text, self._context):
+            raise PromptTooLong(count=f"more than {self._context}", context=self._context, param=param)
 
     def _refuse_if_too_long(self, text: str, param: str) -> None:
         count = 0

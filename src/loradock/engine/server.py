@@ -131,7 +131,7 @@ class EngineServer:
         async with self._bodies.reading(request) as body:
 
             def understood() -> Parsed:
-                service.encoder.refuse_many(body)
+                service.encoder.refuse_oversized(body)
                 return read(object_of(body), dialect)
 
             return await service.aside.run(len(body), understood), len(body)

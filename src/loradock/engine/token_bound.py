@@ -1,0 +1,73 @@
+"""The fewest tokens that a text can become, known from its bytes alone."""
+
+import json
+import string
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+
+_PIECE = 1 << 16
+_COUNTED = (string.ascii_letters + string.digits).encode()
+_OTHERS = bytes(set(range(256)) - set(_COUNTED))
+_ASCII = bytes(range(128))
+_PER_ESCAPE = 6
+r"""Counted bytes by which an escape such as \u0301 is more than the text's own: five of its own, and one letter that
+it becomes one character with when the text is normalised."""
+_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Prepend"}
+_PRE_TOKENIZERS = {"Sequence", "Split", "ByteLevel", "Digits", "Metaspace", "Punctuation"}
+
+
+class TokenBound:
+    """Counts ASCII letters and digits. Says nothing of tokenizers that may leave some out, or put many into one token
+    that is not made of them, as those with an unknown token for whole words do."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self._per_token = max(map(_counted, vocabulary), default=0) if _keeps_all(tokenizer, vocabulary) else 0
+        """Letters and digits in the longest token; 0 where nothing is known."""
+
+    def exceeds(self, text: bytes, tokens: int) -> bool:
+        """Whether a text, as JSON writes it, certainly becomes more tokens. Reads no further than needed."""
+        if not self._per_token:
+            return False
+        room = tokens * self._per_token
+        for start in range(0, len(text), _PIECE):
+            piece = text[start : start + _PIECE]
+            foreign = len(piece.translate(None, _ASCII))
+            room -= len(piece.translate(None, _OTHERS)) - foreign - _PER_ESCAPE * piece.count(b"\\")
+            if room < -_PER_ESCAPE:  # an escape may be cut in two
+                return True
+        return False
+
+
+def _counted(token: str) -> int:
+    return len(token.encode().translate(None, _OTHERS))
+
+
+def _keeps_all(tokenizer: Tokenizer, vocabulary: dict[str, int]) -> bool:
+    return (
+        isinstance(tokenizer.model, BPE)
+        and all(chr(character) in vocabulary for character in _COUNTED)
+        and tokenizer.truncation is None
+        and all(map(_normalizer_keeps, _parts(tokenizer.normalizer, "normalizers")))
+        and all(map(_pre_tokenizer_keeps, _parts(tokenizer.pre_tokenizer, "pretokenizers")))
+    )
+
+
+def _parts(component: Any, members: str) -> list[dict[str, Any]]:
+    if component is None:
+        return []
+    whole: dict[str, Any] = json.loads(component.__getstate__())
+    parts: list[dict[str, Any]] = whole[members] if whole["type"] == "Sequence" else [whole]
+    return parts
+
+
+def _normalizer_keeps(part: dict[str, Any]) -> bool:
+    if part["type"] == "Replace":
+        return "String" in part["pattern"] and not _counted(part["pattern"]["String"])
+    return part["type"] in _NORMALIZERS
+
+
+def _pre_tokenizer_keeps(part: dict[str, Any]) -> bool:
+    return part["type"] in _PRE_TOKENIZERS and part.get("behavior") != "Removed"
