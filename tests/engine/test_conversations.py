@@ -157,6 +157,23 @@ def test_a_foreign_template_takes_no_more_than_its_share(process, costly):
     assert ForeignTemplate("{{ messages[0].content }}", None, None, process).render(QUESTION, None, {}) == "Hi there"
 
 
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ("{% for i in range(80) %}{{ '😀' * 100000 }}{% endfor %}", "too long"),
+        ("{% for a in messages %}" * 30 + "{% endfor %}" * 30, "SyntaxError too many statically nested blocks"),
+    ],
+    ids=["bytes", "blocks"],
+)
+def test_what_a_foreign_template_does_is_told_and_touches_no_other(process, odd, reason):
+    process.render({"source": "x", "messages": [], "tools": None, "variables": {}})
+    running = process._process
+    with pytest.raises(BadRequest, match=reason):
+        ForeignTemplate(odd, None, None, process).render(QUESTION, None, {})
+    assert ForeignTemplate("{{ messages[0].content }}", None, None, process).render(QUESTION, None, {}) == "Hi there"
+    assert process._process is running
+
+
 def test_a_foreign_template_reaches_nothing(process):
     template = ForeignTemplate("{{ ''.__class__.__mro__ }}", None, None, process)
     with pytest.raises(BadRequest, match="unsafe"):

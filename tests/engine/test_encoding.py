@@ -57,6 +57,16 @@ def test_what_may_fit_is_encoded_as_the_tokenizer_does(tokenizer, text):
     assert Encoder(tokenizer, CONTEXT).encode(text, special=True, param="prompt") == tokenizer.encode(text).ids
 
 
+async def test_slow_work_of_one_account_holds_up_no_other():
+    aside, go_on = Aside(), threading.Event()
+    slow = [asyncio.create_task(aside.slowly("a", go_on.wait)) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(aside.slowly("b", lambda: "b"), 20) == "b"
+    assert await asyncio.wait_for(aside.elsewhere(lambda: "large"), 20) == "large"
+    go_on.set()
+    assert await asyncio.gather(*slow) == [True] * 8
+
+
 async def test_others_run_while_a_long_text_is_encoded(tokenizer):
     """The interpreter's lock is given away: else nothing of this loop would run before the end."""
     encoder, began = Encoder(tokenizer, 1_000_000), threading.Event()

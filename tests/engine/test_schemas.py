@@ -39,6 +39,7 @@ def of(schema):
         ({"if": {"type": "string"}}, {}),
         ({"not": False}, {}),
         ({"type": "object", "dependentRequired": {}}, {"type": "object"}),
+        ({"minimum": 10**400}, {"minimum": 10**400}),
         ({"minimum": 3, "exclusiveMinimum": True}, {"minimum": 3, "exclusiveMinimum": 3}),
         ({"type": "string", "maxLength": 3.0}, {"type": "string", "maxLength": 3}),
         ({"x-guidance": {"lenient": True}}, {}),

@@ -219,6 +219,7 @@ def test_tokens_past_the_end_only_with_ignore_eos(client):
         ({"stop": [1]}, ["stop must be"]),
         ({"logit_bias": {"cat": 1}}, ["logit_bias keys must be token ids", "'cat'"]),
         ({"logit_bias": {"99999": 1}}, ["99999", "vocabulary"]),
+        ({"logit_bias": {"9" * 5000: 1}}, ["logit_bias keys must be token ids"]),
         ({"logprobs": 21}, ["logprobs must be an integer from 0 to 20"]),
         ({"messages": []}, ["messages must be a non-empty array"]),
         ({"messages": [{"role": "boss", "content": "x"}]}, ["messages[0].role", "'user'", '"boss"']),
@@ -248,10 +249,22 @@ def test_truncate_lowers_max_tokens_to_what_fits(http):
 
 
 def test_a_body_that_is_no_json_object_is_refused(http):
-    for body in (b"{", b"[]", b"\xff"):
+    for body in (b"{", b"[]", b"\xff", b'{"model": "base", "prompt": "\xff"}', b'{"\xff": 1}'):
         answer = http.post("/v1/completions", content=body)
         assert answer.status_code == 400
         assert "JSON" in answer.json()["message"]
+
+
+def test_half_a_surrogate_pair_in_a_template_or_in_arguments_is_replaced(http):
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": '{"a": "\\ud83d"}'}}
+    asked = {"messages": [*ASK, {"role": "assistant", "content": "", "tool_calls": [call]}], "max_tokens": 1}
+    templates = ('{{ "\\ud83d" }}', "{{ messages[1].tool_calls[0].function.arguments.a }}")
+    answers = [
+        http.post("/v1/chat/completions", json={"model": "base", "chat_template": template, **asked})
+        for template in (*templates, "\ufffd")
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.json()["usage"]["prompt_tokens"] for answer in answers}) == 1
 
 
 def test_harmless_and_unapplied_fields(http):

@@ -51,7 +51,7 @@ def object_of(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"the request body has more than {_MOST_PARTS} arrays, objects and members: send fewer")
     try:
         content = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise NestedTooDeeply from error

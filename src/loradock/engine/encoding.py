@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from tokenizers import Tokenizer
@@ -17,6 +18,7 @@ from loradock.engine.threads import processors
 from loradock.engine.token_bound import TokenBound
 
 T = TypeVar("T")
+_SLOW_THREADS = 2
 _LONG = 20_000
 _USUAL = 6
 """Characters per token that hardly any text has."""
@@ -47,6 +49,8 @@ class Aside:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(max(1, min(4, len(processors()) // 4)), "aside")
+        self._slow = ThreadPoolExecutor(_SLOW_THREADS, "slow")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """`work` on about `size` characters: at once where that is quick."""
@@ -55,6 +59,12 @@ class Aside:
     async def elsewhere(self, work: Callable[[], T]) -> T:
         """`work` in another thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def slowly(self, account: str, work: Callable[[], T]) -> T:
+        """`work` that may take seconds, of an account one after the other: it holds up that one, not all."""
+        turn = self._turns.setdefault(account, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._slow, work)
 
 
 class Encoder:

@@ -12,12 +12,11 @@ from loradock.engine.admission import Admission, Owner
 from loradock.engine.answer import Answer, Prompt
 from loradock.engine.chat import ChatTemplate
 from loradock.engine.choice import Choice
-from loradock.engine.conversations import Conversations
+from loradock.engine.conversations import Conversation, Conversations
 from loradock.engine.core import BLOCK_SIZE, Sequence
 from loradock.engine.detokenizer import Detokenizer
 from loradock.engine.encoding import Aside, Encoder
 from loradock.engine.errors import ContextExceeded
-from loradock.engine.foreign_template import ForeignTemplate
 from loradock.engine.generation import Generation
 from loradock.engine.grammar import Grammar, Grammars
 from loradock.engine.loop import EngineLoop
@@ -31,6 +30,7 @@ from loradock.engine.requests.rules import OutputRules
 from loradock.engine.restrictions import BadWords, Restrictions, SortedVocabulary, restrictions
 from loradock.engine.tokenizer import TokenizerFiles
 from loradock.engine.tokens import TokenBytes
+from loradock.engine.written_json import whole_characters
 from loradock.types.errors import BadRequest
 
 
@@ -63,10 +63,11 @@ class Service:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation, account, 1)
         try:
-            template = self._template(request, answer)
-            # A foreign template may take long.
-            work = self.aside.elsewhere if isinstance(template, ForeignTemplate) else partial(self.aside.run, size)
-            offer, prompt = await work(lambda: self._chat_prompt(request, template))
+            conversation = self.conversations.of(answer.lease.adapter)
+            # A foreign template may take long, to be read already.
+            foreign = conversation.foreign or request.chat_template is not None
+            work = partial(self.aside.slowly, account) if foreign else partial(self.aside.run, size)
+            offer, prompt = await work(lambda: self._chat_prompt(request, conversation))
             await self._start(answer, request.generation, [prompt], "messages", offer)
         except BaseException:
             answer.close()
@@ -94,9 +95,8 @@ class Service:
             place.leave()
             raise
 
-    def _template(self, request: ChatRequest, answer: Answer) -> ChatTemplate:
+    def _template(self, request: ChatRequest, conversation: Conversation) -> ChatTemplate:
         """The request's own, the adapter's, or the base model's."""
-        conversation = self.conversations.of(answer.lease.adapter)
         tools = bool(request.tools) and request.tool_choice != "none"
         template = self.conversations.template(conversation, request.chat_template, tools=tools)
         if template is None:
@@ -107,12 +107,14 @@ class Service:
             )
         return template
 
-    def _chat_prompt(self, request: ChatRequest, template: ChatTemplate) -> tuple[Offer | None, Prompt]:
+    def _chat_prompt(self, request: ChatRequest, conversation: Conversation) -> tuple[Offer | None, Prompt]:
+        template = self._template(request, conversation)
         offer = read_offer(request, template)
         tools = offer.tools if offer else [] if request.empty_tools else None
         text = template.render(
             request.messages, tools, request.template_kwargs, opens=request.opens, continues=request.continues
         )
+        text = whole_characters(text)  # arguments of earlier calls are JSON, which can hold halves of a pair
         special = bool(request.generation.prompt.special)
         return offer, self._encoded(text, request.generation, "messages", special=special)
 

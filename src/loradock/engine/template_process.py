@@ -72,7 +72,9 @@ class TemplateProcess:
         process.stdin.flush()
         deadline = time.monotonic() + self._seconds
         (size,) = HEAD.unpack(_read(process, HEAD.size, deadline))
-        answer: dict[str, Any] = json.loads(_read(process, min(size, MAX_BYTES), deadline))
+        if size > MAX_BYTES:
+            raise OSError("what it says is no answer")
+        answer: dict[str, Any] = json.loads(_read(process, size, deadline))
         return answer
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,7 @@ from loradock.types.errors import BadRequest
 
 _MEMORY = 512 * 2**20
 """Bytes of address space."""
+_TOO_LONG = {"error": "the chat template makes a text that is too long", "param": "chat_template"}
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
     _write(answers, b"")
     while head := questions.read(HEAD.size):
         question = json.loads(questions.read(*HEAD.unpack(head)))
-        _write(answers, json.dumps(answer(question)).encode())
+        content = json.dumps(answer(question)).encode()
+        _write(answers, content if len(content) <= MAX_BYTES else json.dumps(_TOO_LONG).encode())
 
 
 def answer(question: dict[str, Any]) -> dict[str, str]:
@@ -33,11 +35,10 @@ def answer(question: dict[str, Any]) -> dict[str, str]:
         text = template.fill_in(question["messages"], question["tools"], question["variables"])
     except BadRequest as error:
         return {"error": error.message, "param": error.param or "chat_template"}
-    except (MemoryError, RecursionError) as error:
-        return {"error": f"the chat template fails: {type(error).__name__}", "param": "chat_template"}
-    if len(text) > MAX_BYTES // 8:
-        return {"error": "the chat template makes a text that is too long", "param": "chat_template"}
-    return {"text": text}
+    except Exception as error:  # Jinja makes Python of a template, which can be refused in any way
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        return {"error": f"the chat template fails: {reason}", "param": "chat_template"}
+    return {"text": text} if len(text) <= MAX_BYTES // 8 else _TOO_LONG
 
 
 @lru_cache(maxsize=64)

@@ -39,6 +39,11 @@ def sendable(text: str) -> bool:
     return True
 
 
+def whole_characters(text: str) -> str:
+    """The same with a replacement character for each half of a surrogate pair."""
+    return text if sendable(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _number(text: str) -> float:
     """Clients cannot read infinity."""
     return max(-_LARGEST, min(float(text), _LARGEST))

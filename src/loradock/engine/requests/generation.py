@@ -14,6 +14,8 @@ MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
 _SEED_LIMIT = 2**63
+_LONGEST_ID = 20
+"""Digits; Python reads no number of more than 4300."""
 
 
 class LogprobShape(Enum):
@@ -109,7 +111,7 @@ def _logit_bias(fields: Fields) -> dict[int, float]:
     inner = fields.inner("logit_bias")
     names = fields.mapping("logit_bias")
     for name in names:
-        if not name.isdecimal():
+        if not name.isdecimal() or len(name) > _LONGEST_ID:
             raise BadRequest(f"logit_bias keys must be token ids, not {name[:40]!r}", param="logit_bias")
     return {int(name): inner.number(name, 0.0, -100, 100) for name in names}
 

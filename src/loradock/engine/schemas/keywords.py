@@ -89,7 +89,9 @@ def _bound(node: Json, name: str, where: str) -> Json:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _count(value: Any, name: str, where: str) -> int:
