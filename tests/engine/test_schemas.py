@@ -7,7 +7,7 @@ import time
 import jsonschema
 import pytest
 
-from loradock.engine.schemas import Unfollowable, prepared, preparing
+from loradock.engine.schemas import Unfollowable, endings, prepared, preparing
 
 CITY = {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"]}
 LOOP = {"$ref": "#/$defs/Loop"}
@@ -193,6 +193,25 @@ def test_one_of_long_lists_of_values_is_followed():
         ready({"oneOf": [*titled, {"const": "value 7"}]})
     even, odd = ({"enum": list(range(start, 40_000, 2))} for start in (0, 1))
     assert len(ready({"oneOf": [even, odd]})["anyOf"]) == 2
+
+
+def test_long_chains_of_references_are_followed_quickly(monkeypatch):
+    looked_at = []
+    inside = endings._inside
+    monkeypatch.setattr(endings, "_inside", lambda part: looked_at.append(part) or inside(part))
+    chain = {str(i): {"allOf": [{"$ref": f"#/$defs/{i - 1}"}]} for i in range(1, 3000)}
+    links = [{"$ref": f"#/$defs/{i}"} for i in range(3000)]
+    assert len(ready({"anyOf": links, "$defs": {"0": {"type": "null"}, **chain}})["$defs"]) == 3000
+    assert len(looked_at) < 20_000
+
+
+def test_many_unions_are_compared_no_longer_than_one():
+    first, second = ({"anyOf": [{"minimum": i, "type": kind} for i in range(200)]} for kind in ("null", "string"))
+    union = {"oneOf": [{"$ref": "#/$defs/first"}, {"$ref": "#/$defs/second"}]}
+    defined = {"$defs": {"first": first, "second": second}}
+    assert ready({"anyOf": [union], **defined})
+    with pytest.raises(Unfollowable, match="too many to be told apart"):
+        ready({"anyOf": [union] * 1000, **defined})
 
 
 def test_a_union_told_apart_by_a_tag_may_hold_itself():

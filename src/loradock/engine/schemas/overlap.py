@@ -5,8 +5,10 @@ from typing import Any
 
 Json = dict[str, Any]
 _DEEPEST = 12
-_MOST = 200_000
-"""Comparisons of two schemas or of two values, which take some microseconds each."""
+_MOST = 400_000
+"""Comparisons of two schemas or of two values, which take some microseconds each, in one whole schema."""
+_COMPARED_AT_ONCE = 256
+"""Characters of a value, about."""
 
 
 class Overlap:
@@ -16,7 +18,15 @@ class Overlap:
         self._definitions = definitions
         self._compared = 0
 
+    @property
+    def spent(self) -> bool:
+        return self._compared > _MOST
+
     def exclude_each_other(self, parts: list[Json | bool]) -> bool:
+        """False also when it would take too long to tell; `spent` says so."""
+        lists = [_values(part) if isinstance(part, dict) else None for part in parts]
+        if all(lists) and _distinct([value for values in lists for value in values or ()]):
+            return True  # as nearly all long ones are
         return all(self._apart(one, other, 0) for i, one in enumerate(parts) for other in parts[i + 1 :])
 
     def _apart(self, one: Any, other: Any, depth: int) -> bool:
@@ -42,7 +52,7 @@ class Overlap:
 
     def _none_fits(self, values: list[Any], part: Json) -> bool:
         listed = _values(part)
-        self._compared += len(values) + len(listed or ())
+        self._compared += _weight(values) + _weight(listed or [])
         if self._compared > _MOST:
             return False
         types = _types(part)
@@ -70,6 +80,16 @@ def _property(part: Json, name: str) -> Any:
 
 def _values(part: Json) -> list[Any] | None:
     return [part["const"]] if "const" in part else part.get("enum")
+
+
+def _weight(values: list[Any]) -> int:
+    """Of comparing these: long texts, arrays and objects count for more."""
+    long = (len(_key(value)) for value in values if isinstance(value, str | list | dict))
+    return len(values) + sum(length // _COMPARED_AT_ONCE for length in long)
+
+
+def _distinct(values: list[Any]) -> bool:
+    return len(set(map(_key, values))) == len(values)
 
 
 def _key(value: Any) -> str:

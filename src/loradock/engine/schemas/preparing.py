@@ -44,6 +44,7 @@ class _Preparation:
         self._names: dict[int, str] = {}
         self._definitions: Json = {}
         self._unchecked: list[tuple[list[Json | bool], str]] = []
+        self._overlap = Overlap(self._definitions)
         self._depth = self._size = 0
         self._deadline = time.monotonic() + SECONDS
 
@@ -177,7 +178,9 @@ class _Preparation:
         return {"allOf": [*made.get("allOf", []), {"anyOf": parts}]}
 
     def _check_apart(self, parts: list[Json | bool], where: str) -> None:
-        if not Overlap(self._definitions).exclude_each_other(parts):
+        if not self._overlap.exclude_each_other(parts):
+            if self._overlap.spent:
+                raise _TooLarge("", "the alternatives of its oneOf are too many to be told apart: use anyOf")
             raise Unfollowable(
                 where,
                 "the alternatives of its oneOf may overlap, and exactly one of them cannot be guaranteed: tell them"
