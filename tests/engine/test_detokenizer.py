@@ -54,5 +54,35 @@ def test_what_may_become_a_stop_string_is_held_back_then_given_out():
     assert [detokenizer.feed(t) for t in TOKENIZER.encode("a\nb").ids] == ["a", "", "\nb"]
 
 
+@given(st.text("ab", max_size=60), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3), st.integers(1, 9))
+def test_stop_strings_that_repeat_themselves_are_found_and_held_back(text, stops, size):
+    detokenizer, given_out = Detokenizer(TOKENS, tuple(stops)), ""
+    end = min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))
+    for start in range(0, len(text), size):
+        detokenizer._fed += 1
+        given_out += detokenizer._release(text[start : start + size], final=False)
+        assert text[:end].startswith(given_out)
+        assert not detokenizer.stopped or given_out == text[:end]
+        held = text[len(given_out) : start + size]
+        assert detokenizer.stopped or not held or any(stop.startswith(held) for stop in stops)
+    assert given_out + detokenizer.flush() == text[:end]
+
+
+def test_a_long_stop_string_costs_each_token_no_more():
+    read = []
+
+    class Text(str):
+        def __getitem__(self, place):
+            read.append(len(range(*place.indices(len(self)))) if isinstance(place, slice) else 1)
+            return super().__getitem__(place)
+
+    a = TOKENIZER.token_to_id("aaaa")
+    detokenizer = Detokenizer(TOKENS, (Text("a" * 50_000), Text("b" + "a" * 50_000), Text("a" * 3000 + "b")))
+    for _ in range(1000):
+        detokenizer.feed(a)
+    assert detokenizer.flush() == "a" * 4000
+    assert sum(read) < 100_000
+
+
 def test_special_tokens_are_no_text():
     assert "".join(pieces([1, *TOKENIZER.encode("hi").ids, 2])) == "hi"

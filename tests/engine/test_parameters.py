@@ -4,14 +4,19 @@ import json
 import re
 
 import pytest
+import torch
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from tokenizers import Tokenizer
 
+from loradock.checkpoints.architecture import read_architecture
+from loradock.engine import restrictions
 from loradock.engine.restrictions import BadWords, SortedVocabulary
+from loradock.engine.tokenizer import load_tokenizer
 from loradock.engine.tokens import TokenBytes
 from loradock.types.errors import BadRequest
 from loradock.types.parameters import MAX_REMARKS, PARAMETERS, check, nearest
+from tests.engine.tiny import SMOLLM2
 from tests.tokenizers import save_tokenizer
 
 ASK = [{"role": "user", "content": "Say something"}]
@@ -249,6 +254,19 @@ def test_bad_words_of_several_tokens_are_seen_across_them(tmp_path):
     assert b"y" in forbidden(b"blue", b" s", b"k")
     assert b" sky" not in forbidden(b" red")
     assert bytes([0xA9]) in forbidden(b"n", bytes([0xC3]))
+
+
+def test_many_bad_words_change_the_logits_at_once(monkeypatch):
+    tokens = TokenBytes(load_tokenizer(SMOLLM2, read_architecture(SMOLLM2)).tokenizer)
+    a, b = (next(i for i in range(1000) if tokens[i] == text) for text in (b"a", b"b"))
+    words = BadWords(["a" * length + "b" for length in range(1, 200)], SortedVocabulary(tokens, 49152))
+    calls, forbid = [], restrictions._forbid
+    monkeypatch.setattr(restrictions, "_forbid", lambda logits, found: calls.append(found) or forbid(logits, found))
+    logits = torch.zeros(49152)
+    restrictions.Restrictions(bad_words=words).apply(logits, [a] * 300)
+    assert len(calls) == 1
+    assert logits[b] == -torch.inf
+    assert logits[a] == 0
 
 
 def test_only_allowed_tokens_are_sampled(http):

@@ -95,6 +95,27 @@ def test_penalties_are_openai_s_and_ctrl_s():
     assert logits.tolist() == [1.0, -4.0 - 0.5 - 0.5, 0.5 - 0.5 - 0.25, -4.0]
 
 
+def test_biases_of_a_request_are_read_once_for_all_its_choices():
+    class Read(dict):
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            return super().__iter__()
+
+    bias, sampler, logits = Read({0: 5.0, 3: -5.0}), Sampler(), torch.zeros(4)
+    choices = [sequence(number, logit_bias=bias) for number in range(8)]
+    for _ in range(10):
+        for one in choices:
+            logits.zero_()
+            sampler.penalize(logits, one)
+    assert logits.tolist() == [5, 0, 0, -5]
+    assert bias.times == 1
+    for one in choices:
+        sampler.forget(one)
+    assert not sampler._biases
+
+
 def test_penalties_follow_the_output_as_it_grows():
     sampler, growing = Sampler(), sequence(frequency_penalty=1.0)
     for count in range(3):

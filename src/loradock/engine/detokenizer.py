@@ -19,7 +19,8 @@ class Detokenizer:
         rules: OutputRules = DEFAULT_RULES,
         shown: frozenset[int] = frozenset(),
     ) -> None:
-        self._tokens, self._stop, self.rules, self._shown = tokens, stop, rules, shown
+        self._tokens, self.rules, self._shown = tokens, rules, shown
+        self._stops = [_Stop(text) for text in stop]
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
         self._fed = 0
@@ -39,16 +40,44 @@ class Detokenizer:
         if self.stopped:
             return ""
         held = self._held + text
-        found = [(at, stop) for stop in self._stop if (at := held.find(stop)) >= 0]
+        found = [(end - len(stop.text), stop.text) for stop in self._stops if (end := stop.read(text, len(held)))]
         if found and self._fed > self.rules.min_tokens:
             at, stop = min(found, key=lambda one: one[0])
             self.stopped = True
             return held[: at + len(stop) * self.rules.keep_stop]
-        kept = 0 if final else max((_overlap(held, stop) for stop in self._stop), default=0)
+        kept = 0 if final else max((stop.begun for stop in self._stops), default=0)
         self._held = held[len(held) - kept :]
         return held[: len(held) - kept]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that is a beginning of `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+class _Stop:
+    """How much of a stop string the text ends with (`begun`), brought on with each of its characters, however long both
+    are (Knuth, Morris, Pratt 1977)."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.begun = 0
+        self._shorter = [0]
+        """By how much of the string is there: how much of it, less than that, the same text ends with."""
+
+    def read(self, text: str, held: int) -> int:
+        """Where the string ends for the first time, in what is held with `text` as its end; 0 when it does not."""
+        found = 0
+        for i, character in enumerate(text):
+            self.begun = self._next(self.begun, character)
+            if self.begun == len(self.text):
+                found = found or held - len(text) + i + 1
+                self.begun = self._known(self.begun)
+        return found
+
+    def _next(self, begun: int, character: str) -> int:
+        while begun and self.text[begun] != character:
+            begun = self._known(begun)
+        return begun + (self.text[begun] == character)
+
+    def _known(self, begun: int) -> int:
+        """Worked out no further than the text has come: most never begin with a stop string."""
+        while len(self._shorter) < begun:
+            end = len(self._shorter)
+            self._shorter.append(self._next(self._shorter[end - 1], self.text[end]))
+        return self._shorter[begun - 1]

@@ -28,11 +28,13 @@ class BadWords:
             for cut in range(1, len(word)):
                 found.setdefault(word[:cut], set()).update(vocabulary.beginning_with(word[cut:]))
         self._after = {begun: torch.tensor(sorted(tokens)) for begun, tokens in found.items() if tokens}
+        self._lengths = sorted({len(begun) for begun in self._after})
 
     def next(self, output: list[int]) -> list[torch.Tensor]:
         """Token ids that would complete a word."""
         said = b"".join(map(self._vocabulary.text, output[-self._longest :]))
-        return [tokens for begun, tokens in self._after.items() if said.endswith(begun)]
+        ends = (said[len(said) - length :] for length in self._lengths if length <= len(said))
+        return [self._after[end] for end in ends if end in self._after]
 
 
 class SortedVocabulary:
@@ -82,8 +84,10 @@ class Restrictions:
             _forbid(logits, self.forbidden)
         if len(output) < self.min_tokens:
             _forbid(logits, self.ends)
-        if self.bad_words is not None:
-            for tokens in self.bad_words.next(output):
+        found = self.bad_words.next(output) if self.bad_words else []
+        # At once, as words can be many; one by one where all of them would leave nothing.
+        if found and not _forbid(logits, torch.cat(found)):
+            for tokens in found:
                 _forbid(logits, tokens)
 
 
@@ -100,8 +104,11 @@ def restrictions(
     return Restrictions(rules.min_tokens, torch.tensor(sorted(ends), dtype=torch.long), forbidden, bad_words)
 
 
-def _forbid(logits: torch.Tensor, tokens: torch.Tensor) -> None:
+def _forbid(logits: torch.Tensor, tokens: torch.Tensor) -> bool:
+    """Whether it was done."""
     changed = logits.clone()
     changed[tokens.to(logits.device)] = -torch.inf
-    if bool(torch.isfinite(changed.max())):
+    left = bool(torch.isfinite(changed.max()))
+    if left:
         logits.copy_(changed)
+    return left

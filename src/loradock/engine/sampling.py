@@ -18,10 +18,12 @@ class Sampler:
     def __init__(self) -> None:
         self._random: dict[int, np.random.Generator] = {}
         self._penalties: dict[int, Penalties] = {}
+        self._biases: dict[int, _Biases] = {}
 
     def forget(self, sequence: Sequence) -> None:
         self._random.pop(sequence.id, None)
         self._penalties.pop(sequence.id, None)
+        self._biases.pop(id(sequence.params.logit_bias), None)
 
     def penalize(self, logits: torch.Tensor, sequence: Sequence) -> None:
         """Change a row `[vocab]` in place by the sequence's penalties and biases."""
@@ -31,8 +33,11 @@ class Sampler:
                 self._penalties[sequence.id] = Penalties(sequence, logits)
             self._penalties[sequence.id].apply(logits)
         if params.logit_bias:
-            tokens = torch.tensor(list(params.logit_bias), device=logits.device)
-            logits[tokens] += torch.tensor(list(params.logit_bias.values()), device=logits.device)
+            # Of all choices of a request it is the same object; of a whole vocabulary it takes a while to read.
+            biases = self._biases.get(id(params.logit_bias))
+            if biases is None:
+                biases = self._biases[id(params.logit_bias)] = _Biases(params.logit_bias, logits.device)
+            logits[biases.tokens] += biases.values
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence], chances: list[float]) -> list[int]:
         """One token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0. Raises
@@ -57,6 +62,15 @@ class Sampler:
             seed = sequence.params.seed
             self._random[sequence.id] = np.random.default_rng(None if seed is None else seed % 2**64)
         return float(self._random[sequence.id].random())
+
+
+class _Biases:
+    """A request's `logit_bias` as tensors. `given` is kept, so that no other object takes its place in memory."""
+
+    def __init__(self, given: dict[int, float], device: torch.device) -> None:
+        self.given = given
+        self.tokens = torch.from_numpy(np.fromiter(given, np.int64, len(given))).to(device)
+        self.values = torch.from_numpy(np.fromiter(given.values(), np.float32, len(given))).to(device)
 
 
 def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
