@@ -22,7 +22,7 @@ import aiohttp
 import numpy as np
 from safetensors.numpy import save_file
 
-from loradock.registry.builtin import builtin_file
+from loradock.registry.bases.builtin import builtin_file
 
 HIDDEN, KV, MLP, LAYERS, RANK = 576, 192, 1536, 30, 8
 SHAPES = {

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.assembly import build_loop
+from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
 from loradock.engine.core import SamplingParams, Sequence
-from loradock.engine.generation import Generation, TokenSampled
-from loradock.engine.loop import EngineLoop
-from loradock.engine.lora import AdapterReader, LoadedAdapter
-from loradock.engine.options import read_options
-from loradock.registry.builtin import builtin_file
+from loradock.engine.generation.generation import Generation, TokenSampled
+from loradock.engine.process.assembly import build_loop
+from loradock.engine.process.options import read_options
+from loradock.engine.scheduling.loop import EngineLoop
+from loradock.registry.bases.builtin import builtin_file
 
 
 def save_adapter(folder: Path, a: Architecture, seed: int, rank: int) -> Path:

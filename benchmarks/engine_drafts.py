@@ -12,15 +12,15 @@ import threading
 import time
 from pathlib import Path
 
-from loradock.engine.assembly import build_loop
-from loradock.engine.chat import ChatTemplate
+from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
 from loradock.engine.core import SamplingParams, Sequence
-from loradock.engine.drafting import Drafter
-from loradock.engine.generation import Generation, TokenSampled
-from loradock.engine.lora import AdapterReader, LoadedAdapter
-from loradock.engine.options import read_options
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.registry.builtin import builtin_file
+from loradock.engine.generation.generation import Generation, TokenSampled
+from loradock.engine.process.assembly import build_loop
+from loradock.engine.process.options import read_options
+from loradock.engine.scheduling.drafting import Drafter
+from loradock.engine.text.chat import ChatTemplate
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.registry.bases.builtin import builtin_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUESTIONS = (EXAMPLES / "data" / "held_out.txt").read_text().splitlines()

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.runner import Runner
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.registry.builtin import builtin_file
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.registry.bases.builtin import builtin_file
 
 TEXT = Path(__file__).parent.parent / "README.md"
 MODES = {
@@ -47,7 +47,7 @@ def main() -> None:
     p.add_argument("--tokens", type=int, default=512)
     p.add_argument("--threads", type=int, default=1)
     arguments = p.parse_args()
-    from loradock.checkpoints.architecture import read_architecture
+    from loradock.checkpoints.base_config import read_architecture
 
     tokenizer = load_tokenizer(arguments.model, read_architecture(arguments.model)).tokenizer
     tokens = tokenizer.encode(TEXT.read_text()).ids[: arguments.tokens]

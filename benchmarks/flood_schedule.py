@@ -19,9 +19,9 @@ import torch
 from benchmarks.measuring import quantile
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.scheduler import Scheduler
-from loradock.engine.shares import Shares
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.scheduling.scheduler import Scheduler
+from loradock.engine.scheduling.shares import Shares
 
 SHAPE = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
 WEIGHTS, TOKEN, KEY = 0.0042, 0.0004, 1.05e-6

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numba import njit
 
-from loradock.engine.compiled import packing, products
-from loradock.engine.compiled.machine import LOOKS_UP
-from loradock.engine.compiled.memory import aligned
-from loradock.engine.compiled.team import meet, share, team_of
-from loradock.engine.kernels import FAST
+from loradock.engine.kernels.compiled import packing, products
+from loradock.engine.kernels.compiled.memory import aligned
+from loradock.engine.kernels.compiled.simd import LOOKS_UP
+from loradock.engine.kernels.compiled.team import meet, share, team_of
+from loradock.engine.kernels.kernels import FAST
 
 WORTH_IT = LOOKS_UP
 """Elsewhere the engine leaves bfloat16 products to PyTorch."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from loradock.registry.builtin import builtin_file
+from loradock.registry.bases.builtin import builtin_file
 
 HERE = Path(__file__).parent
 PROMPTS = (HERE / "data" / "held_out.txt").read_text().splitlines()

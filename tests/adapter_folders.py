@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MODULES = (*ATTENTION, "gate_proj", "up_proj", "down_proj")

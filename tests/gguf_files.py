@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
-from loradock.engine.weights import gguf_name
+from loradock.engine.models.weights import gguf_name
 
 
 def write_gguf(file: Path, model, **extra: object) -> Path:

@@ -15,8 +15,8 @@ from loradock.control.controller import Controller
 from loradock.control.options import ControlOptions
 from loradock.endpoints import rules
 from loradock.gateway.keys import KeyCache
-from loradock.gateway.proxy import Gateway
-from loradock.gateway.routes import RouteTable
+from loradock.gateway.proxy.proxy import Gateway
+from loradock.gateway.routing.routes import RouteTable
 from loradock.replicas.process import ProcessLauncher
 from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate

@@ -2,7 +2,8 @@
 
 import threading
 
-from loradock.engine import main, scheduler
+from loradock.engine.process import main
+from loradock.engine.scheduling import scheduler
 
 TOKEN = 4242
 _add = scheduler.Scheduler.add

@@ -16,7 +16,7 @@ from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
 from benchmarks.workload import Case, Fleet
-from loradock.checkpoints.packed import write_packed
+from loradock.checkpoints.adapters.packed import write_packed
 
 KEY, ACCOUNT = "ld-benchmark-key", "bench"
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from loradock.api.attach_summary import BETWEEN, summarised
+from loradock.api.v1.attach_summary import BETWEEN, summarised
 from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate
 from loradock.store.events import list_events, record

@@ -6,8 +6,8 @@ import pytest
 
 from loradock.api.multipart import read_upload
 from loradock.registry.blobs import Blobs
-from loradock.registry.received import Received
 from loradock.registry.transfer import Limits
+from loradock.registry.uploads.received import Received
 from loradock.types.errors import BadRequest, TooLarge
 
 TYPE = "multipart/form-data; boundary=edge"

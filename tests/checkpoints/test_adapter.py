@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from loradock.checkpoints.adapter import AdapterConfig, read_adapter_config
-from loradock.checkpoints.architecture import Architecture, read_architecture
-from loradock.checkpoints.inspection import check_fits, inspect_adapter
-from loradock.checkpoints.module_pattern import BadPattern, matcher
+from loradock.checkpoints.adapters.adapter import AdapterConfig, read_adapter_config
+from loradock.checkpoints.adapters.inspection import check_fits, inspect_adapter
+from loradock.checkpoints.adapters.module_pattern import BadPattern, matcher
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
 from loradock.types.errors import AdapterRefused
 from tests.peft_models import peft_model, save_adapter, save_base
 

@@ -11,16 +11,16 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, VeraConfig, get_
 from peft.tuners.lora.config import MontecloraConfig, VeloraConfig
 from safetensors.torch import load_file, save_file
 
-from loradock.checkpoints.adapter_reasons import CONVERTIBLE
-from loradock.checkpoints.architecture import read_architecture
-from loradock.checkpoints.embedding_tables import compare_tables
-from loradock.checkpoints.inspection import inspect_adapter
-from loradock.checkpoints.plain import is_plain, write_plain
+from loradock.checkpoints.adapters.adapter_reasons import CONVERTIBLE
+from loradock.checkpoints.adapters.embedding_tables import compare_tables
+from loradock.checkpoints.adapters.inspection import inspect_adapter
+from loradock.checkpoints.adapters.plain import is_plain, write_plain
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.lora import AdapterReader
-from loradock.engine.runner import Runner
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
 from loradock.types.errors import AdapterRefused
 from tests.peft_models import llama, peft_model, save_base
 

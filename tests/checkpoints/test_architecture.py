@@ -4,7 +4,7 @@ import pytest
 from gguf import GGUFValueType, GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from loradock.checkpoints.architecture import from_config, read_architecture
+from loradock.checkpoints.base_config import from_config, read_architecture
 from loradock.types.errors import BadRequest
 from tests.gguf_files import write_gguf
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loradock.checkpoints.inspection import inspect_adapter
+from loradock.checkpoints.adapters.inspection import inspect_adapter
 from loradock.types.errors import AdapterRefused
 from tests.peft_models import save_adapter
 

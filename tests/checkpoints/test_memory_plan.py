@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
 from loradock.checkpoints.memory_plan import BLOCK_TOKENS, MemoryWishes, block_bytes, plan_memory, weight_bytes
 from tests.engine.tiny import SMOLLM2
 

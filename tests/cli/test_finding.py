@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from loradock import __version__
-from loradock.api.address import local_url, recorded, recorded_url
 from loradock.cli.main import app
+from loradock.configuration.address import local_url, recorded, recorded_url
 from tests.servers import EXAMPLES
 
 

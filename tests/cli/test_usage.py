@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from loradock.cli.sending import local_files
+from loradock.cli.commands.sending import local_files
 from loradock.types.enums import ModelKind
 from tests.servers import EXAMPLES, KEY, create_endpoint
 

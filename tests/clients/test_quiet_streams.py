@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from loradock.gateway.sse import COMMENT
+from loradock.gateway.proxy.sse import COMMENT
 from tests.clients.clients import VERSIONS, environment, node_client, python_client
 from tests.servers import KEY, RunningServer, create_endpoint, wait_state
 

@@ -124,7 +124,7 @@ async def test_a_failure_at_the_last_step_unloads_again(rig, monkeypatch):
     def fail(*_):
         raise Internal("the disk is full")
 
-    monkeypatch.setattr("loradock.control.attach._complete", fail)
+    monkeypatch.setattr("loradock.control.attach.attach._complete", fail)
     with pytest.raises(Internal, match="step 'route': the disk is full"):
         await rig.attach(rig.alice, rig.dock, rig.pirate)
     assert (rig.attachments(), await loaded(rig), routed(rig, "alice/pirate")) == ([], set(), None)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.control.awake import AwakeClock
-from loradock.control.liveness import Health, Liveness, Look, Patience
+from loradock.control.replicas.liveness import Health, Liveness, Look, Patience
 from loradock.replicas.vitals import Answer
 
 PATIENCE = Patience(unready=5, lost=60, stretched=300, checks=3)

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from loradock.control.residency import Residency, Wanted
+from loradock.control.replicas.residency import Residency, Wanted
 from loradock.control.work import Locks
 
 

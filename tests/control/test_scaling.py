@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.control.options import ControlOptions
+from loradock.control.reconcile.sizing import Sizing
 from loradock.control.scaling import Autoscaler, ScalingRules
-from loradock.control.sizing import Sizing
 from loradock.control.snapshot import Snapshot
-from loradock.gateway.routes import EndpointFacts
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.routing.routes import EndpointFacts
+from loradock.gateway.routing.upstream import Upstream
 from loradock.types.enums import DesiredState, EndpointState, EngineKind
 
 RULES = ScalingRules(target=8, up_window=10, down_window=300)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from loradock.dashboard.call_code import Call, snippets
+from loradock.dashboard.components.call_code import Call, snippets
 
 AWKWARD = 'it\'s "quoted" \\ and\nbroken `$HOME` ${x} </script> ünï😀'
 CALL = Call(

@@ -1,7 +1,7 @@
 """Which log of an endpoint's replicas is shown first, and how each is called."""
 
 from loradock.control.views import ReplicaFacts
-from loradock.dashboard.pages.endpoint_logs import _likeliest, _named
+from loradock.dashboard.pages.endpoints.endpoint_logs import _likeliest, _named
 from loradock.types.enums import ReplicaState
 
 

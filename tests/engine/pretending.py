@@ -6,7 +6,7 @@ where they are missing; PRETEND=avx2: those of AVX2. It has to be loaded before 
 
 import os
 
-from loradock.engine.compiled import machine
+from loradock.engine.kernels.compiled import simd as machine
 
 _SPELLED_OUT = {"vdpbf16ps": machine.spelled_out_bfloat16, "vpdpbusd": machine.spelled_out_bytes}
 _missing = not (machine.DOTS_BFLOAT16 and machine.DOTS_BYTES)

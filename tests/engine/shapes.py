@@ -67,9 +67,9 @@ def save(folder: Path, sizes: dict) -> Path:
 
 def difference(folder: Path, dtype: str) -> float:
     """Start an engine on the folder, compute prompt and single tokens, and compare with what transformers made."""
-    from loradock.engine.assembly import build_loop
     from loradock.engine.core import Row, SamplingParams, Sequence
-    from loradock.engine.options import read_options
+    from loradock.engine.process.assembly import build_loop
+    from loradock.engine.process.options import read_options
 
     loop = build_loop(read_options(["--model", str(folder), "--dtype", dtype, "--threads", "2"]), print, print)
     expected = np.load(folder / FILE)

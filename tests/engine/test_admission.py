@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from loradock.engine.admission import Admission, Owner
 from loradock.engine.errors import TooBusy
+from loradock.engine.scheduling.admission import Admission, Owner
 from tests.engine.conftest import SECRET, launch, wait_ready
 
 BASE, OTHER = Owner("base", "one"), Owner("a1", "two")

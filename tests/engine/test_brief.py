@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from loradock.engine.brief import BEGINNING, BRIEF
-from loradock.engine.cost import StepCost
-from loradock.engine.pace import STALL
-from loradock.engine.shares import WINDOW, Shares
+from loradock.engine.scheduling.brief import BEGINNING, BRIEF
+from loradock.engine.scheduling.cost import StepCost
+from loradock.engine.scheduling.prefill_budget import STALL
+from loradock.engine.scheduling.shares import WINDOW, Shares
 from tests.engine.test_cost import TOKEN, learned, seconds
 from tests.engine.test_scheduler import scheduler, sequence, step
 

@@ -4,9 +4,9 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from loradock.engine.chat import ChatTemplate
 from loradock.engine.requests.fields import Fields
 from loradock.engine.requests.messages import read_messages
+from loradock.engine.text.chat import ChatTemplate
 from loradock.types.errors import BadRequest
 from tests.tokenizers import CHATTING, save_tokenizer
 

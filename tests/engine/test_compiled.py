@@ -20,14 +20,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from loradock.engine.compiled import attention, lanes, layers, machine, packing, products
-from loradock.engine.compiled.decoder import CompiledDecoder, runs_compiled
+from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.lora import AdapterReader
-from loradock.engine.runner import Runner
-from loradock.engine.threads import processors
+from loradock.engine.kernels.compiled import attention, layers, packing, products
+from loradock.engine.kernels.compiled import simd as machine
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models import compiled_lanes as lanes
+from loradock.engine.models.compiled_decoder import CompiledDecoder, runs_compiled
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
+from loradock.engine.runtime.threads import processors
 from loradock.types.errors import BadRequest
 from tests.engine.tiny import save_adapter
 

@@ -6,8 +6,8 @@ import openai
 import pytest
 from tokenizers import Tokenizer
 
-from loradock.engine.foreign_template import ForeignTemplate
-from loradock.engine.template_process import TemplateProcess
+from loradock.engine.text.foreign_template import ForeignTemplate
+from loradock.engine.text.template_process import TemplateProcess
 from loradock.types.errors import BadRequest
 from tests.engine import tiny
 from tests.engine.conftest import SECRET, launch, wait_ready

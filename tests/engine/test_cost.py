@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from loradock.engine.cost import MOST, StepCost
+from loradock.engine.scheduling.cost import MOST, StepCost
 
 WEIGHTS, TOKEN, KEY = 0.004, 0.0004, 1e-6
 """Seconds for reading the weights, for a token, for a key that it sees."""

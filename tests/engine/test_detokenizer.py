@@ -2,10 +2,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.detokenizer import Detokenizer
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.engine.tokens import TokenBytes
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.detokenizer import Detokenizer
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.engine.text.tokens import TokenBytes
 from tests.engine.tiny import SMOLLM2
 
 TOKENIZER = load_tokenizer(SMOLLM2, read_architecture(SMOLLM2)).tokenizer

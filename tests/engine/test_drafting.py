@@ -9,23 +9,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
-from loradock.engine.assembly import build_loop
-from loradock.engine.compiled.decoder import CompiledDecoder
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.drafting import TOGETHER, Drafter
-from loradock.engine.generation import Ended, Generation, TokenSampled
-from loradock.engine.grammar import Grammars
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.loop import EngineLoop
-from loradock.engine.lora import AdapterReader
-from loradock.engine.options import read_options
+from loradock.engine.generation.generation import Ended, Generation, TokenSampled
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.compiled_decoder import CompiledDecoder
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
+from loradock.engine.process.assembly import build_loop
+from loradock.engine.process.options import read_options
 from loradock.engine.requests.constraint import Constraint
-from loradock.engine.runner import Runner
-from loradock.engine.scheduler import Scheduler
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.engine.tokens import TokenBytes
+from loradock.engine.scheduling.drafting import TOGETHER, Drafter
+from loradock.engine.scheduling.loop import EngineLoop
+from loradock.engine.scheduling.scheduler import Scheduler
+from loradock.engine.structured_output.grammar import Grammars
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.engine.text.tokens import TokenBytes
 from tests.engine import tiny
 
 

@@ -5,10 +5,10 @@ import threading
 import httpx
 import pytest
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.encoding import Aside, Encoder
+from loradock.checkpoints.base_config import read_architecture
 from loradock.engine.errors import PromptTooLong
-from loradock.engine.tokenizer import load_tokenizer
+from loradock.engine.text.encoding import Aside, Encoder
+from loradock.engine.text.tokenizer import load_tokenizer
 from tests.engine import tiny
 
 CONTEXT = 512

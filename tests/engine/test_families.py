@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from loradock.engine.core import Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.runner import Runner
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
 from tests.gguf_files import write_gguf
 
 SIZES = {

@@ -7,11 +7,11 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.quants import dequantize, quantize
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.checkpoints.gguf_file import GgufFile
-from loradock.engine.dequantizing import dequantized
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.engine.weights import tensor_reader
+from loradock.checkpoints.base_config import read_architecture
+from loradock.checkpoints.gguf.gguf_file import GgufFile
+from loradock.engine.models.dequantizing import dequantized
+from loradock.engine.models.weights import tensor_reader
+from loradock.engine.text.tokenizer import load_tokenizer
 from tests.engine.tiny import SMOLLM2
 
 TEXTS = [

@@ -6,8 +6,8 @@ import pytest
 from gguf import GGUFWriter
 from tokenizers import Tokenizer
 
-from loradock.checkpoints.gguf_file import GgufFile
-from loradock.engine.gguf_tokenizer import gguf_tokenizer
+from loradock.checkpoints.gguf.gguf_file import GgufFile
+from loradock.engine.text.gguf_tokenizer import gguf_tokenizer
 from loradock.types.errors import BadRequest
 from tests.engine.test_gguf import TEXTS
 from tests.tokenizers import save_tokenizer

@@ -10,14 +10,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from loradock.engine.chat import ChatTemplate
-from loradock.engine.detokenizer import Detokenizer
 from loradock.engine.errors import Unfollowed
-from loradock.engine.grammar import Grammars
 from loradock.engine.requests.constraint import Constraint
-from loradock.engine.tokens import TokenBytes
-from loradock.engine.tool_forms import HermesForm, LlamaForm, MistralForm
-from loradock.engine.tools import ToolCallReader
+from loradock.engine.structured_output.grammar import Grammars
+from loradock.engine.text.chat import ChatTemplate
+from loradock.engine.text.detokenizer import Detokenizer
+from loradock.engine.text.tokens import TokenBytes
+from loradock.engine.tool_calls.tool_forms import HermesForm, LlamaForm, MistralForm
+from loradock.engine.tool_calls.tools import ToolCallReader
 from loradock.types.errors import BadRequest
 from tests.tokenizers import FAMILIES, save_tokenizer
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import SamplingParams, Sequence
-from loradock.engine.kv import BLOCK_SIZE, KVCache
+from loradock.engine.kv_cache.kv import BLOCK_SIZE, KVCache
 
 ARCHITECTURE = Architecture("llama", 8, 8, 8, 1, 1, 1, 8, 10000.0, 1e-5, 512)
 BLOCKS = 12

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.assembly import _send
 from loradock.engine.core import Logits, SamplingParams, Sequence
-from loradock.engine.generation import Ended, Generation, TokenSampled
-from loradock.engine.kv import KVCache
-from loradock.engine.loop import MAX_FAILURES, EngineLoop
-from loradock.engine.sampling import largest
-from loradock.engine.scheduler import Scheduler
+from loradock.engine.generation.generation import Ended, Generation, TokenSampled
+from loradock.engine.generation.sampling import largest
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.process.assembly import _send
+from loradock.engine.scheduling.loop import MAX_FAILURES, EngineLoop
+from loradock.engine.scheduling.scheduler import Scheduler
 from loradock.types.errors import BadRequest
 
 TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)

@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loradock.engine.pace import LEAST, STALL, Pace, divided
+from loradock.engine.scheduling.prefill_budget import LEAST, STALL, Pace, divided
 
 
 def paced(alone, each):

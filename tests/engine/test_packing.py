@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from loradock.checkpoints.adapters.packed import GROUPS, PACKED_FILE, PAGE, write_packed
 from loradock.checkpoints.architecture import Architecture
-from loradock.checkpoints.packed import GROUPS, PACKED_FILE, PAGE, write_packed
-from loradock.engine import lora, packing
-from loradock.engine.lora import AdapterReader
-from loradock.engine.packing import PLACE
+from loradock.engine.adapters import lora, packing
+from loradock.engine.adapters.lora import AdapterReader
+from loradock.engine.adapters.packing import PLACE
 from loradock.types.errors import AdapterRefused, DamagedWeights
 
 # More columns than the kernel turns at a time, and no multiple of that.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loradock.engine.pages import PagesAhead
+from loradock.engine.kv_cache.pages import PagesAhead
 
 BLOCK = 64 * 1024
 pytestmark = pytest.mark.skipif(

@@ -9,11 +9,11 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from tokenizers import Tokenizer
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine import restrictions
-from loradock.engine.restrictions import BadWords, SortedVocabulary
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.engine.tokens import TokenBytes
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.generation import restrictions
+from loradock.engine.generation.restrictions import BadWords, SortedVocabulary
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.engine.text.tokens import TokenBytes
 from loradock.types.errors import BadRequest
 from loradock.types.parameters import MAX_REMARKS, PARAMETERS, check, nearest
 from tests.engine.tiny import SMOLLM2

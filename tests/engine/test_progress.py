@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
-from loradock.engine import loop as loops
-from loradock.engine.server import EngineServer
+from loradock.engine.http.server import EngineServer
+from loradock.engine.scheduling import loop as loops
 from tests.engine.test_loop import loop, run  # noqa: F401
 
 SECRET = {"authorization": "Bearer s"}

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from loradock.engine import kernel_cache, proof
-from loradock.engine.compiled.decoder import CompiledDecoder
 from loradock.engine.core import Logits
 from loradock.engine.errors import WrongNumbers
-from loradock.engine.loading import load_model
-from loradock.engine.runner import Runner
+from loradock.engine.kernels import kernel_cache
+from loradock.engine.models.compiled_decoder import CompiledDecoder
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
+from loradock.engine.self_check import proof
 from tests.engine import shapes
 
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from loradock.engine.adapters import Adapters
+from loradock.engine.adapters.adapters import Adapters
+from loradock.engine.adapters.residency import AdapterMemory
 from loradock.engine.errors import AdapterUnreadable, UnknownModel
-from loradock.engine.residency import AdapterMemory
 from loradock.types.errors import AdapterRefused, BadRequest
 from tests.engine import tiny
 from tests.engine.conftest import launch, wait_ready

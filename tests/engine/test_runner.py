@@ -10,12 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from loradock.engine.core import BLOCK_SIZE, Row, SamplingParams, Sequence
-from loradock.engine.kv import KVCache
-from loradock.engine.loading import load_model
-from loradock.engine.lora import AdapterReader
-from loradock.engine.mixing import LoraStacks
-from loradock.engine.runner import Runner
+from loradock.engine.adapters.lora import AdapterReader
+from loradock.engine.adapters.multi_lora import LoraStacks
+from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.kernels.constants import BLOCK_SIZE
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.runner import Runner
 
 VOCABULARY, TOKENS = 97, 12
 SHAPE = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4}

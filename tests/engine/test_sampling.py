@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from loradock.engine.compiled import likeliest
 from loradock.engine.core import SamplingParams, Sequence
-from loradock.engine.logprobs import token_logprobs
-from loradock.engine.sampling import Sampler, _draw_whole, largest
+from loradock.engine.generation.logprobs import token_logprobs
+from loradock.engine.generation.sampling import Sampler, _draw_whole, largest
+from loradock.engine.kernels.compiled import argmax as likeliest
 
 
 def sequence(number=1, output=(), prompt=(0,), **params):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import SamplingParams, Sequence, SequenceState
-from loradock.engine.kv import BLOCK_SIZE, KVCache
-from loradock.engine.scheduler import Scheduler
-from loradock.engine.turns import QUANTUM
-from loradock.engine.waiting import PATIENCE, WaitingLine
+from loradock.engine.kv_cache.kv import BLOCK_SIZE, KVCache
+from loradock.engine.scheduling.adapter_slots import QUANTUM
+from loradock.engine.scheduling.scheduler import Scheduler
+from loradock.engine.scheduling.wait_queue import PATIENCE, WaitingLine
 
 TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
 

@@ -7,7 +7,7 @@ import time
 import jsonschema
 import pytest
 
-from loradock.engine.schemas import Unfollowable, endings, prepared, preparing
+from loradock.engine.structured_output.schemas import Unfollowable, endings, prepared, preparing
 
 CITY = {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"]}
 LOOP = {"$ref": "#/$defs/Loop"}

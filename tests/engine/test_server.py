@@ -9,8 +9,8 @@ import jsonschema
 import openai
 import pytest
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.tokenizer import load_tokenizer
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.tokenizer import load_tokenizer
 from tests.engine.conftest import SECRET
 from tests.engine.tiny import BEYOND, SMOLLM2
 

@@ -61,7 +61,7 @@ def test_start_after_start_with_kept_kernels(folders):
 def test_an_altered_kernel_is_refused_at_start(folders, tmp_path):
     package = tmp_path / "loradock"
     shutil.copytree(ROOT / "src" / "loradock", package, ignore=shutil.ignore_patterns("__pycache__"))
-    kernel = package / "engine" / "compiled" / "attention.py"
+    kernel = package / "engine" / "kernels" / "compiled" / "attention.py"
     line = "short_runs(weights, stride, count, rest, size, ahead, dim - long, below, dim * 4)"
     assert line in kernel.read_text()
     kernel.write_text(kernel.read_text().replace(line, line.replace("count", "count - 1")))

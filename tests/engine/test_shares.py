@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loradock.engine.shares import LIGHT, Shares, Turnover
-from loradock.engine.waiting import WaitingLine
+from loradock.engine.scheduling.shares import LIGHT, Shares, Turnover
+from loradock.engine.scheduling.wait_queue import WaitingLine
 from tests.engine.test_scheduler import scheduler, sequence, step
 
 

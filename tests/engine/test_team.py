@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from loradock.engine.compiled.memory import aligned
-from loradock.engine.compiled.team import announce, await_number, leave, meet, share, team_of
+from loradock.engine.kernels.compiled.memory import aligned
+from loradock.engine.kernels.compiled.team import announce, await_number, leave, meet, share, team_of
 
 ROUNDS = 2000
 

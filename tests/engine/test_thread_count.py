@@ -1,6 +1,6 @@
 """One thread or all of them: whichever is faster where it runs, with few steps lost to finding out."""
 
-from loradock.engine.thread_count import FIRST, LONGEST, LONGEST_AWAY, TRIAL, ThreadCount
+from loradock.engine.runtime.thread_count import FIRST, LONGEST, LONGEST_AWAY, TRIAL, ThreadCount
 
 IDLE, BUSY = {1: 1.5, 4: 1.0}, {1: 1.5, 4: 2.4}
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from loradock.engine.threads import Helpers, current_processor, processors
+from loradock.engine.runtime.threads import Helpers, current_processor, processors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells on which processor a thread is")

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.token_bound import TokenBound
-from loradock.engine.tokenizer import load_tokenizer
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.token_bound import TokenBound
+from loradock.engine.text.tokenizer import load_tokenizer
 from tests.engine import tiny
 from tests.tokenizers import PACKAGES
 

@@ -3,10 +3,10 @@
 import pytest
 from tokenizers import Tokenizer
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.detokenizer import Detokenizer
-from loradock.engine.tokenizer import load_tokenizer
-from loradock.engine.tokens import TokenBytes
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.detokenizer import Detokenizer
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.engine.text.tokens import TokenBytes
 from tests.tokenizers import FAMILIES, save_base
 
 TEXT = "Let me see: naïve café, 日本語 👍🏽\n\tif a != b:\n  return 3.14"

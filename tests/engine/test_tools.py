@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loradock.engine.tool_forms import HermesForm, LlamaForm, MistralForm, form_of
-from loradock.engine.tools import ToolCallReader
+from loradock.engine.tool_calls.tool_forms import HermesForm, LlamaForm, MistralForm, form_of
+from loradock.engine.tool_calls.tools import ToolCallReader
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Lyon"}}\n</tool_call>'
 PLAIN, NAMED = MistralForm(named=False), MistralForm(named=True)

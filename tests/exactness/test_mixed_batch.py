@@ -11,7 +11,7 @@ import aiohttp
 import httpx
 import pytest
 
-from loradock.registry.builtin import builtin_file
+from loradock.registry.bases.builtin import builtin_file
 from tests.servers import EXAMPLES, free_port
 
 PROMPTS = ["Why do people like the sea?", "Tell me about rain.", "What is a computer? Give 3 facts: naïve ☔ 2+2=4."]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from loradock.gateway.again import Again, Loss
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.proxy.retry import Again, Loss
+from loradock.gateway.routing.upstream import Upstream
 from loradock.types.enums import Fate
 from loradock.types.errors import ReplicaLost, RequestEndedReplica
 

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from loradock.gateway._asgi import ClientGone
-from loradock.gateway.bodies import Bodies
+from loradock.gateway.proxy._asgi import ClientGone
+from loradock.gateway.proxy.bodies import Bodies
 from loradock.types.errors import TooLarge
 
 MIB = 1 << 20

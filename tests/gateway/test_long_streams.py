@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from loradock.gateway.sse import COMMENT
+from loradock.gateway.proxy.sse import COMMENT
 from loradock.types.errors import ServerStopping
 from tests.gateway.scripted import saying
 from tests.gateway.test_odd_replicas import ASKING, EVENT, STREAM, ask, before, chunk

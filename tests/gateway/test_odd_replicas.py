@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from loradock.gateway.keys import CALLER, Caller
-from loradock.gateway.proxy import Gateway
-from loradock.gateway.routes import EndpointFacts, Route, RouteTable
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.proxy.proxy import Gateway
+from loradock.gateway.routing.routes import EndpointFacts, Route, RouteTable
+from loradock.gateway.routing.upstream import Upstream
 from loradock.telemetry.meter import Meter
 from loradock.types.enums import EndpointState
 from tests.gateway.scripted import replica, saying, then_closing

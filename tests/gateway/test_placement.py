@@ -3,9 +3,9 @@
 from collections import Counter
 from contextlib import ExitStack
 
-from loradock.gateway.placement import at_home
-from loradock.gateway.routes import EndpointFacts, Route
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.routing.placement import at_home
+from loradock.gateway.routing.routes import EndpointFacts, Route
+from loradock.gateway.routing.upstream import Upstream
 from loradock.types.enums import EndpointState
 
 FACTS = EndpointFacts("endpoint-1", "alice/base-1", "acc_1", "alice", False, EndpointState.STARTED)

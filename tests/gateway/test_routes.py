@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from loradock.gateway.routes import EndpointFacts, Route, RouteTable
-from loradock.gateway.upstream import Upstream
-from loradock.gateway.waking import Waker
+from loradock.gateway.routing.routes import EndpointFacts, Route, RouteTable
+from loradock.gateway.routing.upstream import Upstream
+from loradock.gateway.routing.waking import Waker
 from loradock.types.enums import EndpointState
 from loradock.types.errors import ModelNotAvailable, Unavailable
 

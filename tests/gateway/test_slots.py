@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loradock.gateway.slots import Slots
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.routing.slots import Slots
+from loradock.gateway.routing.upstream import Upstream
 
 
 class Clock:

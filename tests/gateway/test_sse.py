@@ -1,6 +1,6 @@
 import pytest
 
-from loradock.gateway.sse import WholeEvents, error_event
+from loradock.gateway.proxy.sse import WholeEvents, error_event
 from loradock.types.errors import ReplicaLost
 
 STREAM = b"data: one\n\ndata: two\n\n: comment\n\ndata: [DONE]\n\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loradock.gateway.usage import StreamTap, asking_for_usage, can_ask, usage_of, wants_usage
+from loradock.gateway.proxy.usage import StreamTap, asking_for_usage, can_ask, usage_of, wants_usage
 from loradock.telemetry.usage import Tokens
 from loradock.types.enums import Dialect, Outcome
 

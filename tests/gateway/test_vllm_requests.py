@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loradock.gateway.vllm_requests import for_vllm
+from loradock.gateway.proxy.vllm_requests import for_vllm
 from loradock.types.errors import BadRequest
 from tests.gateway.scripted import saying
 from tests.gateway.test_odd_replicas import STREAM, before, chunk

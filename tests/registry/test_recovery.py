@@ -9,10 +9,10 @@ import time
 import pytest
 from sqlalchemy import select
 
-from loradock.checkpoints.inspection import inspect_adapter
+from loradock.checkpoints.adapters.inspection import inspect_adapter
 from loradock.registry.jobs import list_jobs
 from loradock.registry.models import list_models
-from loradock.registry.recovery import STOPPED, recover
+from loradock.registry.uploads.recovery import STOPPED, recover
 from loradock.store.tables import Job, Model, Revision
 from loradock.types.enums import JobStatus, ModelKind, ModelState
 from tests.registry.rig import last_message, open_registry
@@ -22,7 +22,7 @@ SERVER = """
 import itertools, sys
 from pathlib import Path
 from loradock.registry.models import delete_model
-from loradock.registry.requests import UploadRequest
+from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.types.enums import JobStatus
 from tests.registry.rig import open_registry
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from sqlalchemy import select
 from tokenizers import Tokenizer, models
 
-from loradock.checkpoints.inspection import inspect_adapter
-from loradock.checkpoints.packed import PACKED_FILE
-from loradock.checkpoints.plain import is_plain
+from loradock.checkpoints.adapters.inspection import inspect_adapter
+from loradock.checkpoints.adapters.packed import PACKED_FILE
+from loradock.checkpoints.adapters.plain import is_plain
 from loradock.registry.settling import Settler
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event
 from loradock.types.enums import AttachmentState, DesiredState, JobStatus

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from loradock.checkpoints.inspection import inspect_adapter
-from loradock.checkpoints.packed import PACKED_FILE, is_packed
+from loradock.checkpoints.adapters.inspection import inspect_adapter
+from loradock.checkpoints.adapters.packed import PACKED_FILE, is_packed
 from loradock.registry.packed import keep_packed
-from loradock.registry.requests import NameUsed
+from loradock.registry.uploads.upload_request import NameUsed
 from loradock.store.tables import Model
 from loradock.types.enums import JobStatus, ModelKind, ModelState
 from loradock.types.errors import AlreadyBound, BadRequest, TooLarge
@@ -314,7 +314,7 @@ def test_closing_fails_what_waits(registry, web, adapter_files):
 
 
 def _request(url):
-    from loradock.registry.requests import UploadRequest
+    from loradock.registry.uploads.upload_request import UploadRequest
 
     return UploadRequest("mine", model_source=url)
 

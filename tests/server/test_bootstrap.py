@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.store.accounts import list_keys, revoke_key, valid_key
 from loradock.types.errors import BadRequest

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from loradock.api.settings import Settings
-from loradock.control.recovery import recover as recover_replicas
+from loradock.configuration.settings import Settings
+from loradock.control.replicas.recovery import recover as recover_replicas
 from loradock.registry.blobs import Blobs
-from loradock.registry.recovery import recover
+from loradock.registry.uploads.recovery import recover
 from loradock.replicas.process import ProcessLauncher
 from loradock.server import data_folder
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database, open_existing_database
@@ -243,7 +243,7 @@ AS_ANOTHER = """
 import os, sys
 from pathlib import Path
 import sqlalchemy.dialects.sqlite
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.server.bootstrap import open_database
 from loradock.types.errors import DataUnusable
 settings = Settings(Path(sys.argv[1]))

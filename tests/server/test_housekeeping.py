@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.registry.blobs import Blobs
 from loradock.server import housekeeping
 from loradock.server.bootstrap import open_database

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loradock.gateway.leaving import watch
+from loradock.gateway.proxy.leaving import watch
 from loradock.server.http import Patience
 from loradock.server.serving import HttpServer
 from tests.rig import eventually

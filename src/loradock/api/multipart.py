@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from loradock.registry.received import Received, Sink
+from loradock.registry.uploads.received import Received, Sink
 from loradock.types.enums import ModelKind
 from loradock.types.errors import BadRequest, TooLarge
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.control.controller import Controller
 from loradock.gateway.keys import CALLER, Caller, KeyCache
-from loradock.gateway.routes import RouteTable
-from loradock.registry.bases import BaseModels
+from loradock.gateway.routing.routes import RouteTable
+from loradock.registry.bases.base_models import BaseModels
 from loradock.registry.blobs import Blobs
-from loradock.registry.uploads import UploadRunner
+from loradock.registry.uploads.uploads import UploadRunner
 from loradock.store.actor import ACTOR
 from loradock.store.database import Database
 from loradock.telemetry.history import History

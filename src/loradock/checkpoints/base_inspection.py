@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from loradock.checkpoints.architecture import Architecture, read_architecture
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.base_config import read_architecture
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
 from loradock.types.errors import BadRequest
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loradock.checkpoints.gguf_file import GgufFile
+from loradock.checkpoints.gguf.gguf_file import GgufFile
 from loradock.types.errors import BadRequest
 
 CONVENTION_FILES = frozenset(

@@ -4,9 +4,9 @@ import os
 import shlex
 from pathlib import Path
 
-from loradock.api.address import local_url, recorded_url
-from loradock.api.settings import DEFAULT_PORT, default_data_dir
 from loradock.cli.usage import UsageProblem, program
+from loradock.configuration.address import local_url, recorded_url
+from loradock.configuration.settings import DEFAULT_PORT, default_data_dir
 from loradock.types.errors import BadRequest
 
 _FOLDER, _HOST, _PORT, _URL = "LORADOCK_DATA_DIR", "LORADOCK_HOST", "LORADOCK_PORT", "LORADOCK_BASE_URL"

@@ -6,7 +6,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from loradock import __version__
-from loradock.cli import adapters, common, completion, demo, endpoints, events, jobs, keys, logs, models, serve
+from loradock.cli import common, completion
+from loradock.cli.commands import adapters, demo, endpoints, events, jobs, keys, logs, models, serve
 from loradock.cli.output import fail
 from loradock.cli.usage import EXIT_USAGE, UsageProblem
 from loradock.types.errors import BadRequest, LoradockError
@@ -53,7 +54,7 @@ def root(
 )
 def engine(context: typer.Context) -> None:
     """Run one replica's engine by itself (`loradock engine --help`)."""
-    from loradock.engine.main import main as engine_main
+    from loradock.engine.process.main import main as engine_main
 
     engine_main(context.args)
 

@@ -11,21 +11,21 @@ from typing import Any
 import aiohttp
 from sqlalchemy.orm import Session
 
-from loradock.control.attach import Attach, Settle
+from loradock.control.attach.attach import Attach, Settle
 from loradock.control.awake import AwakeClock
-from loradock.control.bases import ResolveBase
-from loradock.control.keeper import Surroundings
 from loradock.control.options import ControlOptions
-from loradock.control.reconcile import DeploymentLoop
-from loradock.control.recovery import Survivor, recover
-from loradock.control.room import Memory
+from loradock.control.reconcile.bases import ResolveBase
+from loradock.control.reconcile.reconcile import DeploymentLoop
+from loradock.control.replicas.memory_budget import Memory
+from loradock.control.replicas.recovery import Survivor, recover
+from loradock.control.replicas.supervisor import Surroundings
 from loradock.control.snapshot import Bound, deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
 from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
 from loradock.endpoints.rules import check_deletable, find_endpoint, set_desired
-from loradock.gateway.routes import EndpointFacts, RouteTable
-from loradock.gateway.upstream import Upstream
+from loradock.gateway.routing.routes import EndpointFacts, RouteTable
+from loradock.gateway.routing.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import record

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from loradock.gateway.routes import EndpointFacts
+from loradock.gateway.routing.routes import EndpointFacts
 from loradock.store.tables import Attachment, Deployment, Endpoint, Revision
 from loradock.types.enums import (
     AttachmentState,

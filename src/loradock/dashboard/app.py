@@ -12,29 +12,11 @@ from starlette.routing import Mount, Route
 
 from loradock.api.services import Services
 from loradock.dashboard import assets, errors
-from loradock.dashboard.below import BelowPath
+from loradock.dashboard.base_path import BelowPath
 from loradock.dashboard.live import Live
-from loradock.dashboard.pages import (
-    attaching,
-    bulk,
-    deploying,
-    detaching,
-    endpoint,
-    endpoint_logs,
-    endpoint_power,
-    endpoints,
-    events,
-    jobs,
-    keys,
-    model,
-    models,
-    overview,
-    playground,
-    rebasing,
-    sign_in,
-    uploads,
-    usage,
-)
+from loradock.dashboard.pages import events, jobs, keys, overview, playground, sign_in, usage
+from loradock.dashboard.pages.endpoints import attaching, endpoint, endpoint_logs, endpoint_power, endpoints
+from loradock.dashboard.pages.models import bulk, deploying, detaching, model, models, rebasing, uploads
 from loradock.dashboard.runs import Runs
 from loradock.dashboard.security import SecurityHeaders, who
 from loradock.types.errors import LoradockError

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
-from loradock.gateway.sse import COMMENT, UNGATHERED
+from loradock.gateway.proxy.sse import COMMENT, UNGATHERED
 from loradock.types.errors import LoradockError
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from loradock import __version__
 from loradock.dashboard import assets
-from loradock.dashboard.below import prefix_of, prefixed
+from loradock.dashboard.base_path import prefix_of, prefixed
 from loradock.dashboard.security import CSRF_FIELD
 from loradock.registry.transfer import progress_share
 from loradock.store.tables import Job

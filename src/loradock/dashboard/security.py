@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loradock.api.services import Services
-from loradock.dashboard.below import prefix_of, without_prefix
+from loradock.dashboard.base_path import prefix_of, without_prefix
 from loradock.store.actor import ACTOR
 from loradock.store.sessions import LIFETIME, SignedIn, find_session
 from loradock.types.errors import LoradockError

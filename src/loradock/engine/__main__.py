@@ -1,3 +1,3 @@
-from loradock.engine.main import main
+from loradock.engine.process.main import main
 
 main()

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from loradock.engine.lora import LoadedAdapter
-
-BLOCK_SIZE = 16
-"""Tokens whose keys and values lie together in the cache."""
+    from loradock.engine.adapters.lora import LoadedAdapter
 
 
 class SequenceState(Enum):

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable
 
-from loradock.checkpoints.adapter import WEIGHTS_FILE
-from loradock.checkpoints.adapter_reasons import CONFIG_FILE
+from loradock.checkpoints.adapters.adapter import WEIGHTS_FILE
+from loradock.checkpoints.adapters.adapter_reasons import CONFIG_FILE
+from loradock.checkpoints.adapters.inspection import missing_weights
 from loradock.checkpoints.conventions import CONVENTION_FILES
-from loradock.checkpoints.inspection import missing_weights
 from loradock.types.enums import ModelKind
 from loradock.types.errors import AdapterRefused, BadRequest
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from loradock.checkpoints.adapter import WEIGHTS_FILE, read_adapter_config
+from loradock.checkpoints.adapters.adapter import WEIGHTS_FILE, read_adapter_config
 from loradock.checkpoints.conventions import read_conventions
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
 from loradock.registry.blobs import DERIVED

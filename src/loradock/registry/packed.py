@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from loradock.checkpoints.inspection import read_files, understand
-from loradock.checkpoints.packed import is_packed, write_packed
+from loradock.checkpoints.adapters.inspection import read_files, understand
+from loradock.checkpoints.adapters.packed import is_packed, write_packed
 from loradock.types.errors import AdapterRefused
 
 log = logging.getLogger(__name__)

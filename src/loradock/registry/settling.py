@@ -10,11 +10,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from loradock.checkpoints.embedding_tables import compare_tables
-from loradock.checkpoints.inspection import AdapterReport, check_fits, inspect_adapter, read_files, understand
-from loradock.checkpoints.packed import PACKED_FILE
-from loradock.checkpoints.plain import is_plain, write_plain
-from loradock.registry.bases import BaseModel, BaseModels
+from loradock.checkpoints.adapters.embedding_tables import compare_tables
+from loradock.checkpoints.adapters.inspection import AdapterReport, check_fits, inspect_adapter, read_files, understand
+from loradock.checkpoints.adapters.packed import PACKED_FILE
+from loradock.checkpoints.adapters.plain import is_plain, write_plain
+from loradock.registry.bases.base_models import BaseModel, BaseModels
 from loradock.registry.blobs import DERIVED, Blobs
 from loradock.registry.models import get_model
 from loradock.registry.packed import keep_packed

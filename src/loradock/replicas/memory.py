@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loradock.checkpoints.architecture import read_architecture
+from loradock.checkpoints.base_config import read_architecture
 from loradock.checkpoints.memory_plan import DEFAULT_CONTEXT, MemoryPlan, MemoryWishes, plan_memory, weight_bytes
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.types.enums import EngineKind, Quantization

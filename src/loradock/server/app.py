@@ -8,19 +8,12 @@ from fastapi import FastAPI
 from starlette.routing import Match
 
 from loradock import __version__
-from loradock.api import (
-    account_routes,
-    adapter_routes,
-    docs_routes,
-    endpoint_routes,
-    errors,
-    model_routes,
-    openapi,
-    watching_routes,
-)
+from loradock.api import docs_routes, errors, openapi
 from loradock.api.paths import canonical_path
 from loradock.api.services import Services
-from loradock.api.settings import Settings
+from loradock.api.v1 import account_routes, adapter_routes, endpoint_routes, model_routes
+from loradock.api.v1 import observability_routes as watching_routes
+from loradock.configuration.settings import Settings
 from loradock.control.controller import Controller
 from loradock.control.options import ControlOptions
 from loradock.control.scaling import ScalingRules
@@ -28,14 +21,14 @@ from loradock.dashboard.app import belongs, dashboard
 from loradock.dashboard.app import close as close_dashboard
 from loradock.dashboard.bridge import PREFIX, Bridge
 from loradock.gateway.keys import CALLER, KeyCache
-from loradock.gateway.proxy import PROXY_PATHS, Gateway
+from loradock.gateway.proxy.proxy import PROXY_PATHS, Gateway
 from loradock.gateway.revoked import Revoked
-from loradock.gateway.routes import RouteTable
-from loradock.registry.bases import BaseModels
+from loradock.gateway.routing.routes import RouteTable
+from loradock.registry.bases.base_models import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.settling import Settler
 from loradock.registry.sources import SourceRules
-from loradock.registry.uploads import UploadRunner
+from loradock.registry.uploads.uploads import UploadRunner
 from loradock.replicas.process import ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
 from loradock.server.cors import Cors

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from loradock.api.settings import Settings, default_data_dir
+from loradock.configuration.settings import Settings, default_data_dir
 from loradock.server.data_folder import (
     check_belonging,
     check_not_lost,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from loradock.gateway._asgi import Headers, Message, Scope, Send, answer_error
+from loradock.gateway.proxy._asgi import Headers, Message, Scope, Send, answer_error
 from loradock.types.errors import BadRequest, LoradockError
 
 _METHODS = b"GET, POST, PATCH, PUT, DELETE, OPTIONS"

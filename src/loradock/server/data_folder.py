@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from loradock.api.settings import Settings
+from loradock.configuration.settings import Settings
 from loradock.registry.blobs import blobs_root, digests_in
 from loradock.store.database import Database, migrate
 from loradock.store.failures import damaged, not_permitted, room_on_disk, unusable

@@ -9,7 +9,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from loradock.gateway.leaving import LEFT, Listener
+from loradock.gateway.proxy.leaving import LEFT, Listener
 from loradock.types.errors import BadRequest, HeadTooLarge, LoradockError, RequestTooSlow
 
 if TYPE_CHECKING:

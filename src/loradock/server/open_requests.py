@@ -2,7 +2,7 @@
 
 import asyncio
 
-from loradock.gateway._asgi import App, Message, Receive, Scope, Send, answer_error
+from loradock.gateway.proxy._asgi import App, Message, Receive, Scope, Send, answer_error
 from loradock.types.errors import ServerStopping
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from loradock.dashboard.below import SCOPE_KEY, without_prefix
-from loradock.gateway._asgi import App, Receive, Scope, Send
+from loradock.dashboard.base_path import SCOPE_KEY, without_prefix
+from loradock.gateway.proxy._asgi import App, Receive, Scope, Send
 from loradock.types.errors import BadRequest
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from loradock.gateway.request import ASKED_MODEL
+from loradock.gateway.proxy.request import ASKED_MODEL
 from loradock.store.actor import ACTOR, SYSTEM
 
 Scope = MutableMapping[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from loradock.api.address import local_url, recorded
-from loradock.api.settings import Settings
+from loradock.configuration.address import local_url, recorded
+from loradock.configuration.settings import Settings
 from loradock.server.app import Server
 from loradock.server.bootstrap import ensure_bootstrap_key, lock_data_dir, open_database
 from loradock.server.data_folder import make_folder, told_when_full

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.attach_steps import BETWEEN, TOLD
-from loradock.dashboard.event_subjects import subjects_of
-from loradock.dashboard.lists import Asked, read_asked
+from loradock.dashboard.components.attach_steps import BETWEEN, TOLD
+from loradock.dashboard.components.event_subjects import subjects_of
+from loradock.dashboard.components.lists import Asked, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.store.sessions import SignedIn

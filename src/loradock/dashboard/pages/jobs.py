@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.lists import PAGE_SIZE, Asked, Shown, read_asked
+from loradock.dashboard.components.lists import PAGE_SIZE, Asked, Shown, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.registry.listing import count_adapters

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.lists import PAGE_SIZE, Asked, Shown, read_asked
+from loradock.dashboard.components.lists import PAGE_SIZE, Asked, Shown, read_asked
 from loradock.dashboard.render import dialog, go_to, page
 from loradock.dashboard.security import signed_in
 from loradock.store.accounts import create_key, find_key, revoke_key

@@ -7,12 +7,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.attach_steps import TOLD
-from loradock.dashboard.endpoint_rows import list_rows
-from loradock.dashboard.lists import Asked
+from loradock.dashboard.components.attach_steps import TOLD
+from loradock.dashboard.components.endpoint_rows import list_rows
+from loradock.dashboard.components.lists import Asked
+from loradock.dashboard.components.traffic import of_account
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
-from loradock.dashboard.traffic import of_account
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model
 from loradock.types.enums import AttachmentState, EndpointState, ModelKind, ModelState

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.call_code import Call, api_url, snippets
+from loradock.dashboard.components.call_code import Call, api_url, snippets
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.rules import attached_names, list_endpoints

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loradock.engine.requests.fields import Fields, object_in
-from loradock.engine.tool_forms import ToolForm
+from loradock.engine.tool_calls.tool_forms import ToolForm
 from loradock.types.errors import BadRequest
 
 MAX_CHOICES = 1000

@@ -1,0 +1,75 @@
+"""GET /metrics for Prometheus, and /v1/events: who did what when."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from loradock.api.services import CallerDep, ServicesDep
+from loradock.api.v1.attach_summary import BETWEEN, summarised
+from loradock.api.v1.views import Json, as_list, event_view
+from loradock.registry.models import get_model
+from loradock.store.events import list_events
+from loradock.store.tables import Endpoint
+from loradock.telemetry.prometheus import render
+
+router = APIRouter()
+_LARGEST = (1 << 63) - 1
+
+
+@router.get("/metrics", response_model=None)
+async def metrics(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+    """The account's own endpoints."""
+
+    def names() -> dict[str, str]:
+        with services.database.session() as session:
+            query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == caller.account_id)
+            return {row.id: row.name for row in session.execute(query)}
+
+    endpoints = await run_in_threadpool(names)
+    served, readings = services.meter.now_served(endpoints), services.controller.readings()
+    accept = request.headers.get("accept", "")
+    body, content_type = await run_in_threadpool(render, endpoints, served, readings, accept)
+    return Response(body, headers={"content-type": content_type})
+
+
+@router.get("/v1/events")
+def events(
+    caller: CallerDep,
+    services: ServicesDep,
+    subject: str | None = None,
+    before: Annotated[int | None, Query(le=_LARGEST)] = None,
+    after: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
+    steps: bool = True,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Json:
+    """Newest first. `subject`: the id or name of an endpoint or model, or a key's id. `before`: the last event's id
+    of the page before. `after`: only what came after this event, oldest first. Without `steps` an attach is one
+    event, its last."""
+    with services.database.session() as session:
+        subject_id = subject and _subject_id(session, caller.account_id, subject)
+        found = list_events(
+            session,
+            caller.account_id,
+            subject_id=subject_id,
+            before_id=before,
+            after_id=after,
+            without=() if steps else BETWEEN,
+            limit=limit + 1,
+        )
+        shown = found[:limit]
+        views = [event_view(event) for event in shown] if steps else summarised(session, shown)
+        return {**as_list(views), "has_more": len(found) > limit}
+
+
+def _subject_id(session: Session, account_id: str, given: str) -> str:
+    """What is gone has no name any more: its events are found by its id."""
+    model = get_model(session, account_id, given)
+    if model is not None:
+        return model.id
+    query = select(Endpoint.id).where(Endpoint.account_id == account_id)
+    found = session.scalar(query.where(or_(Endpoint.name == given, Endpoint.display_name == given)))
+    return found or given

@@ -1,0 +1,229 @@
+"""The attach transaction: what began is either routed at the end, or undone as if it had never been."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from sqlalchemy import CursorResult, Table, bindparam, delete, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from loradock.control.attach.claim import Claim, claim
+from loradock.control.attach.steps import Done, StepNotes
+from loradock.control.reconcile.reconcile import DeploymentLoop
+from loradock.control.replicas.fleet import Fleet
+from loradock.control.replicas.residency import Residency
+from loradock.control.replicas.supervisor import ReplicaKeeper, Surroundings
+from loradock.control.work import Transactions
+from loradock.endpoints.attachments import check_attachable, resolve_pair
+from loradock.store.events import record, record_all
+from loradock.store.tables import Attachment, now
+from loradock.types.enums import AttachmentState, AttachStep, EngineKind, ReplicaState
+from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
+
+_VISIBLE = (AttachStep.STAGE, AttachStep.LOAD, AttachStep.PROBE, AttachStep.ROUTE)
+log = logging.getLogger(__name__)
+_ATTACHED = (
+    update(cast("Table", Attachment.__table__))
+    .where(Attachment.id == bindparam("attachment"), Attachment.state == AttachmentState.ATTACHING)
+    .values(state=AttachmentState.ATTACHED)
+)
+_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class Settle(Protocol):
+    """What `registry.settling.Settler.for_attach` does."""
+
+    def __call__(self, account_id: str, model_id: str, folder: Path, base_name: str, /, *, look: bool) -> Path: ...
+
+
+class Attach:
+    """One attach, run under the adapter's lock. `transact` is for what the caller waits for, `loop_of` gives the loop
+    of a deployment."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        transact: Transactions,
+        blobs: Path,
+        loop_of: Callable[[str], DeploymentLoop],
+        settle: Settle | None = None,
+    ) -> None:
+        self._around, self._transact, self._blobs = around, transact, blobs
+        self._loop_of, self._settle = loop_of, settle
+        self._step = AttachStep.AUTHORIZE
+        self._tried: list[ReplicaKeeper] = []
+        self._told: set[AttachStep] = set()
+
+    async def run(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+        begun = await self._claim(account_id, endpoint_ref, model_id)
+        loop = self._loop_of(begun.deployment_id)
+        if begun.settled:
+            await _retry_refused(loop, begun)
+            return
+        notes = StepNotes(self._transact, lambda session, done: _record(session, begun, done))
+        try:
+            self._step = AttachStep.STAGE
+            begun = await self._stage(begun)
+            self._tell(notes, AttachStep.STAGE, begun.engine_name)
+            await self._bring(begun, loop.fleet, notes)
+        except BaseException as error:
+            await self._undo(begun, loop, notes, error)
+            if not isinstance(error, LoradockError):
+                raise
+            raise type(error)(
+                f"attaching {begun.engine_name} failed at step '{self._step}': {error.message}. Nothing was changed",
+                param="model_id",
+            ) from error
+        await loop.publish_adapter(begun.attached())
+        loop.fleet.wake_without(begun.engine_name, begun.path)
+
+    async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
+        most, blobs = self._around.options.max_attachments, self._blobs
+        try:
+            return await self._transact(
+                lambda session: claim(session, account_id, endpoint_ref, model_id, blobs=blobs, most=most)
+            )
+        except IntegrityError:
+            # Another attach, or a deletion, was quicker; usually its rule says which.
+            await self._transact(
+                lambda session: check_attachable(session, *resolve_pair(session, account_id, endpoint_ref, model_id))
+            )
+            raise AlreadyBound(param="model_id") from None
+
+    async def _stage(self, begun: Claim) -> Claim:
+        """The adapter's files as every engine reads them, and held against the base where no engine does."""
+        _check_files(begun.path)
+        if (settle := self._settle) is None:
+            return begun
+        look = begun.engine is EngineKind.VLLM
+        path = await self._transact.run(
+            lambda: settle(begun.account_id, begun.model_id, begun.path, begun.base_model, look=look)
+        )
+        return replace(begun, path=path)
+
+    async def _bring(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> None:
+        holders = await self._load_and_probe(begun, fleet, notes)
+        self._step = AttachStep.ROUTE
+        where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
+        ended = [Done(step, where, now()) for step in _VISIBLE if step not in self._told]
+        rest = await notes.rest()
+        await self._transact(lambda session: _complete(session, begun, [*rest, *ended]))
+
+    def _tell(self, notes: StepNotes, step: AttachStep, message: str) -> None:
+        """When the step is done for the first time."""
+        if step not in self._told:
+            self._told.add(step)
+            notes.note(step, message)
+
+    async def _load_and_probe(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> int:
+        """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
+
+        A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
+        """
+        holders, loss = 0, None
+        while fresh := [keeper for keeper in fleet.answering if keeper not in self._tried]:
+            self._tried += fresh
+            self._step = AttachStep.LOAD
+            fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
+            if fresh:
+                where = f"{begun.engine_name} on {_replicas(len(fresh))}"
+                self._tell(notes, AttachStep.LOAD, where)
+                self._step = AttachStep.PROBE
+                fresh, lost_too = await _everywhere(fresh, lambda r: r.probe(begun.engine_name))
+                lost = lost or lost_too
+            if fresh:
+                self._tell(notes, AttachStep.PROBE, where)
+            holders, loss = holders + len(fresh), loss or lost
+        if loss is not None and not holders:
+            raise loss
+        return holders
+
+    async def _undo(self, begun: Claim, loop: DeploymentLoop, notes: StepNotes, error: BaseException) -> None:
+        if not begun.revived:
+            for keeper in self._tried:
+                with suppress(LoradockError):  # the replica's keeper unloads what has no row
+                    await _residency(keeper).unload(begun.engine_name)
+        reason = error.message if isinstance(error, LoradockError) else repr(error)
+        try:
+            done = await notes.rest()
+        except Exception as failure:
+            log.warning("the steps of an attach could not be recorded: %s", failure)
+            done = await notes.rest()
+        await loop.write(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
+        loop.wake()
+
+
+async def _everywhere(
+    keepers: list[ReplicaKeeper], call: Callable[[Residency], Awaitable[None]]
+) -> tuple[list[ReplicaKeeper], ReplicaLost | None]:
+    """All at once; every one has ended before the first error is raised, so that undoing meets nothing half done.
+
+    Returns who carried it out, and the loss of one that did not. One that was sent away meanwhile counts as neither.
+    """
+    done, lost = [], None
+    results = await asyncio.gather(*(call(_residency(keeper)) for keeper in keepers), return_exceptions=True)
+    for keeper, result in zip(keepers, results, strict=True):
+        if result is None:
+            done.append(keeper)
+        elif isinstance(result, ReplicaLost):
+            lost = lost if _sent_away(keeper) else result
+        elif not (isinstance(result, LoradockError) and _sent_away(keeper)):
+            raise result
+    return done, lost
+
+
+def _sent_away(keeper: ReplicaKeeper) -> bool:
+    return keeper.state is ReplicaState.DRAINING and keeper.failure is None
+
+
+def _residency(keeper: ReplicaKeeper) -> Residency:
+    """What every replica has that was ever ready."""
+    assert keeper.residency is not None
+    return keeper.residency
+
+
+async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
+    """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
+    if any(begun.engine_name in keeper.refused for keeper in loop.fleet.ready):
+        _check_files(begun.path)
+    for keeper in loop.fleet.ready:
+        if begun.engine_name in keeper.refused:
+            await _residency(keeper).load(begun.engine_name, begun.path)
+    await loop.publish_adapter(begun.attached())
+
+
+def _check_files(folder: Path) -> None:
+    missing = [file for file in _FILES if not (folder / file).is_file()]
+    if missing:
+        raise Internal(f"{', '.join(missing)} is missing on the server: upload the adapter again")
+
+
+def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
+    done_for = {"attachment": begun.attachment_id}
+    if cast("CursorResult[Any]", session.execute(_ATTACHED, done_for)).rowcount != 1:
+        raise NotBound("the endpoint was deleted meanwhile")
+    _record(session, begun, done)
+
+
+def _record(session: Session, begun: Claim, done: list[Done]) -> None:
+    notes = [(f"attach.{note.step}", note.message, note.at) for note in done]
+    record_all(session, begun.account_id, begun.model_id, notes)
+
+
+def _revert(session: Session, begun: Claim, done: list[Done], message: str) -> None:
+    _record(session, begun, done)
+    row = Attachment.id == begun.attachment_id
+    if begun.revived:
+        session.execute(update(Attachment).where(row).values(state=AttachmentState.DETACHING))
+    else:
+        session.execute(delete(Attachment).where(row))
+    record(session, begun.account_id, begun.model_id, "attach.undone", message)
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"

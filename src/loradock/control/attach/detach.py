@@ -1,0 +1,85 @@
+"""Finishing detachments: once DETACHING and unrouted, wait for running requests, unload, verify, drop the row."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from loradock.control.replicas.fleet import Fleet
+from loradock.control.replicas.supervisor import ReplicaKeeper, Surroundings
+from loradock.control.snapshot import Bound, Snapshot
+from loradock.store.events import record
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
+from loradock.store.tables import Attachment
+from loradock.types.enums import AttachmentState, ReplicaState
+from loradock.types.errors import LoradockError, Unavailable
+
+_log = logging.getLogger(__name__)
+
+
+class Departures:
+    """One background task per DETACHING attachment. What fails is tried again at the next look."""
+
+    def __init__(self, around: Surroundings, fleet: Fleet, changed: Callable[[], None]) -> None:
+        self._around, self._fleet, self._changed = around, fleet, changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._repeats = Repeats(_log)
+
+    def look(self, snapshot: Snapshot) -> None:
+        self._tasks = {id_: task for id_, task in self._tasks.items() if not task.done()}
+        for row in snapshot.attachments:
+            if row.state is AttachmentState.DETACHING and row.id not in self._tasks:
+                self._tasks[row.id] = asyncio.create_task(self._try(row, snapshot.endpoint.account_id))
+
+    async def cancel(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _try(self, row: Bound, account_id: str) -> None:
+        what = f"detaching {row.engine_name}"
+        try:
+            await self._finish(row, account_id)
+            self._repeats.worked(what)
+        except Exception as error:
+            self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
+
+    async def _finish(self, row: Bound, account_id: str) -> None:
+        await asyncio.gather(*(self._drained(keeper, row.engine_name) for keeper in self._fleet.keepers.values()))
+        async with self._around.locks[row.engine_name]:
+            if not await self._around.transact(lambda session: _leaving(session, row.id)):
+                return  # attached again meanwhile
+            for keeper in list(self._fleet.keepers.values()):
+                await _unload(keeper, row.engine_name)
+            await self._around.transact(lambda session: _drop(session, row, account_id), make_room=True)
+        self._changed()
+
+    async def _drained(self, keeper: ReplicaKeeper, name: str) -> None:
+        if keeper.upstream is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._around.options.detach_drain):
+                    await keeper.upstream.drained(name)
+
+
+async def _unload(keeper: ReplicaKeeper, name: str) -> None:
+    residency = keeper.residency
+    if residency is None or keeper.state is ReplicaState.FAILED:
+        return
+    await residency.unload(name)
+    await residency.look()
+    if name in residency.held:
+        raise Unavailable(f"replica {keeper.id} still lists it after unloading it")
+
+
+def _leaving(session: Session, attachment_id: str) -> bool:
+    row = session.get(Attachment, attachment_id)
+    return row is not None and row.state is AttachmentState.DETACHING
+
+
+def _drop(session: Session, row: Bound, account_id: str) -> None:
+    session.execute(delete(Attachment).where(Attachment.id == row.id))
+    record(session, account_id, row.model_id, "detach.done", f"{row.engine_name} is unloaded")

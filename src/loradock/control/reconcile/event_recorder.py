@@ -1,0 +1,63 @@
+"""Events of what a deployment's fleet has come to, each told once."""
+
+from sqlalchemy.orm import Session
+
+from loradock.control.ledger import Ledger
+from loradock.control.reconcile.routing import refusal
+from loradock.control.replicas.fleet import Fleet
+from loradock.control.snapshot import Snapshot
+from loradock.store.events import record
+
+
+class Teller:
+    """Compares what is with what it told last, at every turn of the deployment's loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._ready: set[str] = set()
+        self._refused: dict[str, str] = {}
+        self._size = 0
+
+    async def tell(self, snapshot: Snapshot, fleet: Fleet, size: int) -> None:
+        """`size`: how many replicas are wanted, 0 while it does not run."""
+        notes, fleet.notes = fleet.notes, []
+        events = [
+            *((snapshot.endpoint.id, kind, message) for kind, message in notes),
+            *self._of_size(snapshot, fleet, size),
+            *self._of_ready(snapshot, fleet),
+            *self._of_refused(snapshot, fleet),
+        ]
+
+        def write(session: Session) -> None:
+            for subject, kind, message in events:
+                record(session, snapshot.endpoint.account_id, subject, kind, message)
+
+        if events:
+            await self._ledger.write(write)
+
+    def _of_size(self, snapshot: Snapshot, fleet: Fleet, size: int) -> list[tuple[str, str, str]]:
+        before, self._size = self._size, size
+        if not before or not size or before == size:
+            return []
+        busy = sum(keeper.upstream.in_flight for keeper in fleet.ready if keeper.upstream)
+        message = f"{before} → {size} replicas: {busy} requests in flight"
+        return [(snapshot.endpoint.id, "endpoint.scaled", message)]
+
+    def _of_ready(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
+        before, self._ready = self._ready, {keeper.id for keeper in fleet.ready}
+        held = {keeper.id: len(keeper.residency.held) for keeper in fleet.ready if keeper.residency}
+        return [
+            (snapshot.endpoint.id, "replica.ready", f"{replica}: ready, with {held.get(replica, 0)} adapters")
+            for replica in sorted(self._ready - before)
+        ]
+
+    def _of_refused(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
+        """Of adapters that a replica does not take."""
+        before, self._refused = self._refused, {}
+        events = []
+        for bound in snapshot.attachments:
+            if reason := refusal(bound.engine_name, fleet.ready):
+                self._refused[bound.engine_name] = reason
+                if before.get(bound.engine_name) != reason:
+                    events.append((bound.model_id, "adapter.refused", f"{bound.engine_name}: {reason}"))
+        return events

@@ -1,0 +1,95 @@
+"""What of a deployment the gateway knows, brought up to what the database and the replicas say."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from loradock.control.reconcile.routing import Back, is_crowded, routes_of
+from loradock.control.replicas.fleet import Fleet
+from loradock.control.replicas.supervisor import Surroundings
+from loradock.control.snapshot import Bound, Snapshot, read_attachments, read_snapshot
+from loradock.gateway.routing.routes import Route, RouteTable
+from loradock.types.enums import DesiredState, EndpointState
+
+
+class Publisher:
+    """Reads a deployment and publishes its routes; one at a time, so that the newest reading wins.
+
+    `seen` is the newest reading; None when there is no such deployment (yet, or any more).
+    """
+
+    def __init__(self, deployment_id: str, around: Surroundings, routes: RouteTable, fleet: Fleet, blobs: Path) -> None:
+        self.seen: Snapshot | None = None
+        self._id, self._around, self._routes, self._fleet, self._blobs = deployment_id, around, routes, fleet, blobs
+        self._shown: tuple[Any, ...] | None = None
+        self._publishing = asyncio.Lock()
+
+    async def attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
+        """All, or those of one name."""
+        return await self._around.transact(
+            lambda session: read_attachments(session, self._id, self._blobs, engine_name)
+        )
+
+    async def publish(self) -> Snapshot | None:
+        """Returns the reading."""
+        async with self._publishing:
+            return await self._publish()
+
+    async def publish_replicas(self) -> None:
+        """The same where only replicas, or what they hold, may have changed: nothing is read."""
+        async with self._publishing:
+            if self.seen is not None:
+                self._show(self.seen)
+
+    async def publish_adapter(self, row: Bound) -> None:
+        """The same where one adapter has changed and nothing else, and its attachment is this now: the caller holds
+        the adapter's lock. Nothing is read."""
+        async with self._publishing:
+            if self.seen is None:
+                await self._publish()
+            else:
+                before, self.seen = self.seen, self.seen.amended(row)
+                self._amend(before, self.seen, row)
+
+    def _amend(self, before: Snapshot, after: Snapshot, row: Bound) -> None:
+        if self._crowded(before) != self._crowded(after):
+            self._show(after)
+            return
+        gone = [bound.engine_name for bound in before.attachments if bound.model_id == row.model_id]
+        self._routes.amend(self._id, gone, self._routes_of(after, row.model_id)[1])
+
+    async def _publish(self) -> Snapshot | None:
+        self.seen = await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
+        if self.seen is None:
+            self._shown = None
+            self._routes.withdraw(self._id)
+        else:
+            self._show(self.seen)
+        return self.seen
+
+    def _show(self, snapshot: Snapshot) -> None:
+        """Only where something has changed: there may be thousands of routes to make."""
+        showing = self._what_to_show(snapshot)
+        if showing != self._shown:
+            self._routes.publish(self._id, *self._routes_of(snapshot))
+            self._shown = showing
+
+    def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        """What the routes depend on."""
+        return (
+            snapshot,
+            self._back(snapshot),
+            [(k.id, k.upstream, k.health, k.residency and k.residency.version) for k in self._fleet.ready],
+        )
+
+    def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
+        ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []
+        return routes_of(snapshot, ready, self._around.options.max_loras, self._back(snapshot), model_id)
+
+    def _back(self, snapshot: Snapshot) -> Back:
+        if snapshot.desired is not DesiredState.STARTED or snapshot.state is EndpointState.ERROR:
+            return Back()
+        return Back(self._fleet.has_served or snapshot.state is EndpointState.STARTED, self._fleet.back_at)
+
+    def _crowded(self, snapshot: Snapshot) -> bool:
+        return is_crowded(snapshot, self._around.options.max_loras)

@@ -1,0 +1,125 @@
+"""Where each number of an adapter's file goes in memory: the same for all adapters whose files are laid out alike."""
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loradock.checkpoints.adapters.adapter import WEIGHTS_FILE, AdapterConfig
+from loradock.checkpoints.adapters.inspection import AdapterFiles, not_finite, understand, without_tables
+from loradock.checkpoints.adapters.packed import GROUPS, PACKED_FILE, PAGE, first_page, in_order
+from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.safetensors_header import parse_header
+from loradock.types.errors import DamagedWeights
+
+PLACE = 4
+LINE = PLACE * max(len(modules) for modules in GROUPS.values())
+NUMBER = {group: number for number, group in enumerate(GROUPS)}
+_BEFORE = {
+    module: (NUMBER[group], modules[: modules.index(module)]) for group, modules in GROUPS.items() for module in modules
+}
+"""Of a module: its group's number, and whose columns come before its own."""
+Array = np.ndarray[Any, Any]
+Laid = tuple[torch.Tensor, torch.Tensor]
+"""`LoadedAdapter.packed` and `lines`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `packing_kernels.pack` is told, `size` numbers in all, and `LoadedAdapter.lines` with the rows' numbers in
+    place of their addresses. `tensors`: the names behind the moves, A before B. `file_size` in bytes."""
+
+    file_size: int
+    config: AdapterConfig
+    tensors: list[str]
+    moves: Array
+    scales: Array
+    size: int
+    lines: Array
+
+    @property
+    def rank(self) -> int:
+        return int(self.lines[:, :, 1::PLACE].max())
+
+    def take(self, path: Path, files: AdapterFiles, dtype: torch.dtype) -> Laid | None:
+        """The same as `pack`, of what was packed before (`checkpoints.packed`), where it lies: nothing is copied, and
+        engines share it. None when there is nothing, or something else."""
+        from loradock.engine.kernels import packing_kernels
+
+        found = _mapped(path / PACKED_FILE, PAGE + 2 * self.size) if dtype == torch.bfloat16 else None
+        if found is None or found[:PAGE].numpy().tobytes() != first_page(path, files):
+            return None
+        packed = found[PAGE:].view(dtype)
+        # Looked at here, so that the compute thread need not wait for the disk.
+        if not packing_kernels.finite(packed.view(torch.uint16).numpy()):
+            return None
+        return self._with_addresses(packed)
+
+    def pack(self, path: Path, dtype: torch.dtype) -> Laid:
+        """`packed` and `lines` of what lies in this folder. Raises AdapterRefused when a number is not finite."""
+        from loradock.engine.kernels import packing_kernels
+        from loradock.engine.kernels.elementwise import like
+
+        # NumPy asks for large pages where there is much: fewer addresses to translate in every step.
+        packed = torch.from_numpy(np.empty(self.size * dtype.itemsize, np.uint8)).view(dtype)
+        with (path / WEIGHTS_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if len(mapped) != self.file_size:
+                raise DamagedWeights(f"{WEIGHTS_FILE} was changed while it was read: load the adapter again")
+            content = np.frombuffer(mapped, np.uint8)
+            at = content.ctypes.data
+            bad = packing_kernels.pack(like(dtype), self.moves, self.scales, at, packed.data_ptr())
+            del content  # before the map can be closed
+        if bad >= 0:
+            raise not_finite(self.tensors[bad])
+        return self._with_addresses(packed)
+
+    def _with_addresses(self, packed: torch.Tensor) -> Laid:
+        lines = self.lines.copy()
+        starts, ranks = lines[:, :, 0::PLACE], lines[:, :, 1::PLACE]
+        starts[ranks > 0] = starts[ranks > 0] * packed.itemsize + packed.data_ptr()
+        return packed, torch.from_numpy(lines)
+
+
+def _mapped(file: Path, size: int) -> torch.Tensor | None:
+    """A file of this size as bytes, without keeping it open (as Python's own maps do); None when there is none."""
+    try:
+        if not file.is_file() or file.stat().st_size != size:
+            return None
+        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
+    except (OSError, RuntimeError):
+        return None
+
+
+def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
+    """In the order in which a step reads it. Raises AdapterRefused."""
+    from loradock.engine.kernels.packing_kernels import KINDS
+
+    report, tensors = without_tables(understand(files, architecture)), parse_header(files.header)
+    linears = architecture.linears()
+    lines = np.zeros((architecture.layers, len(GROUPS), LINE), np.int64)
+    names, moves, scales, at = [], [], [], 0
+    for pair in in_order(report):
+        width, into = linears[pair.module]
+        kinds = [(tensors[name].start, KINDS.index(tensors[name].dtype)) for name in (pair.a, pair.b)]
+        names += [pair.a, pair.b]
+        moves.append((*kinds[0], *kinds[1], pair.rank, into, width, at))
+        scales.append(pair.scaling)
+        group, before = _BEFORE[pair.module]
+        begin = sum(linears[module][0] for module in before)
+        place = PLACE * len(before)
+        lines[pair.layer, group, place : place + PLACE] = (at, pair.rank, begin, begin + width)
+        at += pair.rank * (into + width)
+    numbers = np.array(moves, np.int64), np.array(scales, np.float32)
+    return Layout(files.header.size, report.config, names, *numbers, at, lines)
+
+
+def warm_up(dtype: torch.dtype) -> None:
+    """Read the kernel's machine code, or make it."""
+    from loradock.engine.kernels import packing_kernels
+    from loradock.engine.kernels.elementwise import like
+
+    packing_kernels.pack(like(dtype), np.zeros((0, 8), np.int64), np.zeros(0, np.float32), 0, 0)
+    packing_kernels.finite(np.zeros(0, np.uint16))

@@ -1,0 +1,172 @@
+"""The replica protocol over HTTP: vLLM's surface, so that real vLLM is a replica too."""
+
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from loradock.engine.errors import StillLoading
+from loradock.engine.http.bodies import Bodies, object_of, read_body
+from loradock.engine.requests.chat import read_chat
+from loradock.engine.requests.completion import read_completion
+from loradock.engine.requests.fields import Fields
+from loradock.types.enums import Dialect
+from loradock.types.errors import Internal, LoradockError, Unauthenticated
+from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
+
+if TYPE_CHECKING:
+    from loradock.engine.service.request_state import Answer
+    from loradock.engine.service.service import Service
+
+log = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+Parsed = TypeVar("Parsed")
+
+
+class EngineServer:
+    """Until `ready` is called every route but /health answers 503; `failure` is why the engine can serve no more."""
+
+    def __init__(self, secret: str | None) -> None:
+        self._secret = secret
+        self._service: Service | None = None
+        self._started = int(time.time())
+        self._bodies = Bodies()
+        self.failure: str | None = None
+        self.app = Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route("/metrics", self._guard(self._metrics)),
+                Route("/v1/models", self._guard(self._models)),
+                Route("/v1/chat/completions", self._guard(self._chat), methods=["POST"]),
+                Route("/v1/completions", self._guard(self._completions), methods=["POST"]),
+                Route("/v1/load_lora_adapter", self._guard(self._load), methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self._guard(self._unload), methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: _http_error},
+        )
+
+    def ready(self, service: "Service") -> None:
+        self._service = service
+
+    def _guard(self, handler: Handler) -> Handler:
+        async def guarded(request: Request) -> ASGIApp:
+            try:
+                self._authorize(request)
+                return await handler(request)
+            except LoradockError as error:
+                return JSONResponse(error.body(), error.status, error.headers())
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except Exception:
+                log.exception("%s failed", request.url.path)
+                return JSONResponse(Internal().body(), 500)
+
+        return guarded
+
+    def _authorize(self, request: Request) -> None:
+        if not self._knows_secret(request):
+            raise Unauthenticated("this engine wants its replica secret as the bearer token")
+
+    def _knows_secret(self, request: Request) -> bool:
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return not self._secret or hmac.compare_digest(sent.encode(), self._secret.encode())
+
+    @property
+    def service(self) -> "Service":
+        """Raises StillLoading while there is none."""
+        if self._service is None:
+            raise StillLoading
+        return self._service
+
+    async def _health(self, request: Request) -> Response:
+        """Also whether the compute thread gets on, for whoever has the secret: it may be stuck while this answers."""
+        if self.failure is not None:
+            return JSONResponse({"status": "failed", "reason": self.failure}, 503)
+        if self._service is None:
+            return JSONResponse({"status": "loading"}, 503)
+        loop = self._service.loop
+        told = {"steps": loop.beats, "work": loop.work, "compute_seconds": round(loop.compute_seconds, 3)}
+        return JSONResponse({"status": "ok"} | (told if self._knows_secret(request) else {}))
+
+    async def _metrics(self, _: Request) -> Response:
+        service = self.service
+        text = service.metrics.render(service.loop, service.adapters)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def _models(self, _: Request) -> Response:
+        adapters = self.service.adapters
+        base = adapters.base_names[0]
+        entries: list[dict[str, str | None]] = [{"id": n, "root": None, "parent": None} for n in adapters.base_names]
+        entries += [
+            {"id": name, "root": str(path), "parent": base, "tier": tier} for name, path, tier in adapters.listing()
+        ]
+        common = {"object": "model", "created": self._started, "owned_by": "loradock"}
+        data = [common | entry for entry in entries]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def _chat(self, request: Request) -> ASGIApp:
+        service = self.service
+        parsed, size = await self._read(request, service, read_chat)
+        return _answer(await service.chat(parsed, size, _account(request)), service, chat=True)
+
+    async def _completions(self, request: Request) -> ASGIApp:
+        service = self.service
+        parsed, size = await self._read(request, service, read_completion)
+        return _answer(await service.complete(parsed, size, _account(request)), service, chat=False)
+
+    async def _read(
+        self, request: Request, service: "Service", read: Callable[[dict[str, Any], Dialect], Parsed]
+    ) -> tuple[Parsed, int]:
+        """The request's body, understood, and its size."""
+        dialect = _dialect(request)
+        async with self._bodies.reading(request) as body:
+
+            def understood() -> Parsed:
+                service.encoder.refuse_oversized(body)
+                return read(object_of(body), dialect)
+
+            return await service.aside.run(len(body), understood), len(body)
+
+    async def _load(self, request: Request) -> Response:
+        fields = Fields(object_of(await read_body(request)))
+        name = fields.string("lora_name")
+        path, lazy = Path(fields.string("lora_path")), fields.boolean("lazy")
+        await self.service.adapters.load(name, path, lazy=lazy)
+        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, request: Request) -> Response:
+        name = Fields(object_of(await read_body(request))).string("lora_name")
+        await self.service.adapters.unload(name)
+        return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+
+def _answer(answer: "Answer", service: "Service", *, chat: bool) -> ASGIApp:
+    # Imported here, so that the port answers before torch has loaded.
+    from loradock.engine.http.responses import shape_of
+    from loradock.engine.http.streaming import AnswerResponse
+
+    return AnswerResponse(answer, shape_of(answer, service.tokens, chat=chat))
+
+
+def _dialect(request: Request) -> Dialect:
+    return Dialect.TOGETHER if request.headers.get(DIALECT_HEADER) == Dialect.TOGETHER else Dialect.OPENAI
+
+
+def _account(request: Request) -> str:
+    return request.headers.get(ACCOUNT_HEADER, "")[:128]
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return JSONResponse({"message": message, "error": body}, error.status_code, headers=error.headers)

@@ -1,0 +1,179 @@
+"""The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
+
+import math
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.core import Sequence
+from loradock.engine.kernels.constants import BLOCK_SIZE
+from loradock.engine.kv_cache.pages import PagesAhead
+from loradock.engine.runtime.heap import Droppable
+
+Chain = tuple[int, bytes]
+"""(adapter load id, digest of all tokens up to the end of the block)."""
+
+
+class KVCache:
+    """Keys `[layers, blocks, kv_heads, head_dim, BLOCK_SIZE]` and values `[…, BLOCK_SIZE, head_dim]` of all layers:
+    attention then reads both in long runs, several positions' scores at a time.
+
+    A full block is known by (adapter load, hash chain of its tokens); an unused known block stays until its
+    space is needed, oldest first.
+    """
+
+    def __init__(
+        self, architecture: Architecture, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        shape, dim = (architecture.layers, blocks, architecture.kv_heads), architecture.head_dim
+        self.keys = _zeros((*shape, dim, BLOCK_SIZE), dtype, torch.device(device))
+        self.values = _zeros((*shape, BLOCK_SIZE, dim), dtype, torch.device(device))
+        self.blocks = blocks
+        self._free = list(range(blocks - 1, -1, -1))
+        self._users = [0] * blocks
+        self._known: dict[int, Chain] = {}
+        self._by_content: dict[Chain, int] = {}
+        self._idle: OrderedDict[int, float] = OrderedDict()
+        """Since when."""
+        self._touched: set[int] = set()
+        """Blocks that take memory: used, and not given back since."""
+        self._ahead = PagesAhead((self.keys, self.values))
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be handed out now."""
+        return len(self._free) + len(self._idle)
+
+    @property
+    def usage(self) -> float:
+        """The share of blocks held by sequences."""
+        return 1 - self.available / self.blocks
+
+    def missing(self, sequence: Sequence, tokens: int) -> int:
+        """How many more blocks `sequence` needs to hold `tokens` tokens."""
+        return max(0, -(-tokens // BLOCK_SIZE) - len(sequence.blocks))
+
+    def allocate(self, sequence: Sequence, tokens: int) -> bool:
+        """Give `sequence` the blocks for `tokens` tokens; False, changing nothing, when there are too few."""
+        missing = self.missing(sequence, tokens)
+        if missing > self.available:
+            return False
+        sequence.blocks.extend(self._take() for _ in range(missing))
+        return True
+
+    def match_prefix(self, sequence: Sequence) -> None:
+        """Give a new sequence the known blocks of its prompt; at least one token is left to compute."""
+        chain, tokens = _root(sequence), sequence.tokens
+        for start in range(0, len(tokens) - BLOCK_SIZE, BLOCK_SIZE):
+            chain = _extend(chain, tokens[start : start + BLOCK_SIZE])
+            block = self._by_content.get(chain)
+            if block is None:
+                return
+            self._idle.pop(block, None)
+            self._users[block] += 1
+            sequence.blocks.append(block)
+            sequence.computed += BLOCK_SIZE
+
+    def remember(self, sequence: Sequence) -> None:
+        """Make the sequence's full computed blocks known to later sequences."""
+        chain, tokens = _root(sequence), sequence.tokens
+        for index in range(sequence.computed // BLOCK_SIZE):
+            chain = _extend(chain, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
+            block = sequence.blocks[index]
+            if chain not in self._by_content and block not in self._known:
+                self._by_content[chain] = block
+                self._known[block] = chain
+
+    def free(self, sequence: Sequence) -> None:
+        """Take the sequence's blocks back, its known ones last to be overwritten."""
+        self.remember(sequence)
+        now = time.monotonic()
+        for block in reversed(sequence.blocks):
+            self._users[block] -= 1
+            if self._users[block] == 0:
+                if block in self._known:
+                    self._idle[block] = now
+                else:
+                    self._free.append(block)
+        sequence.blocks.clear()
+        sequence.computed = 0
+
+    def forget_adapter(self, load_id: int) -> None:
+        """Drop what is known of an unloaded adapter."""
+        for block, chain in list(self._known.items()):
+            if chain[0] == load_id:
+                self._forget(block)
+                if block in self._idle:
+                    del self._idle[block]
+                    self._free.append(block)
+
+    def give_back(self, idle_for: float) -> int:
+        """Give the memory of unused blocks back to the system, forgetting what has been known and unused for so many
+        seconds. Returns how many bytes that were, of whole pages only."""
+        before = time.monotonic() - idle_for
+        while self._idle and next(iter(self._idle.values())) <= before:
+            block, _ = self._idle.popitem(last=False)
+            self._forget(block)
+            self._free.append(block)
+        unused = self._touched.intersection(self._free)
+        self._touched -= unused
+        given = sum(self._drop(first, end) for first, end in _runs(sorted(unused)))
+        if given:
+            self._ahead.given_back()
+        self._free.sort(reverse=True)  # low numbers are used first, so that what is unused stays together
+        return given
+
+    def _drop(self, first: int, end: int) -> int:
+        """Blocks `first` to `end` lie side by side in every layer."""
+        given = 0
+        for tensor in (self.keys, self.values):
+            droppable, size = Droppable(tensor), tensor[0, 0].numel() * tensor.element_size()
+            for layer in range(tensor.shape[0]):
+                begin = layer * self.blocks
+                given += droppable.drop((begin + first) * size, (begin + end) * size)
+        return given
+
+    def _take(self) -> int:
+        if self._free:
+            block = self._free.pop()
+        else:
+            block, _ = self._idle.popitem(last=False)
+            self._forget(block)
+        self._users[block] = 1
+        if block not in self._touched:
+            self._touched.add(block)
+            self._ahead.used(block)
+        return block
+
+    def _forget(self, block: int) -> None:
+        del self._by_content[self._known.pop(block)]
+
+
+def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
+    """Of consecutive numbers: the first and the one after the last."""
+    for _, run in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
+        members = [block for _, block in run]
+        yield members[0], members[-1] + 1
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # NumPy gets its zeros from calloc: blocks that are never used take no memory, and start-up does not wait.
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
+def _root(sequence: Sequence) -> Chain:
+    return (sequence.adapter.load_id if sequence.adapter else 0, b"")
+
+
+def _extend(chain: Chain, tokens: list[int]) -> Chain:
+    # A cryptographic digest: with Python's own hash a crafted prompt could be given another's keys and values.
+    return (chain[0], blake2b(chain[1] + array("q", tokens).tobytes(), digest_size=16).digest())

@@ -1,0 +1,141 @@
+"""Puts an engine together from its options."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from loradock.checkpoints.base_config import read_architecture
+from loradock.checkpoints.memory_plan import MemoryPlan, MemoryWishes, plan_memory
+from loradock.engine.adapters.adapters import Adapters
+from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
+from loradock.engine.adapters.residency import AdapterMemory
+from loradock.engine.generation.generation import Event, Generation
+from loradock.engine.kernels.constants import BLOCK_SIZE
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.compiled_decoder import CompiledDecoder
+from loradock.engine.models.loading import AnyDecoder, load_model
+from loradock.engine.models.runner import Runner
+from loradock.engine.process.options import EngineOptions
+from loradock.engine.scheduling.loop import Deliver, EngineLoop
+from loradock.engine.scheduling.scheduler import Scheduler
+from loradock.engine.self_check.proof import prove
+from loradock.engine.service.service import Limits, Service
+from loradock.engine.text.conversations import bring_conventions
+from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.machine.share import memory_to_give, usable_processors
+from loradock.types.errors import BadRequest
+
+log = logging.getLogger(__name__)
+_BITS = {"int4": 4, "int8": 8, None: None}
+_PLENTY = 2**40
+
+
+def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fatal: Callable[[str], None]) -> Service:
+    """Raises BadRequest when the model cannot be served with these options."""
+    begun = time.perf_counter()
+    plan = memory_plan(options)
+    loop = build_loop(options, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal, plan)
+    model, cache = loop.runner.model, loop.runner.cache
+    files = load_tokenizer(options.model, model.architecture)
+    limits = Limits(plan.context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
+    service = Service(loop, _adapters(options, model, loop, plan), files, limits)
+    log.info(
+        "loaded %s in %.1f s: context %d tokens, cache for %d tokens, %d threads; memory planned: %s",
+        options.model.name,
+        time.perf_counter() - begun,
+        plan.context,
+        cache.blocks * BLOCK_SIZE,
+        loop.runner.threads,
+        plan,
+    )
+    return service
+
+
+def memory_plan(options: EngineOptions) -> MemoryPlan:
+    """Within what this machine has left; whoever starts replicas has planned before, and says so in the options. Raises
+    BadRequest."""
+    architecture = read_architecture(options.model)
+    if options.max_model_len is not None and options.max_model_len > architecture.max_positions:
+        raise BadRequest(
+            f"--max-model-len {options.max_model_len} is above the model's context of {architecture.max_positions}"
+        )
+    wishes = MemoryWishes(
+        bits=_BITS[options.quantization] or 8 * getattr(torch, options.dtype).itemsize,
+        cache=_bytes(options.kv_cache_gib),
+        adapters=_bytes(options.lora_ram_gib),
+        context=options.max_model_len,
+        lora=not options.disable_lora,
+    )
+    return plan_memory(architecture, memory_to_give() if options.device == "cpu" else _PLENTY, wishes)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)
+
+
+def build_loop(
+    options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None], plan: MemoryPlan | None = None
+) -> EngineLoop:
+    """The part without names, text and HTTP. Raises BadRequest, and WrongNumbers when a kernel computes wrongly."""
+    plan = plan or memory_plan(options)
+    # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
+    # once there are more than processors: only the compute thread may have some.
+    torch.set_num_threads(1)
+    threads = options.threads or usable_processors()
+    bits = _BITS[options.quantization]
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    model = load_model(options.model, dtype, options.device, bits=bits)
+    prove(model, threads)
+    cache = _cache(plan, model)
+    # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
+    drafts = options.speculative_tokens if isinstance(model, CompiledDecoder) else 0
+    scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
+    return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
+
+
+def _send(events: list[tuple[Generation, Event]]) -> None:
+    for generation, event in events:
+        try:
+            generation.send(event)
+        except Exception:  # the others of the step have theirs to come
+            log.exception("an event cannot be delivered")
+
+
+def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop, plan: MemoryPlan) -> Adapters:
+    kernels, rank = model.kernels, options.max_lora_rank
+    reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
+    reader.warm_up()
+
+    def read(name: str, path: Path) -> LoadedAdapter:
+        with loop.runner.beside():
+            return bring_conventions(reader.read(name, path))
+
+    async def forget(adapter: LoadedAdapter) -> None:
+        def between_steps() -> None:
+            loop.runner.mixing.forget(adapter.load_id)
+            loop.scheduler.cache.forget_adapter(adapter.load_id)
+            loop.scheduler.drafter.forget_adapter(adapter.load_id)
+
+        await asyncio.wrap_future(loop.call(between_steps))
+
+    at_most = {"max_adapters": options.max_cpu_loras, "max_bytes": plan.adapters}
+    memory = AdapterMemory(reader.check, read, forget, **at_most)
+    names = options.served_model_name or [options.model.stem]
+    return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
+
+
+def _cache(plan: MemoryPlan, model: AnyDecoder) -> KVCache:
+    a = model.architecture
+    block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
+    needed = -(-plan.context // BLOCK_SIZE) + 1
+    blocks = plan.cache // block
+    if blocks < needed:
+        raise BadRequest(
+            f"--kv-cache-gib {plan.cache / 2**30:.3g} holds {blocks * BLOCK_SIZE} tokens, less than one context of"
+            f" {plan.context}: give at least {needed * block / 2**30:.2f} or lower --max-model-len"
+        )
+    return KVCache(a, blocks, model.dtype, model.device)

@@ -1,0 +1,170 @@
+"""Continuous batching: which sequences take part in the next step, and with how many tokens."""
+
+from loradock.engine.core import Row, Sequence, SequenceState
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.scheduling.adapter_slots import Turns
+from loradock.engine.scheduling.brief import BriefSteps, Part
+from loradock.engine.scheduling.cost import StepCost
+from loradock.engine.scheduling.drafting import Drafter
+from loradock.engine.scheduling.prefill_budget import Pace
+from loradock.engine.scheduling.shares import Crowd, Shares
+from loradock.engine.scheduling.wait_queue import WaitingLine
+
+
+class Scheduler:
+    """Running sequences decode in every step; prompts are prefilled beside them, in chunks that do not hold those up
+    for long (`Pace`). Where there are none, drafts of the next tokens are tried (`Drafter`). With more adapters running
+    than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
+
+    When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
+    """
+
+    def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32, drafts: int = 0) -> None:
+        self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
+        self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
+        self.pace, self.shares, self.drafter = Pace(), Shares(), Drafter(drafts)
+        self.cost = StepCost()
+        self._brief = BriefSteps(self.cost)
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        self._siblings: dict[int, list[Sequence]] = {}
+        self._held = 0
+
+    @property
+    def waiting_count(self) -> int:
+        """Sequences that do not run yet, those that wait for their prompt's first one too. May be asked from any
+        thread."""
+        return len(self.waiting) + self._held
+
+    def add(self, sequences: list[Sequence]) -> None:
+        """Sequences of one prompt: the first computes it, the others then share its blocks."""
+        first, *others = sequences
+        self.waiting.add(first)
+        if others:
+            self._hold(first, others)
+
+    def prompt_computed(self, sequence: Sequence) -> None:
+        """Make a finished prompt's blocks known, and let its siblings in before all who came later."""
+        self.cache.remember(sequence)
+        self._release_siblings(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a finished or abandoned sequence out; its blocks are free at once."""
+        if sequence.state is SequenceState.RUNNING:
+            self.running.remove(sequence)
+            self.cache.free(sequence)
+            self._leave_turns(sequence)
+        elif not self.waiting.remove(sequence):
+            for siblings in self._siblings.values():
+                if sequence in siblings:
+                    siblings.remove(sequence)
+                    self._held -= 1
+        sequence.state = SequenceState.FINISHED
+        self.drafter.forget(sequence)
+        self._release_siblings(sequence)
+
+    def schedule(self) -> list[Row]:
+        """The next step's rows, single tokens first; empty when there is nothing to do."""
+        self._admit()
+        # When those whose turn it is had to give their blocks back, those who sat out go on with them.
+        while not (rows := self._rows()) and self.running:
+            pass
+        return rows
+
+    def _rows(self) -> list[Row]:
+        active = self.turns.choose(self.running)
+        running = [s for s in self.running if s.adapter is None or s.adapter.load_id in active]
+        decoding = [s for s in running if len(s) - s.computed == 1]
+        prefilling = [s for s in running if len(s) - s.computed > 1]
+        crowd = self.shares.crowd(decoding, prefilling)
+        part = self._part(decoding, prefilling, crowd)
+        rows = [row for s in part.decoding if (row := self._row(s, 1))]
+        shares = self.shares.divide(part.tokens, part.prefilling)
+        for sequence, count in zip(part.prefilling, shares, strict=True):
+            if count > 0 and (row := self._row(sequence, count)):
+                rows.append(row)
+        rows = [row for row in rows if row.sequence.state is SequenceState.RUNNING]
+        if not prefilling and not crowd.others:
+            self._draft(rows)
+        return sorted(rows, key=_place)
+
+    def _part(self, decoding: list[Sequence], prefilling: list[Sequence], crowd: Crowd) -> Part:
+        """Who of those whose turn it is takes part in the step."""
+        if crowd.others:
+            return self._brief.part(decoding, prefilling, crowd, self.step_tokens)
+        tokens = self.pace.prompt_tokens(len(decoding), len(prefilling), self.step_tokens)
+        return Part(decoding, prefilling, tokens)
+
+    def _draft(self, rows: list[Row]) -> None:
+        """Of who has said something. Nobody is preempted for a draft."""
+        speaking = [row for row in rows if row.sequence.output]
+        for row, drafts in zip(speaking, self.drafter.propose([row.sequence for row in speaking]), strict=True):
+            if drafts and self.cache.allocate(row.sequence, len(row.sequence) + len(drafts)):
+                row.drafts = drafts
+                row.count = row.logits = 1 + len(drafts)
+
+    def _admit(self) -> None:
+        while (places := self.max_sequences - len(self.running)) > 0:
+            sequence = self.waiting.next(self.running, places)
+            if sequence is None:
+                return
+            if sequence.params.prompt_logprobs is None or sequence.output:
+                self.cache.match_prefix(sequence)
+            # One spare block each for those already running, lest they be thrown out at once.
+            spare = len(self.running)
+            if self.cache.missing(sequence, len(sequence) + 1) + spare > self.cache.available:
+                self.cache.free(sequence)
+                return
+            self.cache.allocate(sequence, len(sequence) + 1)
+            self.waiting.take(sequence)
+            sequence.state = SequenceState.RUNNING
+            self.running.append(sequence)
+            self.shares.admitted(sequence)
+
+    def _row(self, sequence: Sequence, count: int) -> Row | None:
+        if sequence.state is not SequenceState.RUNNING or not self._ensure(sequence, sequence.computed + count):
+            return None
+        if sequence.params.prompt_logprobs is not None and not sequence.output:
+            return Row(sequence, count, count)
+        return Row(sequence, count, int(sequence.computed + count == len(sequence)))
+
+    def _ensure(self, sequence: Sequence, tokens: int) -> bool:
+        while not self.cache.allocate(sequence, tokens):
+            youngest = max(self.running, key=lambda s: s.id)
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.cache.free(sequence)
+        sequence.state = SequenceState.WAITING
+        self.waiting.put_back(sequence)
+        self.preemptions += 1
+
+    def _leave_turns(self, sequence: Sequence) -> None:
+        if sequence.adapter and all(other.adapter is not sequence.adapter for other in self.running):
+            self.turns.leave(sequence.adapter.load_id)
+
+    def _hold(self, first: Sequence, others: list[Sequence]) -> None:
+        """Until the first has computed their prompt."""
+        self._siblings[first.id] = others
+        self._held += len(others)
+
+    def _release_siblings(self, sequence: Sequence) -> None:
+        siblings = self._siblings.pop(sequence.id, [])
+        self._held -= len(siblings)
+        if siblings and sequence.state is SequenceState.FINISHED:
+            # It left before its prompt was computed: the next one computes it.
+            self.waiting.put_back(siblings[0])
+            self._hold(siblings[0], siblings[1:])
+            return
+        for sibling in siblings:
+            self.waiting.put_back(sibling)
+
+
+def _place(row: Row) -> tuple[bool, int]:
+    """Single tokens first, those of an adapter together: its matrices are then read once for all of them."""
+    adapter = row.sequence.adapter
+    return row.count > 1, adapter.load_id if adapter and row.count == 1 else 0

@@ -1,0 +1,172 @@
+"""The compiled kernels against a known answer, at every start and before anything is served.
+
+Machine code can be wrong where its source is right: a compiler's fault, a damaged or foreign cache, a processor that
+does not do what it says. A model's own shape decides which code runs. So a small random model of that shape (head size,
+heads per key-value head, norms, biases, window, bits, remainders of its widths) goes through the very functions that
+will serve, with two adapters, in steps of many sizes, and its logits are compared with those that plain NumPy and torch
+make of the same weights (`reference`).
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+
+from loradock.checkpoints.architecture import Architecture
+from loradock.engine.adapters.lora import AdapterReader
+from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.errors import WrongNumbers
+from loradock.engine.kernels.sampling_kernels import draw, largest_bfloat16
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.compiled_decoder import HEAD_BITS, CompiledDecoder
+from loradock.engine.models.model import Decoder
+from loradock.engine.models.runner import Runner
+from loradock.engine.self_check.reference import Array, Numbers, Reference
+from loradock.engine.self_check.small_model import random_adapters, random_weights, small_architecture
+
+log = logging.getLogger(__name__)
+
+_BLOCKS = 64
+_FAR = {torch.float32: 1e-4, torch.bfloat16: 0.15}
+"""How far a row of logits may be from the reference's (root mean square, in standard deviations of all logits).
+
+Roundings that fall differently make 0.03 to 0.08 in bfloat16 and 5e-6 in float32. A vector of an attention's values
+that was left out made 0.9 to 1.7."""
+_MANY_ROWS = (39, 31, 9)
+"""Prompts of one step large enough to be divided among the threads."""
+_LONG_PROMPT = 230
+"""Tokens of a prompt that attends as long chunks do."""
+_GREEDY = SamplingParams(temperature=0)
+"""Of such rows the engine finds the largest logit without keeping the others."""
+_RUNS_OF_ROWS = range(1, 10)
+"""Chunks of so many rows, each a step of its own: tiles are as high as that."""
+
+
+def prove(model: Decoder | CompiledDecoder, threads: int) -> None:
+    """Compute the small model with `model`'s kernels. Raises WrongNumbers where an answer is not the known one."""
+    if not model.kernels:
+        return
+    begun = time.perf_counter()
+    worst = _prove_decoder(model, threads)
+    _prove_sampling()
+    log.info(
+        "compiled kernels proved in %.0f ms: largest difference %.1g of the logits' spread",
+        1000 * (time.perf_counter() - begun),
+        worst,
+    )
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A sequence of the proof and what each of its positions should give: float32 `[tokens, vocab]`."""
+
+    sequence: Sequence
+    expected: Array
+
+
+def _prove_decoder(model: Decoder | CompiledDecoder, threads: int) -> float:
+    small = small_architecture(model.architecture)
+    weights = random_weights(small)
+    numbers = _numbers(model)
+    proved = _same_decoder(model, small, weights)
+    runner = Runner(proved, KVCache(small, _BLOCKS, model.dtype, model.device), threads)
+    reference = Reference(small, numbers, weights, proved.cos.numpy(), proved.sin.numpy())
+    prompts = _prompts(model, small, reference)
+    limit, worst = _FAR[model.dtype], 0.0
+    for rows in _steps(runner, prompts):
+        worst = max(worst, _difference(runner, rows, prompts))
+        if not worst <= limit:
+            log.error("the kernels' machine code is kept in %s", numba.config.CACHE_DIR)
+            raise WrongNumbers(difference=worst, limit=limit)
+    return worst
+
+
+def _numbers(model: Decoder | CompiledDecoder) -> Numbers:
+    if isinstance(model, CompiledDecoder):
+        bits = model.bits
+        return Numbers(bits, bits if bits == 16 else HEAD_BITS)
+    bits = 32 if model.dtype is torch.float32 else 16
+    return Numbers(bits, bits)
+
+
+def _same_decoder(
+    model: Decoder | CompiledDecoder, a: Architecture, weights: dict[str, Array]
+) -> Decoder | CompiledDecoder:
+    """The small model in the decoder that `model` is."""
+    if isinstance(model, CompiledDecoder):
+        kept = torch.bfloat16 if model.bits == 16 else torch.float32
+        return CompiledDecoder(a, lambda name: torch.from_numpy(weights[name]).to(kept), model.bits)
+    read = {name: torch.from_numpy(values).to(model.dtype) for name, values in weights.items()}
+    return Decoder(a, read.__getitem__, model.dtype, model.device, kernels=True)
+
+
+def _prompts(model: Decoder | CompiledDecoder, a: Architecture, reference: Reference) -> list[_Prompt]:
+    """One for each of `_MANY_ROWS`, then one for `_RUNS_OF_ROWS`, then the long one."""
+    random = np.random.default_rng(1)
+    adapters = random_adapters(a, AdapterReader(a, model.dtype, model.device, kernels=True))
+    lengths = [*(rows + 2 for rows in _MANY_ROWS), sum(_RUNS_OF_ROWS), _LONG_PROMPT]
+    # `None` in the middle: rows without an adapter between rows with one.
+    chosen = [adapters[0], None, adapters[1], adapters[0], adapters[1]]
+    prompts = []
+    for number, (length, one) in enumerate(zip(lengths, chosen, strict=True)):
+        tokens = [int(token) for token in random.integers(0, a.vocab_size, length)]
+        loaded, pairs = one or (None, {})
+        params = SamplingParams(prompt_logprobs=0)
+        prompts.append(_Prompt(Sequence(number, tokens, params, loaded), reference.logits(tokens, pairs)))
+    return prompts
+
+
+def _steps(runner: Runner, prompts: list[_Prompt]) -> Iterator[list[Row]]:
+    """The rows of one step after the other; each is made when those before have been computed."""
+    sequences = [prompt.sequence for prompt in prompts]
+    for sequence in sequences:
+        runner.cache.allocate(sequence, len(sequence))
+    *many, runs, long = sequences
+    yield [Row(s, count, count) for s, count in zip(many, _MANY_ROWS, strict=True)]
+    yield [Row(s, 1, 1) for s in many]
+    for sequence in many:
+        sequence.params = _GREEDY
+    yield [Row(s, 1, 1) for s in many]
+    for count in _RUNS_OF_ROWS:
+        yield [Row(runs, count, count)]
+    yield [Row(long, len(long), len(long))]
+
+
+def _difference(runner: Runner, rows: list[Row], prompts: list[_Prompt]) -> float:
+    """Of a step's logits from those expected, in standard deviations; infinite where a number is not finite.
+
+    Where only the largest logits are found, by how much the ones that were chosen are below the largest expected.
+    """
+    expected = np.concatenate([prompts[r.sequence.id].expected[r.start : r.start + r.count] for r in rows])
+    found = runner.step(rows)
+    if not all(found.usable):
+        return float("inf")
+    chosen = np.take_along_axis(expected, np.array(found.best)[:, None], axis=1)[:, 0]
+    far = (expected.max(axis=1) - chosen).max() / 4
+    if found.parts:
+        off = found.values.float().numpy() - expected
+        far = max(far, np.sqrt((off * off).mean(axis=1)).max())
+    return float(far / expected.std())
+
+
+def _prove_sampling() -> None:
+    random = np.random.default_rng(3)
+    logits = random.standard_normal((3, 1000), np.float32)
+    temperatures = np.array([0.5, 1, 2], np.float32)
+    uniform = np.array([0.1, 0.5, 0.999], np.float32)
+    tokens = np.zeros(3, np.int64)
+    draw(*(part.ctypes.data for part in (logits, temperatures, uniform, tokens)), *logits.shape)
+    weights = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperatures[:, None])
+    sums = weights.cumsum(axis=1) / weights.sum(axis=1, keepdims=True)
+    before = np.take_along_axis(sums - weights / weights.sum(axis=1, keepdims=True), tokens[:, None], axis=1)[:, 0]
+    after = np.take_along_axis(sums, tokens[:, None], axis=1)[:, 0]
+    shorts = torch.from_numpy(logits).bfloat16()
+    best, finite = np.zeros(3, np.int64), np.zeros(3, np.bool_)
+    largest_bfloat16(shorts.data_ptr(), best.ctypes.data, finite.ctypes.data, *logits.shape)
+    drawn = (before - 1e-4 <= uniform).all() and (uniform <= after + 1e-4).all()
+    if not (drawn and finite.all() and best.tolist() == shorts.float().argmax(dim=1).tolist()):
+        raise WrongNumbers(difference=float("inf"), limit=0)
