@@ -17,7 +17,7 @@ from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation.generation import Generation, TokenSampled
 from loradock.engine.process.assembly import build_loop
 from loradock.engine.process.options import read_options
-from loradock.engine.scheduling.drafting import Drafter
+from loradock.engine.scheduling.drafting import NgramDrafter
 from loradock.engine.text.chat import ChatTemplate
 from loradock.engine.text.tokenizer import load_tokenizer
 from loradock.registry.bases.builtin import builtin_file
@@ -59,7 +59,7 @@ class Asking:
 
 def compare(asking: Asking, adapter: LoadedAdapter | None, temperature: float) -> str:
     """A line of the table."""
-    drafters = {False: Drafter(0), True: Drafter(asking.most)}
+    drafters = {False: NgramDrafter(0), True: NgramDrafter(asking.most)}
     seconds, steps, said = {False: 0.0, True: 0.0}, {False: 0, True: 0}, {False: [], True: []}
     for question in QUESTIONS:
         for drafts in (False, True):

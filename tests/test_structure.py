@@ -57,7 +57,7 @@ LARGER = {
     "control.controller.Controller": _UNSPLIT,
     "control.reconcile.reconcile.DeploymentLoop": _UNSPLIT,
     "control.replicas.fleet.Fleet": _UNSPLIT,
-    "control.replicas.supervisor.ReplicaKeeper": _UNSPLIT,
+    "control.replicas.supervisor.ReplicaSupervisor": _UNSPLIT,
     "engine.scheduling.loop.EngineLoop": _UNSPLIT,
     "engine.scheduling.scheduler.Scheduler": _UNSPLIT,
     "engine.service.service.Service": _UNSPLIT,

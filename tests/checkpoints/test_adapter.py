@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loradock.checkpoints.adapters.adapter import AdapterConfig, read_adapter_config
-from loradock.checkpoints.adapters.inspection import check_fits, inspect_adapter
+from loradock.checkpoints.adapters.inspection import check_shapes, inspect_adapter
 from loradock.checkpoints.adapters.module_pattern import BadPattern, matcher
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.base_config import read_architecture
@@ -161,8 +161,8 @@ def test_an_adapter_of_another_base_is_told_the_shapes(plain, base, tmp_path):
         inspect_adapter(plain, wider)
     report = inspect_adapter(plain, None)
     with pytest.raises(AdapterRefused, match=r"layers\.2\.\S+ does not exist in the base model \(2 layers\)"):
-        check_fits(report, plain, shallower)
-    check_fits(report, plain, base)
+        check_shapes(report, plain, shallower)
+    check_shapes(report, plain, base)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000, '{"r": ' + "9" * 5000 + "}"])

@@ -201,10 +201,10 @@ async def test_an_end_that_fails_is_tried_again(rig, monkeypatch):
     failures = iter([RuntimeError("the database is busy")] * 2)
     forget = fleet._forget
 
-    async def fail_twice(keeper):
+    async def fail_twice(supervisor):
         if error := next(failures, None):
             raise error
-        await forget(keeper)
+        await forget(supervisor)
 
     monkeypatch.setattr(fleet, "_forget", fail_twice)
     rig.set(endpoint, replicas=1)

@@ -21,7 +21,7 @@ from loradock.engine.models.runner import Runner
 from loradock.engine.process.assembly import build_loop
 from loradock.engine.process.options import read_options
 from loradock.engine.requests.constraint import Constraint
-from loradock.engine.scheduling.drafting import TOGETHER, Drafter
+from loradock.engine.scheduling.drafting import TOGETHER, NgramDrafter
 from loradock.engine.scheduling.loop import EngineLoop
 from loradock.engine.scheduling.scheduler import Scheduler
 from loradock.engine.structured_output.grammar import Grammars
@@ -58,7 +58,7 @@ WORDS = st.lists(st.sampled_from([0, 1, 2, 256, 257, 65536]), min_size=1, max_si
 
 @given(WORDS, st.integers(0, 30), WORDS)
 def test_what_followed_the_longest_run_of_last_tokens_is_drafted(tokens, split, earlier):
-    drafter, said = Drafter(3), sequence([], earlier, number=2)
+    drafter, said = NgramDrafter(3), sequence([], earlier, number=2)
     drafter._seconds = dict.fromkeys(range(1, 5), 1.0)
     assert drafts(drafter, said)
     drafter.forget(said)
@@ -66,7 +66,7 @@ def test_what_followed_the_longest_run_of_last_tokens_is_drafted(tokens, split, 
 
 
 def test_what_was_said_through_one_adapter_is_not_drafted_for_another():
-    drafter = Drafter(2)
+    drafter = NgramDrafter(2)
     for number in (1, 2):
         said = sequence([1, 2, 3], [10 * number, 10 * number + 1], number=number, adapter=number)
         drafts(drafter, said)
@@ -78,7 +78,7 @@ def test_what_was_said_through_one_adapter_is_not_drafted_for_another():
 
 
 def test_a_draft_ends_where_the_answer_it_is_of_ended():
-    drafter = Drafter(5)
+    drafter = NgramDrafter(5)
     for number, answer in enumerate(([8, 9], [5, 6])):
         said = sequence([1, 2, 3], answer, number=number)
         drafts(drafter, said)
@@ -88,28 +88,28 @@ def test_a_draft_ends_where_the_answer_it_is_of_ended():
 
 
 def test_of_very_many_answers_the_latest_are_kept():
-    drafter = Drafter(1)
+    drafter = NgramDrafter(1)
     for number in range(3000):
         said = sequence([number], [number + 5000], number=number, adapter=number % 300)
         drafts(drafter, said)
         drafter.forget(said)
-    assert len(drafter._habits) == 256
+    assert len(drafter._ngrams) == 256
     said = sequence([1], list(range(10_000)), most=20_000, adapter=1)
     drafts(drafter, said)
     drafter.forget(said)
-    assert len(drafter._habits[1]) == 4096
+    assert len(drafter._ngrams[1]) == 4096
     assert drafts(drafter, sequence([9000], adapter=1)) == [[9001]]
 
 
 def test_no_more_is_drafted_than_may_be_said():
     for left, wanted in ((5, [3, 4, 5]), (2, [3]), (1, []), (0, [])):
         made = sequence([1, 2, 3, 4, 5, 1, 2], most=left)
-        assert drafts(Drafter(3), made) == [wanted]
-    assert drafts(Drafter(0), sequence([1, 2, 1, 2])) == [[]]
+        assert drafts(NgramDrafter(3), made) == [wanted]
+    assert drafts(NgramDrafter(0), sequence([1, 2, 1, 2])) == [[]]
 
 
 def test_a_sequence_is_followed_as_it_grows():
-    drafter, growing = Drafter(2), sequence([1, 2, 3])
+    drafter, growing = NgramDrafter(2), sequence([1, 2, 3])
     assert drafts(drafter, growing) == [[]]
     growing.output += [7, 1, 2]
     assert drafts(drafter, growing) == [[3, 7]]
@@ -132,14 +132,14 @@ def tries(drafter, one, tokens):
 
 
 def test_what_is_never_right_is_not_tried_for_long_and_tried_again_once_it_would_be_right():
-    dice, drafter, one = random.Random(1), Drafter(3), sequence(range(100), most=1000)
+    dice, drafter, one = random.Random(1), NgramDrafter(3), sequence(range(100), most=1000)
     dull = [dice.randrange(100) for _ in range(400)]
     assert tries(drafter, one, dull) < 100
     assert tries(drafter, one, [1, 2, 3] * 20) > 40
 
 
 def test_as_many_are_tried_as_a_step_takes_without_becoming_slow():
-    drafter, repeating = Drafter(7), sequence([1, 2, 3, 4] * 3)
+    drafter, repeating = NgramDrafter(7), sequence([1, 2, 3, 4] * 3)
     for _ in range(100):
         (draft,) = drafts(drafter, repeating)
         # From the fifth token on a step takes three times as long.
@@ -152,7 +152,7 @@ def test_as_many_are_tried_as_a_step_takes_without_becoming_slow():
 
 def test_a_step_of_many_sequences_has_no_drafts_and_never_too_many_tokens():
     for count in range(1, 30):
-        drafter = Drafter(7)
+        drafter = NgramDrafter(7)
         made = drafts(drafter, *(sequence([1, 2, 3, 4] * 3, number=n) for n in range(count)))
         assert count + sum(map(len, made)) <= TOGETHER or not any(made)
         assert any(made) or count > 4
@@ -177,7 +177,7 @@ def test_a_rows_tokens_are_what_was_said_and_then_what_is_drafted(skipped):
 
 
 def test_a_text_that_looks_like_others_between_its_tokens_is_not_searched_for_ever():
-    drafter = Drafter(3)
+    drafter = NgramDrafter(3)
     assert drafts(drafter, sequence([256, 65536] * 4000 + [0])) == [[]]
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_kept_of_who_has_left():
     assert scheduler.drafter._past == {}
 
 
-class Oracle(Drafter):
+class Oracle(NgramDrafter):
     """Drafts what is known to come, with mistakes: every way in which a draft can be right or wrong."""
 
     def __init__(self, known, seed):
@@ -316,13 +316,13 @@ def test_answers_are_the_same_whatever_is_drafted(model, files):
         tokenizer.tokenizer, TokenBytes(tokenizer.tokenizer), tokenizer.eos_ids, model.architecture.vocab_size
     )
     work = [(p, s, a, c and grammars.compile(c), frozenset()) for p, s, a, c in jobs(model, files)]
-    free = Heard(model, [[[one] for one in work]], Drafter(0), tokenizer.eos_ids)
+    free = Heard(model, [[[one] for one in work]], NgramDrafter(0), tokenizer.eos_ids)
     # One of them ends in the middle of what may be drafted.
     stop = free.tokens[0][11]
     work[0] = *work[0][:4], frozenset({stop})
     later = list(again(work, free.tokens))
     phases = [[[one] for one in work], later, later]
-    plain = Heard(model, phases, Drafter(0), tokenizer.eos_ids)
+    plain = Heard(model, phases, NgramDrafter(0), tokenizer.eos_ids)
     assert plain.tokens[0] == free.tokens[0][: free.tokens[0].index(stop) + 1]
     for seed in range(2):
         drafter = Oracle(dict(enumerate(plain.tokens)), seed)
@@ -331,7 +331,7 @@ def test_answers_are_the_same_whatever_is_drafted(model, files):
         assert 0 < drafter.accepted < drafter.drafted
         assert drafted.steps < plain.steps
         assert len(drafted.remembered.keys() & plain.remembered.keys()) > 10
-    learned = Drafter(7)
+    learned = NgramDrafter(7)
     same(Heard(model, phases, learned, tokenizer.eos_ids), plain)
     assert learned.accepted > 0, "what was asked before was answered before"
 
@@ -339,7 +339,7 @@ def test_answers_are_the_same_whatever_is_drafted(model, files):
 def test_answers_are_the_same_where_drafts_take_the_last_blocks(model, files):
     work = [(p, s, a, None, frozenset()) for p, s, a, _ in jobs(model, files)]
     phases = [[[one] for one in work]]
-    plain = Heard(model, phases, Drafter(0), blocks=14)
+    plain = Heard(model, phases, NgramDrafter(0), blocks=14)
     drafted = Heard(model, phases, Oracle(dict(enumerate(plain.tokens)), 1), blocks=14)
     assert plain.preemptions and drafted.preemptions
     same(drafted, plain)
@@ -355,8 +355,8 @@ def test_every_token_that_is_accepted_spares_a_step(model, files):
     """Of three words only, an answer soon repeats itself."""
     params = SamplingParams(max_tokens=60, seed=1, ignore_eos=True, logit_bias=dict.fromkeys((20, 21, 22), 100.0))
     work = [[[([11, 12, 13], params, None, None, frozenset())]]]
-    drafter = Drafter(7)
-    plain, drafted = (Heard(model, work, one) for one in (Drafter(0), drafter))
+    drafter = NgramDrafter(7)
+    plain, drafted = (Heard(model, work, one) for one in (NgramDrafter(0), drafter))
     assert drafted.tokens == plain.tokens
     assert drafter.accepted > 0
     assert drafted.steps == plain.steps - drafter.accepted

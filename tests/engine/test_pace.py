@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loradock.engine.scheduling.prefill_budget import LEAST, STALL, Pace, divided
+from loradock.engine.scheduling.prefill_budget import LEAST, STALL, Pace, split_budget
 
 
 def paced(alone, each):
@@ -62,18 +62,18 @@ def test_a_clock_that_stands_still_is_no_error():
 
 
 def test_short_prompts_do_not_wait_for_the_end_of_long_ones():
-    assert divided(64, [200, 10]) == [54, 10]
-    assert divided(16, [2000] * 6 + [10]) == [8, 0, 0, 0, 0, 0, 8]
+    assert split_budget(64, [200, 10]) == [54, 10]
+    assert split_budget(16, [2000] * 6 + [10]) == [8, 0, 0, 0, 0, 0, 8]
 
 
 def test_the_oldest_goes_on_however_many_short_ones_come():
-    assert divided(16, [2000, *[3] * 9]) == [8, 3, 3, 2, 0, 0, 0, 0, 0, 0]
-    assert divided(1, [10, 1]) == [1, 0]
+    assert split_budget(16, [2000, *[3] * 9]) == [8, 3, 3, 2, 0, 0, 0, 0, 0, 0]
+    assert split_budget(1, [10, 1]) == [1, 0]
 
 
 @example(-2, [1, 1])
 @given(st.integers(-2, 300), st.lists(st.integers(1, 500), max_size=12))
 def test_all_tokens_are_given_to_who_needs_them(tokens, needs):
-    counts = divided(tokens, needs)
+    counts = split_budget(tokens, needs)
     assert all(0 <= count <= need for count, need in zip(counts, needs, strict=True))
     assert sum(counts) == min(max(0, tokens), sum(needs))

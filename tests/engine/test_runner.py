@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.engine.adapters.lora import AdapterReader
-from loradock.engine.adapters.multi_lora import LoraStacks
+from loradock.engine.adapters.multi_lora import StackedLora
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.kv import KVCache
@@ -149,7 +149,7 @@ def test_mixed_adapters_equal_one_at_a_time(model, adapters, expected, chunk, th
 @pytest.mark.parametrize("dense", [1000, 0], ids=["dense", "grouped"])
 @pytest.mark.parametrize("chunk", [1000, 7])
 def test_mixed_adapters_equal_one_at_a_time_in_torch(plain_model, plain_adapters, expected, chunk, dense, monkeypatch):
-    monkeypatch.setattr(LoraStacks, "DENSE_TOKENS", dense)
+    monkeypatch.setattr(StackedLora, "DENSE_TOKENS", dense)
     cases, sequences = mixed_cases(plain_adapters)
     assert run(plain_model, sequences, chunk=chunk) == [expected(name, prompt) for name, prompt in cases]
 
@@ -171,7 +171,7 @@ def test_cached_prefixes_change_no_token_and_cross_no_adapter(model, adapters, e
 
 
 def test_a_stack_outlives_no_adapter(plain_model, plain_adapters):
-    stacks = LoraStacks(plain_model.architecture.layers, plain_model.dtype, plain_model.device)
+    stacks = StackedLora(plain_model.architecture.layers, plain_model.dtype, plain_model.device)
     one, other = plain_adapters["everything"], plain_adapters["rslora"]
     assert stacks.batch([None, None]) is None
     stacks.batch([one, other])

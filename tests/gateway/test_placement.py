@@ -3,7 +3,7 @@
 from collections import Counter
 from contextlib import ExitStack
 
-from loradock.gateway.routing.placement import at_home
+from loradock.gateway.routing.placement import pick_by_affinity
 from loradock.gateway.routing.routes import EndpointFacts, Route
 from loradock.gateway.routing.upstream import Upstream
 from loradock.types.enums import EndpointState
@@ -17,16 +17,16 @@ def replicas(count: int) -> list[Upstream]:
 
 def test_an_adapter_stays_at_home_and_homes_are_spread_evenly():
     some = replicas(4)
-    homes = {f"a/{n}": at_home(f"a/{n}", some) for n in range(400)}
-    assert all(at_home(name, some) is home for name, home in homes.items())
+    homes = {f"a/{n}": pick_by_affinity(f"a/{n}", some) for n in range(400)}
+    assert all(pick_by_affinity(name, some) is home for name, home in homes.items())
     assert all(60 < count < 140 for count in Counter(home.replica_id for home in homes.values()).values())
 
 
 def test_a_replica_that_goes_moves_only_its_own_adapters():
     some = replicas(4)
-    before = {f"a/{n}": at_home(f"a/{n}", some) for n in range(200)}
+    before = {f"a/{n}": pick_by_affinity(f"a/{n}", some) for n in range(200)}
     left = some[:3]
-    moved = [name for name, home in before.items() if at_home(name, left) is not home]
+    moved = [name for name, home in before.items() if pick_by_affinity(name, left) is not home]
     assert sorted(moved) == sorted(name for name, home in before.items() if home is some[3])
 
 

@@ -17,9 +17,9 @@ from loradock.control.options import ControlOptions
 from loradock.control.reconcile.bases import ResolveBase
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.control.replicas.memory_budget import Memory
-from loradock.control.replicas.recovery import Survivor, recover
-from loradock.control.replicas.supervisor import Surroundings
-from loradock.control.snapshot import Bound, deployment_ids
+from loradock.control.replicas.recovery import AdoptedReplica, recover
+from loradock.control.replicas.supervisor import ControlContext
+from loradock.control.snapshot import AttachmentRecord, deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
 from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
@@ -75,7 +75,7 @@ class Controller:
         transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
         awake, memory = AwakeClock(), Memory(self._options.free_memory, self._options.total_memory)
-        self._around = Surroundings(transact, self._launcher, http, self._options, Locks(), awake, memory)
+        self._context = ControlContext(transact, self._launcher, http, self._options, Locks(), awake, memory)
         self._awake = asyncio.create_task(awake.run())
         for deployment_id in await transact(deployment_ids):
             self._loops[deployment_id] = self._new_loop(deployment_id)
@@ -92,8 +92,8 @@ class Controller:
         await asyncio.gather(*(loop.shut_down(keep_replicas=keep_replicas) for loop in self._loops.values()))
         self._awake.cancel()
         await asyncio.gather(self._awake, return_exceptions=True)
-        await self._around.http.close()
-        for transactions in (self._calls, self._around.transact):
+        await self._context.http.close()
+        for transactions in (self._calls, self._context.transact):
             transactions.close()
 
     def wake(self, deployment_id: str) -> None:
@@ -112,10 +112,10 @@ class Controller:
 
     async def _start(self, endpoint_id: str) -> None:
         """Also when the database is busy for a while: the request waits."""
-        async with self._around.locks[endpoint_id]:  # several requests may have come at once
+        async with self._context.locks[endpoint_id]:  # several requests may have come at once
             while True:
                 try:
-                    deployment_id = await self._around.transact(lambda session: _start(session, endpoint_id))
+                    deployment_id = await self._context.transact(lambda session: _start(session, endpoint_id))
                     break
                 except DATABASE_FAILURES as error:
                     self._repeats.failed("starting endpoints on request", error)
@@ -127,8 +127,8 @@ class Controller:
     def report(self, upstream: Upstream) -> None:
         """A request to this replica failed: look at it now."""
         for loop in self._loops.values():
-            if keeper := loop.fleet.keepers.get(upstream.replica_id):
-                keeper.wake()
+            if supervisor := loop.fleet.supervisors.get(upstream.replica_id):
+                supervisor.wake()
 
     async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         """`model_id` is the combined id. Returns once the adapter answers. Raises LoradockError, with the step
@@ -189,12 +189,12 @@ class Controller:
         await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
 
     async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            attach = Attach(self._around, self._calls, self._blobs, self._loop_of, self._settle)
+        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+            attach = Attach(self._context, self._calls, self._blobs, self._loop_of, self._settle)
             await attach.run(account_id, endpoint_ref, model_id)
 
     async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._around.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
             deployment_id, row = await self._calls(
                 lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs), make_room=True
             )
@@ -217,11 +217,11 @@ class Controller:
         if not task.cancelled():
             task.exception()  # seen, also when the caller has left
 
-    async def _adopt(self, survivors: list[Survivor]) -> None:
-        keepers = [self._loops[survivor.deployment_id].fleet.adopt(survivor) for survivor in survivors]
+    async def _adopt(self, survivors: list[AdoptedReplica]) -> None:
+        supervisors = [self._loops[survivor.deployment_id].fleet.adopt(survivor) for survivor in survivors]
         with suppress(TimeoutError):
             async with asyncio.timeout(_ADOPTION_S):
-                await asyncio.gather(*(keeper.settled.wait() for keeper in keepers))
+                await asyncio.gather(*(supervisor.settled.wait() for supervisor in supervisors))
 
     def _loop_of(self, deployment_id: str) -> DeploymentLoop:
         loop = self._loops.get(deployment_id)
@@ -231,7 +231,7 @@ class Controller:
         return loop
 
     def _new_loop(self, deployment_id: str) -> DeploymentLoop:
-        return DeploymentLoop(deployment_id, self._around, self._routes, self._resolve_base, self._blobs)
+        return DeploymentLoop(deployment_id, self._context, self._routes, self._resolve_base, self._blobs)
 
     def _run(self, loop: DeploymentLoop) -> None:
         # In a context of its own: what the loop does is nobody's doing, whoever's request began it.
@@ -267,10 +267,12 @@ def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: boo
 
 def _mark_leaving(
     session: Session, account_id: str, endpoint_ref: str, model_id: str, blobs: Path
-) -> tuple[str, Bound]:
+) -> tuple[str, AttachmentRecord]:
     """The deployment, and what becomes of the attachment."""
     endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_detachable(session, endpoint, adapter)
     row.state = AttachmentState.DETACHING
     record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
-    return row.deployment_id, Bound(row.id, adapter.id, row.engine_name, blobs / row.revision.digest, row.state)
+    return row.deployment_id, AttachmentRecord(
+        row.id, adapter.id, row.engine_name, blobs / row.revision.digest, row.state
+    )

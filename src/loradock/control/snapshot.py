@@ -19,7 +19,7 @@ from loradock.types.enums import (
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class AttachmentRecord:
     """An attachment: `path` is the adapter's folder, `engine_name` what replicas call it."""
 
     id: str
@@ -45,7 +45,7 @@ class Snapshot:
     lora_enabled: bool
     max_lora_rank: int
     quantization: EndpointQuantization | None
-    attachments: tuple[Bound, ...]
+    attachments: tuple[AttachmentRecord, ...]
 
     @property
     def state(self) -> EndpointState:
@@ -59,7 +59,7 @@ class Snapshot:
             if bound.state is AttachmentState.ATTACHED and model_id in (None, bound.model_id)
         }
 
-    def amended(self, row: Bound) -> "Snapshot":
+    def amended(self, row: AttachmentRecord) -> "Snapshot":
         """The same with one adapter's attachment as it is now."""
         others = (bound for bound in self.attachments if bound.model_id != row.model_id)
         return replace(self, attachments=(*others, row))
@@ -90,7 +90,7 @@ def read_snapshot(session: Session, deployment_id: str, blobs: Path) -> Snapshot
 
 def read_attachments(
     session: Session, deployment_id: str, blobs: Path, engine_name: str | None = None
-) -> tuple[Bound, ...]:
+) -> tuple[AttachmentRecord, ...]:
     """All of a deployment's, or those of one name; columns only, since there may be thousands."""
     columns = Attachment.id, Attachment.model_id, Attachment.engine_name, Revision.digest, Attachment.state
     query = select(*columns).join(Revision, Revision.id == Attachment.revision_id)
@@ -98,7 +98,7 @@ def read_attachments(
     if engine_name is not None:
         query = query.where(Attachment.engine_name == engine_name)
     return tuple(
-        Bound(id_, model_id, name, blobs / digest, state)
+        AttachmentRecord(id_, model_id, name, blobs / digest, state)
         for id_, model_id, name, digest, state in session.execute(query)
     )
 

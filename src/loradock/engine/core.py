@@ -82,14 +82,14 @@ class Sequence:
         return self.prompt + self.output
 
     @property
-    def chooses_largest(self) -> bool:
+    def is_greedy(self) -> bool:
         """Whether its next token is simply the one with the largest logit."""
         return self.params.plain and not self.constrained
 
     @property
     def reads_logits(self) -> bool:
         """Whether more than that is wanted of its logits."""
-        return not self.chooses_largest or (self.params.logprobs, self.params.prompt_logprobs) != (None, None)
+        return not self.is_greedy or (self.params.logprobs, self.params.prompt_logprobs) != (None, None)
 
 
 @dataclass(slots=True)

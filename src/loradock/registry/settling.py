@@ -11,10 +11,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.checkpoints.adapters.embedding_tables import compare_tables
-from loradock.checkpoints.adapters.inspection import AdapterReport, check_fits, inspect_adapter, read_files, understand
+from loradock.checkpoints.adapters.inspection import (
+    AdapterReport,
+    check_shapes,
+    inspect_adapter,
+    read_files,
+    understand,
+)
 from loradock.checkpoints.adapters.packed import PACKED_FILE
 from loradock.checkpoints.adapters.plain import is_plain, write_plain
-from loradock.registry.bases.base_models import BaseModel, BaseModels
+from loradock.registry.bases.base_models import BaseModels, LocalBaseModel
 from loradock.registry.blobs import DERIVED, Blobs
 from loradock.registry.models import get_model
 from loradock.registry.packed import keep_packed
@@ -35,7 +41,7 @@ class SeenBases:
     def __init__(self, bases: BaseModels, account: str) -> None:
         self._bases, self._account = bases, account
 
-    def find(self, name: str) -> BaseModel | None:
+    def find(self, name: str) -> LocalBaseModel | None:
         """By this very name, or a known copy of it that is at hand under another."""
         exact = self._bases.find(name, self._account)
         if exact is not None:
@@ -48,20 +54,20 @@ class SeenBases:
         wanted = named[-_LONGEST_NAME:].lower().rpartition("/")[2]
         return sorted(fits, key=lambda name: -SequenceMatcher(None, wanted, name.lower().rpartition("/")[2]).ratio())
 
-    def check(self, base: BaseModel, report: AdapterReport, folder: Path) -> list[str]:
+    def check(self, base: LocalBaseModel, report: AdapterReport, folder: Path) -> list[str]:
         """Remarks. Raises AdapterRefused for an adapter that does not fit, BadRequest for a base that is not served."""
         architecture = self._bases.architecture(base.name, self._account)
         if architecture is None:  # deleted this very moment
             return []
-        remarks = check_fits(report, folder, architecture)
+        remarks = check_shapes(report, folder, architecture)
         return [*remarks, *(compare_tables(folder, report, base.path, architecture) if report.tables else [])]
 
-    def _fits(self, base: BaseModel, report: AdapterReport, folder: Path) -> bool:
+    def _fits(self, base: LocalBaseModel, report: AdapterReport, folder: Path) -> bool:
         try:
             architecture = self._bases.architecture(base.name, self._account)
             if architecture is None:
                 return False
-            check_fits(report, folder, architecture)
+            check_shapes(report, folder, architecture)
         except BadRequest:
             return False
         return True

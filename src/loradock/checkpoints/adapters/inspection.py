@@ -78,7 +78,7 @@ def understand(files: AdapterFiles, architecture: Architecture | None) -> Adapte
     return AdapterReport(config, pairs, modules, files.header.size, tuple(remarks), tables, unused)
 
 
-def check_fits(report: AdapterReport, folder: Path, architecture: Architecture) -> list[str]:
+def check_shapes(report: AdapterReport, folder: Path, architecture: Architecture) -> list[str]:
     """Hold an accepted adapter against a base that was not at hand before: remarks. Raises AdapterRefused."""
     return check_against(report.pairs, read_header(folder / WEIGHTS_FILE), report.config, architecture)
 

@@ -13,11 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from loradock.control.attach.claim import Claim, claim
-from loradock.control.attach.steps import Done, StepNotes
+from loradock.control.attach.steps import AttachProgress, StepResult
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.control.replicas.fleet import Fleet
 from loradock.control.replicas.residency import Residency
-from loradock.control.replicas.supervisor import ReplicaKeeper, Surroundings
+from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
 from loradock.control.work import Transactions
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import record, record_all
@@ -47,16 +47,16 @@ class Attach:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: ControlContext,
         transact: Transactions,
         blobs: Path,
         loop_of: Callable[[str], DeploymentLoop],
         settle: Settle | None = None,
     ) -> None:
-        self._around, self._transact, self._blobs = around, transact, blobs
+        self._context, self._transact, self._blobs = context, transact, blobs
         self._loop_of, self._settle = loop_of, settle
         self._step = AttachStep.AUTHORIZE
-        self._tried: list[ReplicaKeeper] = []
+        self._tried: list[ReplicaSupervisor] = []
         self._told: set[AttachStep] = set()
 
     async def run(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
@@ -65,7 +65,7 @@ class Attach:
         if begun.settled:
             await _retry_refused(loop, begun)
             return
-        notes = StepNotes(self._transact, lambda session, done: _record(session, begun, done))
+        notes = AttachProgress(self._transact, lambda session, done: _record(session, begun, done))
         try:
             self._step = AttachStep.STAGE
             begun = await self._stage(begun)
@@ -83,7 +83,7 @@ class Attach:
         loop.fleet.wake_without(begun.engine_name, begun.path)
 
     async def _claim(self, account_id: str, endpoint_ref: str, model_id: str) -> Claim:
-        most, blobs = self._around.options.max_attachments, self._blobs
+        most, blobs = self._context.options.max_attachments, self._blobs
         try:
             return await self._transact(
                 lambda session: claim(session, account_id, endpoint_ref, model_id, blobs=blobs, most=most)
@@ -106,27 +106,27 @@ class Attach:
         )
         return replace(begun, path=path)
 
-    async def _bring(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> None:
+    async def _bring(self, begun: Claim, fleet: Fleet, notes: AttachProgress) -> None:
         holders = await self._load_and_probe(begun, fleet, notes)
         self._step = AttachStep.ROUTE
         where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
-        ended = [Done(step, where, now()) for step in _VISIBLE if step not in self._told]
+        ended = [StepResult(step, where, now()) for step in _VISIBLE if step not in self._told]
         rest = await notes.rest()
         await self._transact(lambda session: _complete(session, begun, [*rest, *ended]))
 
-    def _tell(self, notes: StepNotes, step: AttachStep, message: str) -> None:
+    def _tell(self, notes: AttachProgress, step: AttachStep, message: str) -> None:
         """When the step is done for the first time."""
         if step not in self._told:
             self._told.add(step)
             notes.note(step, message)
 
-    async def _load_and_probe(self, begun: Claim, fleet: Fleet, notes: StepNotes) -> int:
+    async def _load_and_probe(self, begun: Claim, fleet: Fleet, notes: AttachProgress) -> int:
         """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
 
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
         """
         holders, loss = 0, None
-        while fresh := [keeper for keeper in fleet.answering if keeper not in self._tried]:
+        while fresh := [supervisor for supervisor in fleet.answering if supervisor not in self._tried]:
             self._tried += fresh
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
@@ -143,11 +143,11 @@ class Attach:
             raise loss
         return holders
 
-    async def _undo(self, begun: Claim, loop: DeploymentLoop, notes: StepNotes, error: BaseException) -> None:
+    async def _undo(self, begun: Claim, loop: DeploymentLoop, notes: AttachProgress, error: BaseException) -> None:
         if not begun.revived:
-            for keeper in self._tried:
-                with suppress(LoradockError):  # the replica's keeper unloads what has no row
-                    await _residency(keeper).unload(begun.engine_name)
+            for supervisor in self._tried:
+                with suppress(LoradockError):  # the replica's supervisor unloads what has no row
+                    await _residency(supervisor).unload(begun.engine_name)
         reason = error.message if isinstance(error, LoradockError) else repr(error)
         try:
             done = await notes.rest()
@@ -159,41 +159,43 @@ class Attach:
 
 
 async def _everywhere(
-    keepers: list[ReplicaKeeper], call: Callable[[Residency], Awaitable[None]]
-) -> tuple[list[ReplicaKeeper], ReplicaLost | None]:
+    supervisors: list[ReplicaSupervisor], call: Callable[[Residency], Awaitable[None]]
+) -> tuple[list[ReplicaSupervisor], ReplicaLost | None]:
     """All at once; every one has ended before the first error is raised, so that undoing meets nothing half done.
 
     Returns who carried it out, and the loss of one that did not. One that was sent away meanwhile counts as neither.
     """
     done, lost = [], None
-    results = await asyncio.gather(*(call(_residency(keeper)) for keeper in keepers), return_exceptions=True)
-    for keeper, result in zip(keepers, results, strict=True):
+    results = await asyncio.gather(
+        *(call(_residency(supervisor)) for supervisor in supervisors), return_exceptions=True
+    )
+    for supervisor, result in zip(supervisors, results, strict=True):
         if result is None:
-            done.append(keeper)
+            done.append(supervisor)
         elif isinstance(result, ReplicaLost):
-            lost = lost if _sent_away(keeper) else result
-        elif not (isinstance(result, LoradockError) and _sent_away(keeper)):
+            lost = lost if _sent_away(supervisor) else result
+        elif not (isinstance(result, LoradockError) and _sent_away(supervisor)):
             raise result
     return done, lost
 
 
-def _sent_away(keeper: ReplicaKeeper) -> bool:
-    return keeper.state is ReplicaState.DRAINING and keeper.failure is None
+def _sent_away(supervisor: ReplicaSupervisor) -> bool:
+    return supervisor.state is ReplicaState.DRAINING and supervisor.failure is None
 
 
-def _residency(keeper: ReplicaKeeper) -> Residency:
+def _residency(supervisor: ReplicaSupervisor) -> Residency:
     """What every replica has that was ever ready."""
-    assert keeper.residency is not None
-    return keeper.residency
+    assert supervisor.residency is not None
+    return supervisor.residency
 
 
 async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
-    if any(begun.engine_name in keeper.refused for keeper in loop.fleet.ready):
+    if any(begun.engine_name in supervisor.refused for supervisor in loop.fleet.ready):
         _check_files(begun.path)
-    for keeper in loop.fleet.ready:
-        if begun.engine_name in keeper.refused:
-            await _residency(keeper).load(begun.engine_name, begun.path)
+    for supervisor in loop.fleet.ready:
+        if begun.engine_name in supervisor.refused:
+            await _residency(supervisor).load(begun.engine_name, begun.path)
     await loop.publish_adapter(begun.attached())
 
 
@@ -203,19 +205,19 @@ def _check_files(folder: Path) -> None:
         raise Internal(f"{', '.join(missing)} is missing on the server: upload the adapter again")
 
 
-def _complete(session: Session, begun: Claim, done: list[Done]) -> None:
+def _complete(session: Session, begun: Claim, done: list[StepResult]) -> None:
     done_for = {"attachment": begun.attachment_id}
     if cast("CursorResult[Any]", session.execute(_ATTACHED, done_for)).rowcount != 1:
         raise NotBound("the endpoint was deleted meanwhile")
     _record(session, begun, done)
 
 
-def _record(session: Session, begun: Claim, done: list[Done]) -> None:
+def _record(session: Session, begun: Claim, done: list[StepResult]) -> None:
     notes = [(f"attach.{note.step}", note.message, note.at) for note in done]
     record_all(session, begun.account_id, begun.model_id, notes)
 
 
-def _revert(session: Session, begun: Claim, done: list[Done], message: str) -> None:
+def _revert(session: Session, begun: Claim, done: list[StepResult], message: str) -> None:
     _record(session, begun, done)
     row = Attachment.id == begun.attachment_id
     if begun.revived:

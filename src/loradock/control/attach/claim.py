@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from loradock.control.snapshot import Bound
+from loradock.control.snapshot import AttachmentRecord
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.endpoints.rules import MAX_LORA_RANK
 from loradock.machine.share import memory_free
@@ -41,9 +41,11 @@ class Claim:
     revived: bool = False
     settled: bool = False
 
-    def attached(self) -> Bound:
+    def attached(self) -> AttachmentRecord:
         """The attachment once it is complete."""
-        return Bound(self.attachment_id, self.model_id, self.engine_name, self.path, AttachmentState.ATTACHED)
+        return AttachmentRecord(
+            self.attachment_id, self.model_id, self.engine_name, self.path, AttachmentState.ATTACHED
+        )
 
 
 def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, most: int) -> Claim:
@@ -54,7 +56,7 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
     settled = row is not None and row.state is AttachmentState.ATTACHED
     revived = row is not None and row.state is AttachmentState.DETACHING
     if not settled:
-        check_fits(session, endpoint.deployment, model.revisions[-1], most, besides=model.id)
+        check_capacity(session, endpoint.deployment, model.revisions[-1], most, besides=model.id)
         row = _begin(session, endpoint, model, row)
     assert row is not None
     folder = blobs / (row.revision if settled else model.revisions[-1]).digest
@@ -72,7 +74,7 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
     )
 
 
-def check_fits(session: Session, deployment: Deployment, revision: Revision, most: int, *, besides: str) -> None:
+def check_capacity(session: Session, deployment: Deployment, revision: Revision, most: int, *, besides: str) -> None:
     """Raises BadRequest with the numbers. `besides` is the model whose own attachment does not count."""
     rank = revision.rank or 0
     if rank > deployment.max_lora_rank:

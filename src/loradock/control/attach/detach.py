@@ -9,8 +9,8 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from loradock.control.replicas.fleet import Fleet
-from loradock.control.replicas.supervisor import ReplicaKeeper, Surroundings
-from loradock.control.snapshot import Bound, Snapshot
+from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
+from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.store.events import record
 from loradock.store.failures import DATABASE_FAILURES
 from loradock.store.repeats import Repeats
@@ -21,11 +21,11 @@ from loradock.types.errors import LoradockError, Unavailable
 _log = logging.getLogger(__name__)
 
 
-class Departures:
+class DetachWorker:
     """One background task per DETACHING attachment. What fails is tried again at the next look."""
 
-    def __init__(self, around: Surroundings, fleet: Fleet, changed: Callable[[], None]) -> None:
-        self._around, self._fleet, self._changed = around, fleet, changed
+    def __init__(self, context: ControlContext, fleet: Fleet, changed: Callable[[], None]) -> None:
+        self._context, self._fleet, self._changed = context, fleet, changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._repeats = Repeats(_log)
 
@@ -40,7 +40,7 @@ class Departures:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _try(self, row: Bound, account_id: str) -> None:
+    async def _try(self, row: AttachmentRecord, account_id: str) -> None:
         what = f"detaching {row.engine_name}"
         try:
             await self._finish(row, account_id)
@@ -48,31 +48,33 @@ class Departures:
         except Exception as error:
             self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
 
-    async def _finish(self, row: Bound, account_id: str) -> None:
-        await asyncio.gather(*(self._drained(keeper, row.engine_name) for keeper in self._fleet.keepers.values()))
-        async with self._around.locks[row.engine_name]:
-            if not await self._around.transact(lambda session: _leaving(session, row.id)):
+    async def _finish(self, row: AttachmentRecord, account_id: str) -> None:
+        await asyncio.gather(
+            *(self._drained(supervisor, row.engine_name) for supervisor in self._fleet.supervisors.values())
+        )
+        async with self._context.locks[row.engine_name]:
+            if not await self._context.transact(lambda session: _leaving(session, row.id)):
                 return  # attached again meanwhile
-            for keeper in list(self._fleet.keepers.values()):
-                await _unload(keeper, row.engine_name)
-            await self._around.transact(lambda session: _drop(session, row, account_id), make_room=True)
+            for supervisor in list(self._fleet.supervisors.values()):
+                await _unload(supervisor, row.engine_name)
+            await self._context.transact(lambda session: _drop(session, row, account_id), make_room=True)
         self._changed()
 
-    async def _drained(self, keeper: ReplicaKeeper, name: str) -> None:
-        if keeper.upstream is not None:
+    async def _drained(self, supervisor: ReplicaSupervisor, name: str) -> None:
+        if supervisor.upstream is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._around.options.detach_drain):
-                    await keeper.upstream.drained(name)
+                async with asyncio.timeout(self._context.options.detach_drain):
+                    await supervisor.upstream.drained(name)
 
 
-async def _unload(keeper: ReplicaKeeper, name: str) -> None:
-    residency = keeper.residency
-    if residency is None or keeper.state is ReplicaState.FAILED:
+async def _unload(supervisor: ReplicaSupervisor, name: str) -> None:
+    residency = supervisor.residency
+    if residency is None or supervisor.state is ReplicaState.FAILED:
         return
     await residency.unload(name)
     await residency.look()
     if name in residency.held:
-        raise Unavailable(f"replica {keeper.id} still lists it after unloading it")
+        raise Unavailable(f"replica {supervisor.id} still lists it after unloading it")
 
 
 def _leaving(session: Session, attachment_id: str) -> bool:
@@ -80,6 +82,6 @@ def _leaving(session: Session, attachment_id: str) -> bool:
     return row is not None and row.state is AttachmentState.DETACHING
 
 
-def _drop(session: Session, row: Bound, account_id: str) -> None:
+def _drop(session: Session, row: AttachmentRecord, account_id: str) -> None:
     session.execute(delete(Attachment).where(Attachment.id == row.id))
     record(session, account_id, row.model_id, "detach.done", f"{row.engine_name} is unloaded")

@@ -15,31 +15,31 @@ _PROMPTLY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class StepResult:
     step: AttachStep
     message: str
     at: datetime
 
 
-class StepNotes:
+class AttachProgress:
     """Notes of one attach. Those of a quick one are recorded together with its end; people watch a slow one, so what
     it has done is recorded a tenth of a second later at the latest.
 
     `write(session, notes)` records some.
     """
 
-    def __init__(self, transact: Transactions, write: Callable[[Session, list[Done]], None]) -> None:
+    def __init__(self, transact: Transactions, write: Callable[[Session, list[StepResult]], None]) -> None:
         self._transact, self._write = transact, write
-        self._notes: list[Done] = []
+        self._notes: list[StepResult] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     def note(self, step: AttachStep, message: str) -> None:
-        self._notes.append(Done(step, message, now()))
+        self._notes.append(StepResult(step, message, now()))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_PROMPTLY_S, self._begin_writing)
 
-    async def rest(self) -> list[Done]:
+    async def rest(self) -> list[StepResult]:
         """What is not recorded yet, and from now on is the caller's to record."""
         if self._timer is not None:
             self._timer.cancel()
@@ -52,7 +52,7 @@ class StepNotes:
         notes, self._notes, self._timer = self._notes, [], None
         self._writing = asyncio.create_task(self._record(notes, self._writing))
 
-    async def _record(self, notes: list[Done], before: "asyncio.Task[None] | None") -> None:
+    async def _record(self, notes: list[StepResult], before: "asyncio.Task[None] | None") -> None:
         if before is not None:
             await before
         await self._transact(lambda session: self._write(session, notes))

@@ -9,7 +9,7 @@ from loradock.control.snapshot import Snapshot
 from loradock.store.events import record
 
 
-class Teller:
+class EventRecorder:
     """Compares what is with what it told last, at every turn of the deployment's loop."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -18,7 +18,7 @@ class Teller:
         self._refused: dict[str, str] = {}
         self._size = 0
 
-    async def tell(self, snapshot: Snapshot, fleet: Fleet, size: int) -> None:
+    async def record(self, snapshot: Snapshot, fleet: Fleet, size: int) -> None:
         """`size`: how many replicas are wanted, 0 while it does not run."""
         notes, fleet.notes = fleet.notes, []
         events = [
@@ -39,13 +39,13 @@ class Teller:
         before, self._size = self._size, size
         if not before or not size or before == size:
             return []
-        busy = sum(keeper.upstream.in_flight for keeper in fleet.ready if keeper.upstream)
+        busy = sum(supervisor.upstream.in_flight for supervisor in fleet.ready if supervisor.upstream)
         message = f"{before} → {size} replicas: {busy} requests in flight"
         return [(snapshot.endpoint.id, "endpoint.scaled", message)]
 
     def _of_ready(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
-        before, self._ready = self._ready, {keeper.id for keeper in fleet.ready}
-        held = {keeper.id: len(keeper.residency.held) for keeper in fleet.ready if keeper.residency}
+        before, self._ready = self._ready, {supervisor.id for supervisor in fleet.ready}
+        held = {supervisor.id: len(supervisor.residency.held) for supervisor in fleet.ready if supervisor.residency}
         return [
             (snapshot.endpoint.id, "replica.ready", f"{replica}: ready, with {held.get(replica, 0)} adapters")
             for replica in sorted(self._ready - before)

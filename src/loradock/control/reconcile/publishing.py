@@ -6,8 +6,8 @@ from typing import Any
 
 from loradock.control.reconcile.routing import Back, is_crowded, routes_of
 from loradock.control.replicas.fleet import Fleet
-from loradock.control.replicas.supervisor import Surroundings
-from loradock.control.snapshot import Bound, Snapshot, read_attachments, read_snapshot
+from loradock.control.replicas.supervisor import ControlContext
+from loradock.control.snapshot import AttachmentRecord, Snapshot, read_attachments, read_snapshot
 from loradock.gateway.routing.routes import Route, RouteTable
 from loradock.types.enums import DesiredState, EndpointState
 
@@ -18,15 +18,17 @@ class Publisher:
     `seen` is the newest reading; None when there is no such deployment (yet, or any more).
     """
 
-    def __init__(self, deployment_id: str, around: Surroundings, routes: RouteTable, fleet: Fleet, blobs: Path) -> None:
+    def __init__(
+        self, deployment_id: str, context: ControlContext, routes: RouteTable, fleet: Fleet, blobs: Path
+    ) -> None:
         self.seen: Snapshot | None = None
-        self._id, self._around, self._routes, self._fleet, self._blobs = deployment_id, around, routes, fleet, blobs
+        self._id, self._context, self._routes, self._fleet, self._blobs = deployment_id, context, routes, fleet, blobs
         self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
 
-    async def attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
+    async def attachments(self, engine_name: str | None) -> tuple[AttachmentRecord, ...]:
         """All, or those of one name."""
-        return await self._around.transact(
+        return await self._context.transact(
             lambda session: read_attachments(session, self._id, self._blobs, engine_name)
         )
 
@@ -41,7 +43,7 @@ class Publisher:
             if self.seen is not None:
                 self._show(self.seen)
 
-    async def publish_adapter(self, row: Bound) -> None:
+    async def publish_adapter(self, row: AttachmentRecord) -> None:
         """The same where one adapter has changed and nothing else, and its attachment is this now: the caller holds
         the adapter's lock. Nothing is read."""
         async with self._publishing:
@@ -51,7 +53,7 @@ class Publisher:
                 before, self.seen = self.seen, self.seen.amended(row)
                 self._amend(before, self.seen, row)
 
-    def _amend(self, before: Snapshot, after: Snapshot, row: Bound) -> None:
+    def _amend(self, before: Snapshot, after: Snapshot, row: AttachmentRecord) -> None:
         if self._crowded(before) != self._crowded(after):
             self._show(after)
             return
@@ -59,7 +61,7 @@ class Publisher:
         self._routes.amend(self._id, gone, self._routes_of(after, row.model_id)[1])
 
     async def _publish(self) -> Snapshot | None:
-        self.seen = await self._around.transact(lambda session: read_snapshot(session, self._id, self._blobs))
+        self.seen = await self._context.transact(lambda session: read_snapshot(session, self._id, self._blobs))
         if self.seen is None:
             self._shown = None
             self._routes.withdraw(self._id)
@@ -84,7 +86,7 @@ class Publisher:
 
     def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
         ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []
-        return routes_of(snapshot, ready, self._around.options.max_loras, self._back(snapshot), model_id)
+        return routes_of(snapshot, ready, self._context.options.max_loras, self._back(snapshot), model_id)
 
     def _back(self, snapshot: Snapshot) -> Back:
         if snapshot.desired is not DesiredState.STARTED or snapshot.state is EndpointState.ERROR:
@@ -92,4 +94,4 @@ class Publisher:
         return Back(self._fleet.has_served or snapshot.state is EndpointState.STARTED, self._fleet.back_at)
 
     def _crowded(self, snapshot: Snapshot) -> bool:
-        return is_crowded(snapshot, self._around.options.max_loras)
+        return is_crowded(snapshot, self._context.options.max_loras)

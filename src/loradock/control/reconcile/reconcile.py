@@ -10,18 +10,18 @@ from sqlalchemy import CursorResult, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from loradock.control.attach.detach import Departures
+from loradock.control.attach.detach import DetachWorker
 from loradock.control.ledger import Ledger, Write
 from loradock.control.reconcile.bases import BaseResolution, ResolveBase
-from loradock.control.reconcile.event_recorder import Teller
+from loradock.control.reconcile.event_recorder import EventRecorder
 from loradock.control.reconcile.publishing import Publisher
 from loradock.control.reconcile.routing import upstreams_of
 from loradock.control.reconcile.sizing import Sizing
 from loradock.control.replicas.fleet import Fleet, settings_digest
 from loradock.control.replicas.residency import Wanted
 from loradock.control.replicas.restarts import Restarts
-from loradock.control.replicas.supervisor import Surroundings
-from loradock.control.snapshot import Bound, Snapshot
+from loradock.control.replicas.supervisor import ControlContext
+from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
 from loradock.gateway.routing.routes import RouteTable
@@ -40,24 +40,24 @@ class DeploymentLoop:
     """Runs until its deployment was deleted and the last of its replicas is gone; `gone` is then true."""
 
     def __init__(
-        self, deployment_id: str, around: Surroundings, routes: RouteTable, resolve: ResolveBase, blobs: Path
+        self, deployment_id: str, context: ControlContext, routes: RouteTable, resolve: ResolveBase, blobs: Path
     ) -> None:
         self.id = deployment_id
         self.gone = False
         self._repeats = Repeats(_log)
-        self._ledger = Ledger(around.transact, self._repeats, f"deployment {deployment_id}: writing to the database")
-        self.fleet = Fleet(around, self._wanted, self.publish, self.wake, self._ledger)
-        self._departures = Departures(around, self.fleet, self.wake)
-        self._publisher = Publisher(deployment_id, around, routes, self.fleet, blobs)
-        self._around, self._resolve = around, resolve
-        self._restarts = Restarts(around.options.restarts)
-        self._sizing = Sizing(around.options)
+        self._ledger = Ledger(context.transact, self._repeats, f"deployment {deployment_id}: writing to the database")
+        self.fleet = Fleet(context, self._wanted, self.publish, self.wake, self._ledger)
+        self._detaches = DetachWorker(context, self.fleet, self.wake)
+        self._publisher = Publisher(deployment_id, context, routes, self.fleet, blobs)
+        self._context, self._resolve = context, resolve
+        self._restarts = Restarts(context.options.restarts)
+        self._sizing = Sizing(context.options)
         self._base: BaseResolution | None = None
         self._loss: str | None = None
         self._idle = False
-        self._cramped: str | None = None
+        self._insufficient_memory: str | None = None
         self._reading = f"deployment {deployment_id}: reading the database"
-        self._teller = Teller(self._ledger)
+        self._recorder = EventRecorder(self._ledger)
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -68,12 +68,12 @@ class DeploymentLoop:
         while not self.gone:
             self._woken.clear()
             try:
-                await self._turn()
+                await self._reconcile_once()
                 self._repeats.worked(turn)
             except Exception as error:
                 self._repeats.failed(turn, error, traceback=not isinstance(error, DATABASE_FAILURES))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._around.options.tick):
+                async with asyncio.timeout(self._context.options.tick):
                     await self._woken.wait()
 
     async def publish(self) -> None:
@@ -84,14 +84,14 @@ class DeploymentLoop:
         """Once the database takes it."""
         await self._ledger.write(work)
 
-    async def publish_adapter(self, row: Bound) -> None:
+    async def publish_adapter(self, row: AttachmentRecord) -> None:
         """The same where nothing but this attachment has changed."""
         await self._publisher.publish_adapter(row)
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
-        keepers = list(self.fleet.keepers.values())
-        tiers = await asyncio.gather(*(keeper.tiers() for keeper in keepers))
+        supervisors = list(self.fleet.supervisors.values())
+        tiers = await asyncio.gather(*(supervisor.tiers() for supervisor in supervisors))
         return [
             ReplicaFacts(
                 k.id,
@@ -103,7 +103,7 @@ class DeploymentLoop:
                 k.plan,
                 k.resident,
             )
-            for k, held in zip(keepers, tiers, strict=True)
+            for k, held in zip(supervisors, tiers, strict=True)
         ]
 
     def reading(self) -> Reading | None:
@@ -113,7 +113,7 @@ class DeploymentLoop:
             return None
         return Reading(
             endpoint_id=seen.endpoint.id,
-            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.keepers.values())),
+            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.supervisors.values())),
             ready=len(self.fleet.ready),
             starting=len(self.fleet.of_state(ReplicaState.STARTING)),
             desired=self._sizing.current,
@@ -121,7 +121,7 @@ class DeploymentLoop:
         )
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
-        await self._departures.cancel()
+        await self._detaches.cancel()
         await self.fleet.shut_down(keep_replicas=keep_replicas)
 
     async def _wanted(self, engine_name: str | None) -> Wanted:
@@ -130,7 +130,7 @@ class DeploymentLoop:
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
         return Wanted(attached, frozenset(leaving))
 
-    async def _read_attachments(self, engine_name: str | None) -> tuple[Bound, ...]:
+    async def _read_attachments(self, engine_name: str | None) -> tuple[AttachmentRecord, ...]:
         try:
             return await self._publisher.attachments(engine_name)
         except DATABASE_FAILURES as error:
@@ -152,16 +152,16 @@ class DeploymentLoop:
         self._repeats.worked(self._reading)
         return snapshot
 
-    async def _turn(self) -> None:
+    async def _reconcile_once(self) -> None:
         await self._ledger.flush()
         snapshot = await self._look()
         if snapshot is None or snapshot.desired is DesiredState.STOPPED:
             await self._toward_stopped(snapshot)
         else:
-            await self._toward_started(snapshot)
+            await self._reconcile_running(snapshot)
         if snapshot is not None:
-            self._departures.look(snapshot)
-            await self._teller.tell(snapshot, self.fleet, self._sizing.current)
+            self._detaches.look(snapshot)
+            await self._recorder.record(snapshot, self.fleet, self._sizing.current)
         self.fleet.wake()
         await self._publisher.publish_replicas()
 
@@ -170,16 +170,16 @@ class DeploymentLoop:
         self._sizing.rest()
         self.fleet.end_all(patient=self._idle)
         if snapshot is None:
-            self.gone = not self.fleet.keepers
-        elif self.fleet.keepers:
+            self.gone = not self.fleet.supervisors
+        elif self.fleet.supervisors:
             await self._become(snapshot, EndpointState.STOPPING)
         else:
             self._start_afresh()
             await self._become(snapshot, EndpointState.STOPPED)
 
-    async def _toward_started(self, snapshot: Snapshot) -> None:
+    async def _reconcile_running(self, snapshot: Snapshot) -> None:
         self._idle = False
-        reason = self._bury(snapshot)
+        reason = self._reap_failed(snapshot)
         wanted = self._sizing.wanted(snapshot, upstreams_of(self.fleet.ready), len(self.fleet.serving))
         if not self.fleet.ready:
             self._sizing.stay_awake()
@@ -199,24 +199,24 @@ class DeploymentLoop:
             await self._publisher.publish_replicas()  # before the owner is told that it can be called
             await self._become(snapshot, *self._observed(snapshot, wanted))
 
-    def _bury(self, snapshot: Snapshot) -> str | None:
+    def _reap_failed(self, snapshot: Snapshot) -> str | None:
         """Take leave of replicas that were lost. Returns why to give up, if it is time to: at once where none has ever
         been ready, else after several in a row."""
-        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.keepers.values())
+        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.supervisors.values())
         self.fleet.has_served = self.fleet.has_served or served
         lost = self.fleet.of_state(ReplicaState.FAILED)
-        for keeper in lost:
-            self._restarts.note(begun=keeper.begun, proven=keeper.proven)
-            self._loss = keeper.failure
-            self.fleet.end(keeper, note=("replica.lost", keeper.failure or "it ended"))
+        for supervisor in lost:
+            self._restarts.note(begun=supervisor.begun, proven=supervisor.proven)
+            self._loss = supervisor.failure
+            self.fleet.end(supervisor, note=("replica.lost", supervisor.failure or "it ended"))
         hopeless = self._restarts.exhausted or not self.fleet.has_served
         return self._loss if lost and hopeless and not self.fleet.ready else None
 
     async def _match_count(self, snapshot: Snapshot, wanted: int) -> str | None:
         """Launch what is missing, end what is too much. Returns why it cannot be done, if so."""
-        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._around.options), snapshot.attached())
+        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._context.options), snapshot.attached())
         if missing <= 0:
-            self._cramped = None
+            self._insufficient_memory = None
         if missing <= 0 or not self._restarts.allowed:
             return None
         if self._base is None:
@@ -238,24 +238,24 @@ class DeploymentLoop:
     def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
         if self.fleet.ready:
             return EndpointState.STARTED, self._shortage(snapshot, wanted) or self._unready()
-        if self._cramped and not self.fleet.serving:
-            return EndpointState.PENDING, self._cramped
+        if self._insufficient_memory and not self.fleet.serving:
+            return EndpointState.PENDING, self._insufficient_memory
         if self._base and not self.fleet.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
 
     def _shortage(self, snapshot: Snapshot, wanted: int) -> str | None:
         """What the owner of an endpoint that answers, but not with all it should have, has to know."""
-        settings = settings_digest(snapshot, self._around.options)
-        fresh = sum(keeper.settings == settings for keeper in self.fleet.ready)
+        settings = settings_digest(snapshot, self._context.options)
+        fresh = sum(supervisor.settings == settings for supervisor in self.fleet.ready)
         if fresh >= wanted:
             self._loss = None
         ended = self._loss and f"the last one that did not ended: {self._loss}"
-        reason = self._cramped or ended
+        reason = self._insufficient_memory or ended
         return reason and f"{fresh} of {wanted} replicas run as set; {reason}"
 
     def _unready(self) -> str | None:
-        silent = [keeper for keeper in self.fleet.ready if keeper.shown_state is ReplicaState.UNREADY]
+        silent = [supervisor for supervisor in self.fleet.ready if supervisor.shown_state is ReplicaState.UNREADY]
         if not silent:
             return None
         all_of_them = f"{len(silent)} of {len(self.fleet.ready)} replicas get no new requests"
@@ -272,14 +272,14 @@ class DeploymentLoop:
             facts = snapshot.endpoint
             record(session, facts.account_id, facts.id, "endpoint.idle", f"no request for {minutes} minutes: stopping")
 
-        await self._around.transact(stop)
+        await self._context.transact(stop)
         self._idle = True  # a request may have come in this very moment: it gets all the time it needs
         self.wake()
 
     async def _tell_cramped(self, snapshot: Snapshot, reason: str | None) -> None:
-        if reason and not self._cramped:
+        if reason and not self._insufficient_memory:
             await self._record(snapshot, snapshot.endpoint.id, "endpoint.cramped", reason)
-        self._cramped = reason
+        self._insufficient_memory = reason
 
     async def _record(self, snapshot: Snapshot, subject_id: str, kind: str, message: str) -> None:
         account_id = snapshot.endpoint.account_id
@@ -307,7 +307,7 @@ class DeploymentLoop:
             return changed
 
         try:
-            changed = await self._around.transact(write)
+            changed = await self._context.transact(write)
         except DATABASE_FAILURES as error:
             self._ledger.failed(error)
             return False

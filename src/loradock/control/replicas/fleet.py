@@ -1,4 +1,4 @@
-"""The replicas of one deployment: their rows, run folders and keepers."""
+"""The replicas of one deployment: their rows, run folders and supervisors."""
 
 import asyncio
 import hashlib
@@ -16,9 +16,9 @@ from loradock.control.ledger import Ledger
 from loradock.control.options import ControlOptions
 from loradock.control.replicas.liveness import Health
 from loradock.control.replicas.memory_budget import why_not
-from loradock.control.replicas.recovery import Survivor
+from loradock.control.replicas.recovery import AdoptedReplica
 from loradock.control.replicas.residency import ReadWanted
-from loradock.control.replicas.supervisor import ReplicaKeeper, Surroundings
+from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
 from loradock.control.snapshot import Snapshot
 from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
@@ -39,64 +39,64 @@ class Fleet:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: ControlContext,
         wanted: ReadWanted,
         unroute: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
         ledger: Ledger,
     ) -> None:
-        self.keepers: dict[str, ReplicaKeeper] = {}
+        self.supervisors: dict[str, ReplicaSupervisor] = {}
         self._logs: deque[str] = deque()
         self._took: float | None = None
         self.has_served = False
         """Whether a replica has been ready since it was begun."""
         self.notes: list[tuple[str, str]] = []
         """Kind and message of what happened to replicas and is not recorded yet."""
-        self._around, self._wanted, self._unroute, self._changed = around, wanted, unroute, changed
+        self._context, self._wanted, self._unroute, self._changed = context, wanted, unroute, changed
         self._ledger = ledger
 
-    def of_state(self, *states: ReplicaState) -> list[ReplicaKeeper]:
-        return [keeper for keeper in self.keepers.values() if keeper.state in states]
+    def of_state(self, *states: ReplicaState) -> list[ReplicaSupervisor]:
+        return [supervisor for supervisor in self.supervisors.values() if supervisor.state in states]
 
     @property
-    def ready(self) -> list[ReplicaKeeper]:
+    def ready(self) -> list[ReplicaSupervisor]:
         return self.of_state(ReplicaState.READY)
 
     @property
-    def answering(self) -> list[ReplicaKeeper]:
+    def answering(self) -> list[ReplicaSupervisor]:
         """Those of the ready ones that answer just now; all of them if none does."""
-        return [keeper for keeper in self.ready if keeper.health is Health.READY] or self.ready
+        return [supervisor for supervisor in self.ready if supervisor.health is Health.READY] or self.ready
 
     @property
     def back_at(self) -> float | None:
         """When the next replica should be ready (of time.monotonic), by how long the last one took."""
-        took = [k.ready_since - k.begun for k in self.keepers.values() if k.ready_since is not None]
+        took = [k.ready_since - k.begun for k in self.supervisors.values() if k.ready_since is not None]
         self._took = took[-1] if took else self._took
-        begun = [keeper.begun for keeper in self.of_state(ReplicaState.STARTING)]
+        begun = [supervisor.begun for supervisor in self.of_state(ReplicaState.STARTING)]
         return None if self._took is None or not begun else min(begun) + self._took
 
     @property
-    def serving(self) -> list[ReplicaKeeper]:
+    def serving(self) -> list[ReplicaSupervisor]:
         """Those that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
 
     @property
     def logged(self) -> list[str]:
         """Replicas whose logs can be read: the last of the lost ones, then those that run."""
-        return [*self._logs, *(replica for replica in self.keepers if replica not in self._logs)]
+        return [*self._logs, *(replica for replica in self.supervisors if replica not in self._logs)]
 
-    def adopt(self, found: Survivor) -> ReplicaKeeper:
-        keeper = self._keeper(found.replica_id, found.secret, found.base_name, found.settings)
-        keeper.start(None)
-        return keeper
+    def adopt(self, found: AdoptedReplica) -> ReplicaSupervisor:
+        supervisor = self._supervisor(found.replica_id, found.secret, found.base_name, found.settings)
+        supervisor.start(None)
+        return supervisor
 
     async def launch(self, snapshot: Snapshot, model: Path) -> str | None:
         """Returns why not, if the memory does not hold it just now. Raises ModelTooLarge if it never will."""
         spec = self._spec(snapshot, model, await asyncio.to_thread(gpus_of, snapshot.hardware))
-        memory = self._around.memory
+        memory = self._context.memory
         async with memory.planning:
             free = await memory.free()
-            plan = await asyncio.to_thread(plan_of, spec, self._around.options.engine_arguments, free)
+            plan = await asyncio.to_thread(plan_of, spec, self._context.options.engine_arguments, free)
             memory.check_possible(plan)
             cramped = await why_not(plan, free, self.ready, len(self.of_state(ReplicaState.STARTING)))
             if cramped is None:
@@ -106,7 +106,7 @@ class Fleet:
     async def _launch(self, snapshot: Snapshot, spec: ReplicaSpec) -> None:
         """The row first: whatever happens next, the next server finds the process and adopts it. One that it finds
         without a row, which could not be written, it ends. Raises IntegrityError when the deployment is gone."""
-        settings = settings_digest(snapshot, self._around.options)
+        settings = settings_digest(snapshot, self._context.options)
         facts = snapshot.endpoint
 
         def begin(session: Session) -> None:
@@ -115,24 +115,24 @@ class Fleet:
 
         await self._ledger.write(begin)
         await self._ledger.make_room()  # it writes where it can be found
-        self._keeper(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
+        self._supervisor(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
 
-    def end(self, keeper: ReplicaKeeper, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
+    def end(self, supervisor: ReplicaSupervisor, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
         """Running requests may finish; `patient`: for as long as a detach gives them. `note`: an event's kind, and
         why."""
         if note is not None:
-            self.notes.append((note[0], f"{keeper.id}: {note[1]}"))
-        options = self._around.options
+            self.notes.append((note[0], f"{supervisor.id}: {note[1]}"))
+        options = self._context.options
         drain = options.detach_drain if patient else options.drain
-        keeper.end(
+        supervisor.end(
             self._unroute,
-            lambda: self._forget(keeper),
-            drain if keeper.state in (ReplicaState.READY, ReplicaState.DRAINING) else 0.0,
+            lambda: self._forget(supervisor),
+            drain if supervisor.state in (ReplicaState.READY, ReplicaState.DRAINING) else 0.0,
         )
 
     def end_all(self, *, patient: bool = False) -> None:
-        for keeper in list(self.keepers.values()):
-            self.end(keeper, patient=patient)
+        for supervisor in list(self.supervisors.values()):
+            self.end(supervisor, patient=patient)
 
     def fit(self, wanted: int, settings: str, attached: dict[str, Path]) -> int:
         """End what is too much; returns how many to launch.
@@ -141,73 +141,77 @@ class Fleet:
         `attached`, before the old one goes, so that there are never fewer than `wanted`.
         """
         self._end_stale(wanted, settings, attached)
-        fresh = [keeper for keeper in self.serving if keeper.settings == settings]
-        by_use = sorted(fresh, key=lambda keeper: keeper.ready_since or float("inf"), reverse=True)
-        for keeper in by_use[: max(0, len(fresh) - wanted)]:
-            self.end(keeper, patient=True, note=("replica.ended", "no longer needed"))
+        fresh = [supervisor for supervisor in self.serving if supervisor.settings == settings]
+        by_use = sorted(fresh, key=lambda supervisor: supervisor.ready_since or float("inf"), reverse=True)
+        for supervisor in by_use[: max(0, len(fresh) - wanted)]:
+            self.end(supervisor, patient=True, note=("replica.ended", "no longer needed"))
         room = wanted + _SURGE - len(self.serving) if len(self.serving) > len(fresh) else wanted
         return max(0, min(wanted - len(fresh), room))
 
     def _end_stale(self, wanted: int, settings: str, attached: dict[str, Path]) -> None:
-        stale = [keeper for keeper in self.serving if keeper.settings != settings]
+        stale = [supervisor for supervisor in self.serving if supervisor.settings != settings]
         if not stale:
             return
-        spare = sum(keeper.settings != settings or keeper.serves(attached) for keeper in self.ready) - wanted
-        for keeper in stale:
-            if keeper.state is ReplicaState.STARTING:
-                self.end(keeper, note=_OUTDATED)
+        spare = (
+            sum(supervisor.settings != settings or supervisor.serves(attached) for supervisor in self.ready) - wanted
+        )
+        for supervisor in stale:
+            if supervisor.state is ReplicaState.STARTING:
+                self.end(supervisor, note=_OUTDATED)
             elif spare > 0:
-                self.end(keeper, patient=True, note=_OUTDATED)
+                self.end(supervisor, patient=True, note=_OUTDATED)
                 spare -= 1
 
     def wake(self) -> None:
-        for keeper in self.keepers.values():
-            keeper.wake()
+        for supervisor in self.supervisors.values():
+            supervisor.wake()
 
     def wake_without(self, engine_name: str, path: Path) -> None:
         """Those that do not hold this adapter."""
-        for keeper in self.keepers.values():
-            if not keeper.holds(engine_name, path):
-                keeper.wake()
+        for supervisor in self.supervisors.values():
+            if not supervisor.holds(engine_name, path):
+                supervisor.wake()
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
-        keepers = list(self.keepers.values())
+        supervisors = list(self.supervisors.values())
         if not keep_replicas:
             self.end_all()
-        await asyncio.gather(*(keeper.leave() if keep_replicas else keeper.ended() for keeper in keepers))
+        await asyncio.gather(
+            *(supervisor.leave() if keep_replicas else supervisor.ended() for supervisor in supervisors)
+        )
 
-    def _keeper(self, replica_id: str, secret: str, base_name: str, settings: str | None) -> ReplicaKeeper:
-        keeper = ReplicaKeeper(
+    def _supervisor(self, replica_id: str, secret: str, base_name: str, settings: str | None) -> ReplicaSupervisor:
+        supervisor = ReplicaSupervisor(
             replica_id,
             secret,
             base_name,
             settings,
-            self._around,
+            self._context,
             self._wanted,
             self._changed,
             lambda kind, message: self.notes.append((kind, message)),
         )
-        self.keepers[replica_id] = keeper
-        self._around.memory.add(keeper)
-        return keeper
+        self.supervisors[replica_id] = supervisor
+        self._context.memory.add(supervisor)
+        return supervisor
 
-    async def _forget(self, keeper: ReplicaKeeper) -> None:
+    async def _forget(self, supervisor: ReplicaSupervisor) -> None:
         def remove(session: Session) -> None:
-            session.execute(delete(Replica).where(Replica.id == keeper.id))
+            session.execute(delete(Replica).where(Replica.id == supervisor.id))
 
         await self._ledger.write(remove)
-        if keeper.failure is None:
-            self._around.launcher.discard(keeper.id)
+        if supervisor.failure is None:
+            self._context.launcher.discard(supervisor.id)
         else:
-            self._keep_log(keeper.id)
-        self.keepers.pop(keeper.id, None)
-        self._around.memory.remove(keeper)
+            self._keep_log(supervisor.id)
+        self.supervisors.pop(supervisor.id, None)
+        self._context.memory.remove(supervisor)
 
     def _keep_log(self, replica_id: str) -> None:
         """Those of the last lost replicas stay until the next start of the server, for whoever looks for the reason."""
         self._logs.append(replica_id)
         while len(self._logs) > _KEPT_LOGS:
-            self._around.launcher.discard(self._logs.popleft())
+            self._context.launcher.discard(self._logs.popleft())
 
     def _spec(self, snapshot: Snapshot, model: Path, gpus: tuple[int, tuple[int, ...]]) -> ReplicaSpec:
         return ReplicaSpec(
@@ -217,10 +221,10 @@ class Fleet:
             served_names=(snapshot.endpoint.name, snapshot.endpoint.id, snapshot.base_model),
             lora_enabled=snapshot.lora_enabled,
             max_lora_rank=snapshot.max_lora_rank,
-            max_loras=self._around.options.max_loras,
-            max_cpu_loras=self._around.options.max_cpu_loras,
-            threads=self._around.options.threads,
-            quantization=quantization_in_effect(snapshot.quantization, self._around.options.quantization),
+            max_loras=self._context.options.max_loras,
+            max_cpu_loras=self._context.options.max_cpu_loras,
+            threads=self._context.options.threads,
+            quantization=quantization_in_effect(snapshot.quantization, self._context.options.quantization),
             shares_cpu=snapshot.max_replicas > 1,
             engine=snapshot.engine,
             gpus=gpus[0],

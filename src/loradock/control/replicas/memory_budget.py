@@ -49,10 +49,10 @@ async def why_not(plan: MemoryPlan | None, free: int, ready: Iterable[Taker], st
     """Why a replica of this plan cannot be launched. Without a plan it needs what the largest that runs has taken; the
     first of a deployment is then let try."""
     if plan is not None:
-        return None if plan.total <= free else _cramped(plan.total, free, f" ({plan})")
+        return None if plan.total <= free else _insufficient_memory(plan.total, free, f" ({plan})")
     taken = await asyncio.to_thread(lambda: max((taker.use().resident for taker in ready), default=0))
     left = max(0, free - starting * taken)
-    return _cramped(taken, left, "") if taken > left else None
+    return _insufficient_memory(taken, left, "") if taken > left else None
 
 
 def _owed(taker: Taker) -> int:
@@ -60,7 +60,7 @@ def _owed(taker: Taker) -> int:
     return 0 if plan is None else max(0, plan.total - taker.use().private)
 
 
-def _cramped(needed: int, free: int, parts: str) -> str:
+def _insufficient_memory(needed: int, free: int, parts: str) -> str:
     return (
         f"a replica needs {gib(needed)} GiB of memory{parts} and {gib(free)} GiB are free. Stop an endpoint, or lower"
         " max_replicas"

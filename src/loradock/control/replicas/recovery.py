@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Survivor:
+class AdoptedReplica:
     replica_id: str
     deployment_id: str
     secret: str
@@ -24,13 +24,13 @@ class Survivor:
     base_name: str
 
 
-def recover(database: Database, launcher: Launcher, grace: float) -> list[Survivor]:
+def recover(database: Database, launcher: Launcher, grace: float) -> list[AdoptedReplica]:
     """Blocks. Undoes half attaches, ends replicas nobody knows, and returns those to adopt."""
     running = launcher.running()
     with database.session(make_room=True) as session:
         recorded = set(session.scalars(select(Replica.id)))
         _undo_attaches(session)
-        survivors = _bury(session, running)
+        survivors = _reap_failed(session, running)
         _restart_later(session, {survivor.deployment_id for survivor in survivors})
     known = {survivor.replica_id for survivor in survivors}
     for stray in running - known:
@@ -46,17 +46,20 @@ def recover(database: Database, launcher: Launcher, grace: float) -> list[Surviv
 
 
 def _undo_attaches(session: Session) -> None:
-    """The adapter itself is unloaded by its replica's keeper, which finds it without a row."""
+    """The adapter itself is unloaded by its replica's supervisor, which finds it without a row."""
     for row in session.scalars(select(Attachment).where(Attachment.state == AttachmentState.ATTACHING)):
         account_id = row.deployment.endpoint.account_id
         record(session, account_id, row.model_id, "attach.undone", "the server was cut off while attaching")
         session.delete(row)
 
 
-def _bury(session: Session, running: set[str]) -> list[Survivor]:
+def _reap_failed(session: Session, running: set[str]) -> list[AdoptedReplica]:
     session.execute(delete(Replica).where(Replica.id.not_in(running)))
     rows = session.scalars(select(Replica))
-    return [Survivor(row.id, row.deployment_id, row.secret, row.settings, row.deployment.endpoint.name) for row in rows]
+    return [
+        AdoptedReplica(row.id, row.deployment_id, row.secret, row.settings, row.deployment.endpoint.name)
+        for row in rows
+    ]
 
 
 def _restart_later(session: Session, alive: set[str]) -> None:

@@ -81,7 +81,7 @@ class Residency:
             self.held, self.version = held, self.version + 1
         self._certain = True
 
-    async def settle(self) -> bool:
+    async def sync_adapters(self) -> bool:
         """Make resident what is wanted; whether anything was done. What is refused is not tried again here."""
         if not self._certain:
             await self.look()

@@ -34,7 +34,7 @@ _GOING_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ControlContext:
     """What every part of the control loop works with."""
 
     transact: Transactions
@@ -54,7 +54,7 @@ class _Ended(Exception):
         self.fate = fate
 
 
-class ReplicaKeeper:
+class ReplicaSupervisor:
     """Keeps one replica healthy and its adapters as wanted; calls `changed` when others should look, and `note` with
     the kind of an event and its message.
 
@@ -67,7 +67,7 @@ class ReplicaKeeper:
         secret: str,
         base_name: str,
         settings: str | None,
-        around: Surroundings,
+        context: ControlContext,
         wanted: ReadWanted,
         changed: Callable[[], None],
         note: Callable[[str, str], None],
@@ -83,7 +83,7 @@ class ReplicaKeeper:
         self.unready_because: str | None = None
         """As it was told when its health changed last."""
         self._secret, self._base_name = secret, base_name
-        self._around, self._wanted, self._changed, self._note = around, wanted, changed, note
+        self._context, self._wanted, self._changed, self._note = context, wanted, changed, note
         self._client: ReplicaClient | None = None
         self._instance: Instance | None = None
         self._watcher: Watcher | None = None
@@ -161,7 +161,7 @@ class ReplicaKeeper:
             self._patience.reschedule(min(sooner, self._patience.when() or sooner))
         if self._end is None:
             self.state = ReplicaState.DRAINING
-            self._end = asyncio.create_task(self._finish_surely(unroute, done, drain))
+            self._end = asyncio.create_task(self._terminate_with_retry(unroute, done, drain))
 
     async def ended(self) -> None:
         if self._end is not None:
@@ -203,7 +203,7 @@ class ReplicaKeeper:
             self._changed()
 
     def _obtain(self, spec: ReplicaSpec | None) -> Instance:
-        launcher = self._around.launcher
+        launcher = self._context.launcher
         instance = launcher.launch(spec) if spec else launcher.find(self.id)
         if instance is None:
             raise _Ended("the replica was gone")
@@ -211,29 +211,29 @@ class ReplicaKeeper:
         return instance
 
     async def _until_healthy(self, instance: Instance) -> Residency:
-        timeout, clock = self._around.options.start_timeout, self._around.awake
+        timeout, clock = self._context.options.start_timeout, self._context.awake
         deadline = clock.now() + timeout
         while clock.now() < deadline:
             self._check_alive(instance)
             if address := instance.address():
-                check_timeout = self._around.options.check_timeout
-                client = self._client or ReplicaClient(self._around.http, address, self._secret, check_timeout)
+                check_timeout = self._context.options.check_timeout
+                client = self._client or ReplicaClient(self._context.http, address, self._secret, check_timeout)
                 self._client = client
                 if await client.healthy():
                     self.upstream = Upstream(self.id, address, self._secret)
-                    return Residency(client, self._around.locks, self._wanted, self.upstream.turn)
+                    return Residency(client, self._context.locks, self._wanted, self.upstream.turn)
             await asyncio.sleep(_POLL_S)
         raise _Ended(f"the engine was not ready after {timeout:.0f} s", Fate.STUCK)
 
     async def _watch(self, instance: Instance, residency: Residency) -> None:
         """Looks and tends side by side: what is wanted of an engine that is stuck does not end."""
         assert self._client is not None and self.upstream is not None
-        upstream, options = self.upstream, self._around.options
+        upstream, options = self.upstream, self._context.options
         patience = Patience(options.unready_after, options.hung_after, options.hung_after * options.stretch)
-        watcher = Watcher(instance, self._client, self._around.awake, patience, lambda: upstream.in_flight)
+        watcher = Watcher(instance, self._client, self._context.awake, patience, lambda: upstream.in_flight)
         self._watcher = watcher
         signals = (self._changed, self.wake, self._become_ready)
-        async with Tending(residency, self._base_name, upstream, options, self._around.awake, *signals) as tending:
+        async with Tending(residency, self._base_name, upstream, options, self._context.awake, *signals) as tending:
             tending.go_on()
             while True:
                 await self._pause(instance)
@@ -258,7 +258,7 @@ class ReplicaKeeper:
 
     async def _pause(self, instance: Instance) -> None:
         """Until woken or a tick has passed. Raises _Ended as soon as the process is gone."""
-        until = time.monotonic() + self._around.options.tick
+        until = time.monotonic() + self._context.options.tick
         while time.monotonic() < until and not self._wake.is_set():
             self._check_alive(instance)
             with suppress(TimeoutError):
@@ -292,7 +292,7 @@ class ReplicaKeeper:
             await asyncio.sleep(_POLL_S)
         return None
 
-    async def _finish_surely(
+    async def _terminate_with_retry(
         self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
     ) -> None:
         """Nobody else ends it: what fails (a busy database, a process that will not die) is tried again."""
@@ -301,7 +301,7 @@ class ReplicaKeeper:
                 return await self._finish(unroute, done, drain)
             except Exception:
                 _log.exception("replica %s could not be ended; it is tried again", self.id)
-                await asyncio.sleep(self._around.options.tick)
+                await asyncio.sleep(self._context.options.tick)
 
     async def _finish(
         self, unroute: Callable[[], Awaitable[None]], done: Callable[[], Awaitable[None]], drain: float
@@ -309,11 +309,11 @@ class ReplicaKeeper:
         await unroute()
         if self.upstream is not None:
             await self._let_finish(self.upstream, drain)
-        await self._stop_living()
+        await self._cancel_supervision()
         if self.upstream is not None:
             self.upstream.lose(Fate.KILLED)
         if self._instance is not None:
-            await asyncio.to_thread(self._instance.terminate, self._around.options.grace)
+            await asyncio.to_thread(self._instance.terminate, self._context.options.grace)
         await done()
         self._changed()
 
@@ -324,7 +324,7 @@ class ReplicaKeeper:
                 await upstream.drained()
         self._patience = None
 
-    async def _stop_living(self) -> None:
+    async def _cancel_supervision(self) -> None:
         if self._life:
             # Not while a launch is under way: the process would start unseen.
             await self._obtained.wait()

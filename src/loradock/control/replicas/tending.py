@@ -66,7 +66,7 @@ class Tending:
 
     async def _go(self) -> None:
         if not self._has_begun:
-            await self._residency.settle()
+            await self._residency.sync_adapters()
             await self._residency.probe_base(self._base_name)
             self._has_begun, self._probed = True, time.monotonic()
             self._begun(self._residency)
@@ -78,7 +78,7 @@ class Tending:
 
     async def _settle(self) -> None:
         try:
-            if await self._residency.settle():
+            if await self._residency.sync_adapters():
                 self._changed()
         except LoradockError as error:
             _log.warning("replica %s: %s", self._upstream.replica_id, error.message)

@@ -64,9 +64,9 @@ class Adapters:
         entry = self._entries.get(model)
         if entry is None:
             raise UnknownModel(name=model, param="model")
-        self.memory.hold(entry)
+        self.memory.pin(entry)
         try:
-            adapter = await self.memory.bring(entry)
+            adapter = await self.memory.ensure_loaded(entry)
         except Exception as error:
             self.memory.release(entry)
             raise AdapterUnreadable(name=model, reason=reason_of(error)) from error
@@ -134,8 +134,8 @@ class Adapters:
             del self._arriving[entry.name]
 
     async def _read(self, entry: Registered) -> None:
-        self.memory.hold(entry)
+        self.memory.pin(entry)
         try:
-            await self.memory.bring(entry)
+            await self.memory.ensure_loaded(entry)
         finally:
             self.memory.release(entry)

@@ -1,7 +1,7 @@
 """Applying many adapters in the same step.
 
-On a CPU a kernel takes each row through its own adapter where it lies (`KernelTables`). Elsewhere the active adapters'
-groups are concatenated for a step, and a mask between the two products keeps each row to its own (`LoraStacks`).
+On a CPU a kernel takes each row through its own adapter where it lies (`PagedLora`). Elsewhere the active adapters'
+groups are concatenated for a step, and a mask between the two products keeps each row to its own (`StackedLora`).
 """
 
 from collections import OrderedDict
@@ -102,7 +102,7 @@ class Mixing(Protocol):
         """Do what the first mixed step would have to wait for."""
 
 
-class KernelTables:
+class PagedLora:
     """Which line of the kernel's table belongs to which row; the last few tables are kept."""
 
     KEPT = 8
@@ -147,7 +147,7 @@ class KernelTables:
         return self._tables[key]
 
 
-class LoraStacks:
+class StackedLora:
     """Builds the step's batch; keeps the last few stacks, since the active set seldom changes between steps."""
 
     KEPT = 4

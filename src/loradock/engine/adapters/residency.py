@@ -55,7 +55,7 @@ class AdapterMemory:
         self._count = self._bytes = 0
         self.reads = 0
 
-    def hold(self, entry: Registered) -> None:
+    def pin(self, entry: Registered) -> None:
         entry.users += 1
         entry.idle.clear()
         self._unused.pop(entry, None)
@@ -66,7 +66,7 @@ class AdapterMemory:
             entry.idle.set()
             self._settle(entry)
 
-    async def bring(self, entry: Registered) -> LoadedAdapter:
+    async def ensure_loaded(self, entry: Registered) -> LoadedAdapter:
         """The adapter of a held entry; those who want the same one share a read. Raises AdapterRefused."""
         if entry.adapter is not None:
             return entry.adapter
@@ -85,7 +85,7 @@ class AdapterMemory:
 
     async def _bring(self, entry: Registered) -> LoadedAdapter:
         self._count += 1
-        self._shrink()
+        self._evict_lru()
         try:
             adapter = await asyncio.wrap_future(self._readers.submit(self._read, entry.name, entry.path))
         except BaseException:
@@ -102,9 +102,9 @@ class AdapterMemory:
     def _settle(self, entry: Registered) -> None:
         if entry.adapter is not None and entry.users == 0:
             self._unused[entry] = None
-        self._shrink()
+        self._evict_lru()
 
-    def _shrink(self) -> None:
+    def _evict_lru(self) -> None:
         while self._unused and (self._count > self._max_adapters or self._bytes > self._max_bytes):
             self._evict(next(iter(self._unused)))
 

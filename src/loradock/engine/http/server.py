@@ -24,7 +24,7 @@ from loradock.types.errors import Internal, LoradockError, Unauthenticated
 from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
 
 if TYPE_CHECKING:
-    from loradock.engine.service.request_state import Answer
+    from loradock.engine.service.request_state import RequestState
     from loradock.engine.service.service import Service
 
 log = logging.getLogger(__name__)
@@ -149,12 +149,12 @@ class EngineServer:
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
 
-def _answer(answer: "Answer", service: "Service", *, chat: bool) -> ASGIApp:
+def _answer(answer: "RequestState", service: "Service", *, chat: bool) -> ASGIApp:
     # Imported here, so that the port answers before torch has loaded.
     from loradock.engine.http.responses import shape_of
-    from loradock.engine.http.streaming import AnswerResponse
+    from loradock.engine.http.streaming import RequestResponse
 
-    return AnswerResponse(answer, shape_of(answer, service.tokens, chat=chat))
+    return RequestResponse(answer, shape_of(answer, service.tokens, chat=chat))
 
 
 def _dialect(request: Request) -> Dialect:

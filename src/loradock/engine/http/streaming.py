@@ -6,17 +6,17 @@ import logging
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from loradock.engine.http.responses.shape import Json, Shape
-from loradock.engine.service.request_state import Answer
+from loradock.engine.http.responses.shape import Json, ResponseFormat
+from loradock.engine.service.request_state import RequestState
 from loradock.types.errors import Internal, LoradockError
 
 log = logging.getLogger(__name__)
 
 
-class AnswerResponse:
+class RequestResponse:
     """An ASGI response. However it ends, the answer is closed, which frees its slots in the engine."""
 
-    def __init__(self, answer: Answer, shape: Shape) -> None:
+    def __init__(self, answer: RequestState, shape: ResponseFormat) -> None:
         self._answer, self._shape = answer, shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ thread reads its part. One of more rows is divided among lanes of one thread eac
 import numpy as np
 import torch
 
-from loradock.engine.adapters.multi_lora import KernelTables
+from loradock.engine.adapters.multi_lora import PagedLora
 from loradock.engine.core import Logits, Row
 from loradock.engine.kernels.compiled import layers
 from loradock.engine.kernels.compiled.lora_kernels import MODULE
@@ -17,7 +17,7 @@ from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.models.attention import attend_prefill
 from loradock.engine.models.compiled_decoder import CompiledDecoder
-from loradock.engine.models.compiled_work import Work, Workshop
+from loradock.engine.models.compiled_work import LaneBuilder, LaneTask
 from loradock.engine.models.lanes import Lane
 
 LANE_ROWS = 16
@@ -31,11 +31,11 @@ class CompiledLanes:
 
     def __init__(self, model: CompiledDecoder, cache: KVCache, threads: int) -> None:
         self.small = LANE_ROWS * max(2, threads)
-        self.mixing = KernelTables(model.dtype)
+        self.mixing = PagedLora(model.dtype)
         model.plan.shape[layers.BLOCKS] = cache.blocks
-        self._workshop = Workshop(model, cache, self.mixing)
-        self._together = Room(model, threads)
-        self._apart = [Room(model, 1) for _ in range(threads)]
+        self._workshop = LaneBuilder(model, cache, self.mixing)
+        self._together = Workspace(model, threads)
+        self._apart = [Workspace(model, 1) for _ in range(threads)]
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
         tokens = sum(row.count for row in rows)
@@ -43,22 +43,22 @@ class CompiledLanes:
         if tokens < self.small:
             work = self._workshop.prepare(rows, short=True, reads=reads)
             return list(self._members(self._together, work, threads))
-        members: list[Member] = []
+        members: list[LaneInput] = []
         for room, part in zip(self._apart, divided(rows, threads), strict=False):
             ahead = members[-1].stored if part[0].skipped else None
             members += self._members(room, self._workshop.prepare(part, short=False, reads=reads, ahead=ahead), 1)
         return list(members)
 
-    def _members(self, room: "Room", work: Work, threads: int) -> "list[Member]":
+    def _members(self, room: "Workspace", work: LaneTask, threads: int) -> "list[LaneInput]":
         room.hold(work.lane.adapters, work.lane.tables.shape[1] * BLOCK_SIZE)
         teams = zip(room.scratches, team_of(threads), strict=False)
-        return [Member(self._workshop, work, scratch, team) for scratch, team in teams]
+        return [LaneInput(self._workshop, work, scratch, team) for scratch, team in teams]
 
     def warm_up(self) -> None:
         """Nothing: a step with adapters runs the same code."""
 
 
-class Room:
+class Workspace:
     """What the lanes of a team share from step to step."""
 
     def __init__(self, model: CompiledDecoder, members: int) -> None:
@@ -76,10 +76,10 @@ class Room:
             self.scratches = [scratch._replace(scores=aligned(shape, np.float32)) for scratch in self.scratches]
 
 
-class Member:
+class LaneInput:
     """One thread's part in a lane. Made ready by the compute thread, run by any."""
 
-    def __init__(self, workshop: Workshop, work: Work, scratch: layers.Scratch, team: Team) -> None:
+    def __init__(self, workshop: LaneBuilder, work: LaneTask, scratch: layers.Scratch, team: Team) -> None:
         self._model, self._cache, self._work = workshop.model, workshop.cache, work
         self._scratch, self._team = scratch, team
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loradock.engine.adapters.multi_lora import KernelTables
+from loradock.engine.adapters.multi_lora import PagedLora
 from loradock.engine.core import Row
 from loradock.engine.kernels.compiled.layers import Lane
 from loradock.engine.kernels.compiled.memory import Array, aligned
@@ -21,7 +21,7 @@ _NOBODY = np.array([GONE])
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class LaneTask:
     """A lane, and the chunks in it for which PyTorch attends."""
 
     lane: Lane
@@ -29,14 +29,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class LaneBuilder:
     """Makes the lanes of a step through `model` and `cache`."""
 
     model: CompiledDecoder
     cache: KVCache
-    mixing: KernelTables
+    mixing: PagedLora
 
-    def prepare(self, rows: list[Row], *, short: bool, reads: bool, ahead: Array | None = None) -> Work:
+    def prepare(self, rows: list[Row], *, short: bool, reads: bool, ahead: Array | None = None) -> LaneTask:
         """`short`: all rows attend by themselves, however long their chunks; `reads`: logits are kept; `ahead`: the
         announcements of the lane in which the chunk began that goes on here.
         """
@@ -70,7 +70,7 @@ class Workshop:
             best=np.empty(len(wanted), np.int64),
             usable=np.empty(len(wanted), np.bool_),
         )
-        return Work(lane, [] if short else plan_prefill(rows, a.sliding_window, cache.keys.device))
+        return LaneTask(lane, [] if short else plan_prefill(rows, a.sliding_window, cache.keys.device))
 
 
 def _alone(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:

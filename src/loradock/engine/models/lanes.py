@@ -4,7 +4,7 @@ from typing import Protocol
 
 import torch
 
-from loradock.engine.adapters.multi_lora import KernelTables, LoraStacks, Mixing
+from loradock.engine.adapters.multi_lora import Mixing, PagedLora, StackedLora
 from loradock.engine.core import Logits, Row
 from loradock.engine.generation.sampling import largest
 from loradock.engine.kv_cache.kv import KVCache
@@ -53,9 +53,9 @@ class DecoderLanes:
         self.small = 2 * LANE_TOKENS if model.kernels else 0
         self.mixing: Mixing
         if model.kernels:
-            self.mixing = KernelTables(model.dtype)
+            self.mixing = PagedLora(model.dtype)
         else:
-            self.mixing = LoraStacks(model.architecture.layers, model.dtype, model.device)
+            self.mixing = StackedLora(model.architecture.layers, model.dtype, model.device)
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
         tokens = sum(row.count for row in rows)

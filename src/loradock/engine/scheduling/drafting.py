@@ -19,7 +19,7 @@ TOGETHER = 16
 """Tokens of a step with drafts: more of them no longer come for little."""
 _RUNS = ((4, 3, 2), (1,))
 """How many of the last tokens must have stood before: a run of several is looked for everywhere before a single one."""
-_REACH, _HABIT, _OWNERS = 4096, 4096, 256
+_REACH, _NGRAMS, _OWNERS = 4096, 4096, 256
 """How many tokens back they are looked for in a sequence and in earlier answers, and for how many adapters these are
 kept."""
 _MISSES = 8
@@ -31,7 +31,7 @@ _HOPE, _TRIED = 1.0, 2.0
 _FADE, _FADE_OF_ALL = 0.9, 0.99
 """What share of what was seen so far counts after the next draft: of a sequence, and of all, which is what a new
 sequence begins with."""
-_WORTH, _LONGER = 1.02, 2.0
+_EXPECTED_SPEEDUP, _LONGER = 1.02, 2.0
 """How many times as fast it has to be, and how many times as long a step may take: tokens that come in bursts are read
 less well."""
 _UNTRIED, _FORGET = 1.05, 0.995
@@ -47,7 +47,7 @@ _NONE = _int32()
 
 
 @dataclass(slots=True)
-class _Past:
+class _SequenceHistory:
     """A sequence's tokens, and how many drafted ones were accepted lately of those that were tried, or would have been:
     of a draft that was not tried the first token, `untried`, shows as well whether it was right."""
 
@@ -71,15 +71,15 @@ class _Past:
         self.tried = fade * self.tried + min(drafted, accepted + 1)
         self.untried = None
 
-    def draft(self, habit: "array[int]", most: int) -> list[int]:
+    def draft(self, ngrams: "array[int]", most: int) -> list[int]:
         """What followed the longest run of the last tokens that stood before, here or else in earlier answers; on and
         on where it ends here."""
-        own, others = self.tokens[-_REACH:].tobytes(), habit.tobytes()
+        own, others = self.tokens[-_REACH:].tobytes(), ngrams.tobytes()
         for counts in _RUNS:
             if at := _latest(own, own, len(own) - 4, counts):
                 return list(islice(cycle(self.tokens[at - len(own) // 4 :]), most))
             if at := _latest(others, own, len(others), counts):
-                return _until_border(habit[at : at + most])
+                return _until_border(ngrams[at : at + most])
         return []
 
 
@@ -106,7 +106,7 @@ def _until_border(tokens: "array[int]") -> list[int]:
     return found[: found.index(_BORDER)] if _BORDER in found else found
 
 
-class Drafter:
+class NgramDrafter:
     """Drafts for the sequences of a step, at most `most` tokens each, as long as they are thought to make more tokens a
     second: from how many were accepted lately, and what steps of so many tokens took.
     """
@@ -114,9 +114,9 @@ class Drafter:
     def __init__(self, most: int) -> None:
         self.most = most
         self.drafted = self.accepted = 0
-        self._past: dict[int, _Past] = {}
-        self._all = _Past()
-        self._habits: OrderedDict[int, array[int]] = OrderedDict()
+        self._past: dict[int, _SequenceHistory] = {}
+        self._all = _SequenceHistory()
+        self._ngrams: OrderedDict[int, array[int]] = OrderedDict()
         self._seconds: dict[int, float] = {}
 
     def propose(self, sequences: list[Sequence]) -> list[list[int]]:
@@ -150,30 +150,30 @@ class Drafter:
         if self._past.pop(sequence.id, None) is None:
             return
         owner = _owner(sequence)
-        habit = self._habits.setdefault(owner, _int32())
-        self._habits.move_to_end(owner)
-        habit.extend((*sequence.prompt[-_OPENING:], *sequence.output, _BORDER))
-        del habit[:-_HABIT]
-        if len(self._habits) > _OWNERS:
-            self._habits.popitem(last=False)
+        ngrams = self._ngrams.setdefault(owner, _int32())
+        self._ngrams.move_to_end(owner)
+        ngrams.extend((*sequence.prompt[-_OPENING:], *sequence.output, _BORDER))
+        del ngrams[:-_NGRAMS]
+        if len(self._ngrams) > _OWNERS:
+            self._ngrams.popitem(last=False)
 
     def forget_adapter(self, load_id: int) -> None:
-        self._habits.pop(load_id, None)
+        self._ngrams.pop(load_id, None)
 
     def _draft(self, sequence: Sequence) -> list[int]:
         if sequence.id not in self._past:
             usual = self._all.accepted / self._all.tried
-            self._past[sequence.id] = _Past(accepted=_TRIED * usual, tried=_TRIED)
+            self._past[sequence.id] = _SequenceHistory(accepted=_TRIED * usual, tried=_TRIED)
         past = self._past[sequence.id]
         past.follow(sequence)
         # One token is sampled in any case.
         room = min(self.most, sequence.params.max_tokens - len(sequence.output) - 1)
-        return past.draft(self._habits.get(_owner(sequence), _NONE), room) if room > 0 else []
+        return past.draft(self._ngrams.get(_owner(sequence), _NONE), room) if room > 0 else []
 
     def _worth(self, sequences: list[Sequence], drafts: list[list[int]]) -> int:
         """How many tokens of each draft to try."""
         chances = [past.accepted / past.tried for past in (self._past[sequence.id] for sequence in sequences)]
-        best, best_rate = 0, _WORTH * len(sequences) / self._estimate(len(sequences))
+        best, best_rate = 0, _EXPECTED_SPEEDUP * len(sequences) / self._estimate(len(sequences))
         for count in range(1, max(map(len, drafts)) + 1):
             lengths = [min(count, len(draft)) for draft in drafts]
             tokens = len(sequences) + sum(lengths)

@@ -42,7 +42,7 @@ def _smoothed(before: float | None, now: float) -> float:
     return now if before is None else 0.8 * before + 0.2 * min(now, _JUMP * before)
 
 
-def divided(tokens: int, needs: list[int]) -> list[int]:
+def split_budget(tokens: int, needs: list[int]) -> list[int]:
     """How many of `tokens` each prompt gets, the oldest first in `needs`. That one gets half of them, the others in the
     order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest again.
     """

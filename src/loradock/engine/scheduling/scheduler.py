@@ -5,7 +5,7 @@ from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.scheduling.adapter_slots import Turns
 from loradock.engine.scheduling.brief import BriefSteps, Part
 from loradock.engine.scheduling.cost import StepCost
-from loradock.engine.scheduling.drafting import Drafter
+from loradock.engine.scheduling.drafting import NgramDrafter
 from loradock.engine.scheduling.prefill_budget import Pace
 from loradock.engine.scheduling.shares import Crowd, Shares
 from loradock.engine.scheduling.wait_queue import WaitingLine
@@ -22,7 +22,7 @@ class Scheduler:
     def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32, drafts: int = 0) -> None:
         self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
         self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
-        self.pace, self.shares, self.drafter = Pace(), Shares(), Drafter(drafts)
+        self.pace, self.shares, self.drafter = Pace(), Shares(), NgramDrafter(drafts)
         self.cost = StepCost()
         self._brief = BriefSteps(self.cost)
         self.running: list[Sequence] = []

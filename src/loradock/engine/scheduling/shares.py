@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loradock.engine.core import Sequence
-from loradock.engine.scheduling.prefill_budget import divided
+from loradock.engine.scheduling.prefill_budget import split_budget
 
 LIGHT = 512
 """Tokens of prompts that do not make a flood: who asks for no more goes before those who do."""
@@ -99,7 +99,7 @@ class Shares:
         owners = {sequence.owner for sequence in prefilling}
         needs = [len(sequence) - sequence.computed for sequence in prefilling]
         if len(owners) < 2:
-            counts = divided(tokens, needs)
+            counts = split_budget(tokens, needs)
             self._by_owner(sum(counts), prefilling, needs)
             return counts
         counts = [0] * len(needs)
@@ -107,7 +107,7 @@ class Shares:
         left = [need - count for need, count in zip(needs, counts, strict=True)]
         for owner, given in self._by_owner(tokens - counts[0], prefilling, left).items():
             own = [i for i, sequence in enumerate(prefilling) if sequence.owner == owner]
-            for i, count in zip(own, divided(given, [left[i] for i in own]), strict=True):
+            for i, count in zip(own, split_budget(given, [left[i] for i in own]), strict=True):
                 counts[i] += count
         self._charge(prefilling[0].owner, needs[0] - left[0])
         return counts

@@ -25,7 +25,7 @@ class Prompt:
     tokens: list[Token] = field(default_factory=list)
 
 
-class Answer:
+class RequestState:
     """Everything the response shapes need. Must be closed: that frees the slots of what is still running."""
 
     def __init__(self, request: GenerationRequest, lease: Lease, place: Place, metrics: Metrics) -> None:

@@ -23,7 +23,7 @@ from loradock.engine.scheduling.admission import Admission, Owner
 from loradock.engine.scheduling.loop import EngineLoop
 from loradock.engine.service.metrics import Metrics
 from loradock.engine.service.offers import Offer, read_offer
-from loradock.engine.service.request_state import Answer, Prompt
+from loradock.engine.service.request_state import Prompt, RequestState
 from loradock.engine.structured_output.grammar import Grammar, Grammars
 from loradock.engine.text.chat import ChatTemplate
 from loradock.engine.text.conversations import Conversation, Conversations
@@ -60,7 +60,7 @@ class Service:
         self._grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)
         self._ids = itertools.count(1)
 
-    async def chat(self, request: ChatRequest, size: int = 0, account: str = "") -> Answer:
+    async def chat(self, request: ChatRequest, size: int = 0, account: str = "") -> RequestState:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation, account, 1)
         try:
@@ -75,7 +75,7 @@ class Service:
             raise
         return answer
 
-    async def complete(self, request: CompletionRequest, size: int = 0, account: str = "") -> Answer:
+    async def complete(self, request: CompletionRequest, size: int = 0, account: str = "") -> RequestState:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""
         answer = await self._open(request.generation, account, len(request.prompts))
         try:
@@ -88,10 +88,10 @@ class Service:
             raise
         return answer
 
-    async def _open(self, request: GenerationRequest, account: str, prompts: int) -> Answer:
+    async def _open(self, request: GenerationRequest, account: str, prompts: int) -> RequestState:
         place = self.admission.enter(Owner(request.model, account), prompts * request.n)
         try:
-            return Answer(request, await self.adapters.lease(request.model), place, self.metrics)
+            return RequestState(request, await self.adapters.lease(request.model), place, self.metrics)
         except BaseException:
             place.leave()
             raise
@@ -149,7 +149,7 @@ class Service:
 
     async def _start(
         self,
-        answer: Answer,
+        answer: RequestState,
         request: GenerationRequest,
         prompts: list[Prompt],
         param: str,

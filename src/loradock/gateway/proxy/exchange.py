@@ -8,7 +8,7 @@ import msgspec
 
 from loradock.gateway.proxy._asgi import Headers, Send, answer, answer_error
 from loradock.gateway.proxy.bodies import Bodies
-from loradock.gateway.proxy.request import Head
+from loradock.gateway.proxy.request import RequestFields
 from loradock.gateway.proxy.sse import COMMENT, STREAM_HEADERS, error_event, event_of
 from loradock.gateway.proxy.usage import asking_for_usage, can_ask, wants_usage
 from loradock.types.enums import Dialect
@@ -52,7 +52,7 @@ class Exchange:
     def headers(self) -> Headers:
         return [(b"x-request-id", self.request_id)]
 
-    def read(self, head: Head) -> None:
+    def read(self, head: RequestFields) -> None:
         """What the head says about the answer."""
         self.streams = head.stream is True
         if self.streams and not wants_usage(head.stream_options) and can_ask(head.stream_options):

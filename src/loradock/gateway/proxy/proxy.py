@@ -13,7 +13,7 @@ from loradock.gateway.proxy.connections import Connection, Connections, Lost, Un
 from loradock.gateway.proxy.exchange import Exchange
 from loradock.gateway.proxy.leaving import watch
 from loradock.gateway.proxy.open import OpenExchanges, Revoked
-from loradock.gateway.proxy.request import ASKED_MODEL, Head, head_of, with_model
+from loradock.gateway.proxy.request import ASKED_MODEL, RequestFields, head_of, with_model
 from loradock.gateway.proxy.retry import Again, Loss
 from loradock.gateway.proxy.sse import UNGATHERED, WholeEvents
 from loradock.gateway.proxy.usage import StreamTap, usage_of
@@ -138,7 +138,7 @@ class Gateway:
         finally:
             unwatch()
 
-    async def _forward(self, exchange: Exchange, head: Head, caller: Caller) -> None:
+    async def _forward(self, exchange: Exchange, head: RequestFields, caller: Caller) -> None:
         began = time.perf_counter()
         ACTOR.set(caller.key_name)
         ASKED_MODEL.set(head.model)
@@ -149,7 +149,7 @@ class Gateway:
                 await self._forward_again(exchange, head, caller, measured, loss)
 
     async def _forward_again(
-        self, exchange: Exchange, head: Head, caller: Caller, measured: Request, loss: Loss | None
+        self, exchange: Exchange, head: RequestFields, caller: Caller, measured: Request, loss: Loss | None
     ) -> None:
         again = Again(len(exchange.body))
         while loss is not None:
@@ -158,7 +158,7 @@ class Gateway:
             loss = await self._attempt(exchange, head, route, measured, again)
 
     async def _attempt(
-        self, exchange: Exchange, head: Head, route: Route, measured: Request, again: Again | None = None
+        self, exchange: Exchange, head: RequestFields, route: Route, measured: Request, again: Again | None = None
     ) -> Loss | None:
         """How the replica was lost before the client had a byte of the answer, if so."""
         upstream = route.pick(again.lost, again.avoid, head.affinity) if again else route.pick(affinity=head.affinity)
@@ -229,7 +229,7 @@ async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> N
         measured.tokens = tap.counted
 
 
-def _body(exchange: Exchange, head: Head, name: str, *, vllm: bool) -> bytes:
+def _body(exchange: Exchange, head: RequestFields, name: str, *, vllm: bool) -> bytes:
     """What the replica gets, which knows the model by this name."""
     if not vllm:
         return exchange.body if head.model == name else with_model(exchange.body, name)

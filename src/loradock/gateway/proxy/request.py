@@ -11,7 +11,7 @@ ASKED_MODEL: ContextVar[str | None] = ContextVar("asked_model", default=None)
 """What this request is for: for the log."""
 
 
-class Head(msgspec.Struct):
+class RequestFields(msgspec.Struct):
     """`affinity`: requests that share it likely share a long prefix, which the replica that has it need not compute
     again (https://platform.openai.com/docs/guides/prompt-caching)."""
 
@@ -27,11 +27,11 @@ class Head(msgspec.Struct):
         return given if isinstance(given, str) else None
 
 
-_HEAD = msgspec.json.Decoder(Head)
+_HEAD = msgspec.json.Decoder(RequestFields)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def head_of(body: bytes) -> Head:
+def head_of(body: bytes) -> RequestFields:
     """Raises BadRequest saying what is wrong with the body."""
     try:
         return _HEAD.decode(body)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from loradock.gateway.routing.upstream import Upstream
 
-_SLACK = 1.25
+LOAD_FACTOR = 1.25
 """How far above the average load a home may be before its requests spill over: the bound of "Consistent Hashing with
 Bounded Loads" (https://arxiv.org/abs/1608.01350)."""
 
@@ -15,13 +15,13 @@ def least_busy(upstreams: Sequence[Upstream]) -> Upstream:
     return min(upstreams, key=lambda upstream: upstream.in_flight)
 
 
-def at_home(key: str, upstreams: Sequence[Upstream]) -> Upstream:
+def pick_by_affinity(key: str, upstreams: Sequence[Upstream]) -> Upstream:
     """The first replica in `key`'s own order that is not overloaded: rendezvous hashing with bounded loads.
 
     Every key has its order, which a replica's coming or going changes only for the keys it takes or leaves; a key
     in high demand spreads over the next ones in its order.
     """
-    bound = math.ceil(_SLACK * (sum(upstream.in_flight for upstream in upstreams) + 1) / len(upstreams))
+    bound = math.ceil(LOAD_FACTOR * (sum(upstream.in_flight for upstream in upstreams) + 1) / len(upstreams))
     order = sorted(upstreams, key=lambda upstream: _weight(key, upstream.replica_id), reverse=True)
     return next((upstream for upstream in order if upstream.in_flight < bound), least_busy(upstreams))
 

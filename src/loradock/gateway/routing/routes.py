@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from loradock.gateway.routing.placement import at_home, least_busy
+from loradock.gateway.routing.placement import least_busy, pick_by_affinity
 from loradock.gateway.routing.upstream import Upstream
 from loradock.types.enums import EndpointState
 from loradock.types.errors import (
@@ -77,7 +77,7 @@ class Route:
             return there[0]
         others = [upstream for upstream in there if upstream is not avoid]
         if len(others) > 1 and (affinity is not None or self.crowded):
-            return at_home(f"{self.engine_name}\0{affinity or ''}", others)
+            return pick_by_affinity(f"{self.engine_name}\0{affinity or ''}", others)
         return least_busy(others)
 
     def _unavailable(self) -> LoradockError:

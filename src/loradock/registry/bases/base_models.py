@@ -34,7 +34,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class LocalBaseModel:
     """One that is on this machine: `path` is a Hugging Face folder or a .gguf file."""
 
     name: str
@@ -58,13 +58,13 @@ class BaseModels:
         self._downloads = BaseDownloads(data_dir / "bases", blobs, hub, limits or Limits())
         self._architectures: dict[tuple[Path, int], Architecture] = {}
 
-    def find(self, name: str, account: str) -> BaseModel | None:
+    def find(self, name: str, account: str) -> LocalBaseModel | None:
         """The base model of that name if it is on this machine."""
         if not is_base_name(name):
             return None
         for origin, path in self._places(name, account):
             if path is not None:
-                return BaseModel(name, origin, path)
+                return LocalBaseModel(name, origin, path)
         return None
 
     def architecture(self, name: str, account: str) -> Architecture | None:
@@ -89,7 +89,7 @@ class BaseModels:
         found = self.find(name, account)
         return found.path if found else self._explained(name, account, lambda: self._downloads.fetch(name, progress))
 
-    def at_hand(self, account: str) -> list[BaseModel]:
+    def at_hand(self, account: str) -> list[LocalBaseModel]:
         """Every base model on this machine, by name."""
         with self._database.session() as session:
             names = {*session.scalars(select(Model.name).join(Account).where(*_uploaded_by(account)))}

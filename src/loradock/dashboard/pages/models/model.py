@@ -15,7 +15,7 @@ from loradock.dashboard.components.endpoint_rows import RUNNING_FIRST
 from loradock.dashboard.components.traffic import of_model
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
-from loradock.registry.bases.base_models import BaseModel
+from loradock.registry.bases.base_models import LocalBaseModel
 from loradock.registry.details import AdapterFacts, adapter_facts, files_of
 from loradock.registry.listing import newest_jobs
 from loradock.registry.models import get_model
@@ -94,7 +94,7 @@ def _facts(services: Services, revision: Revision) -> tuple[AdapterFacts | None,
 
 
 def _base(
-    request: Request, services: Services, session: Session, me: SignedIn, base: BaseModel, own: Model | None
+    request: Request, services: Services, session: Session, me: SignedIn, base: LocalBaseModel, own: Model | None
 ) -> Response:
     endpoints, adapters = _for_base(session, me, base.name)
     return page(

@@ -2,10 +2,10 @@
 
 from loradock.engine.generation.choice import Choice, Delta, Finish, Token
 from loradock.engine.http.responses import logprobs
-from loradock.engine.http.responses.shape import Json, Shape, tool_calls
+from loradock.engine.http.responses.shape import Json, ResponseFormat, tool_calls
 
 
-class OpenAIChat(Shape):
+class OpenAIChat(ResponseFormat):
     whole_object, chunk_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def whole(self) -> Json:
@@ -44,7 +44,7 @@ class OpenAIChat(Shape):
         }
 
 
-class OpenAICompletion(Shape):
+class OpenAICompletion(ResponseFormat):
     whole_object, chunk_object, prefix = "text_completion", "text_completion", "cmpl"
 
     def whole(self) -> Json:

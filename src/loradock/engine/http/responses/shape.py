@@ -6,20 +6,20 @@ from typing import Any
 from loradock.engine.generation.choice import Choice, Delta, Token
 from loradock.engine.http.responses import logprobs
 from loradock.engine.requests.generation import LogprobShape
-from loradock.engine.service.request_state import Answer, Prompt
+from loradock.engine.service.request_state import Prompt, RequestState
 from loradock.engine.text.tokens import TokenBytes
 
 Json = dict[str, Any]
 
 
-class Shape(ABC):
+class ResponseFormat(ABC):
     """Renders one answer: as a whole, or as the chunks of a stream."""
 
     whole_object: str
     chunk_object: str
     prefix: str
 
-    def __init__(self, answer: Answer, names: TokenBytes) -> None:
+    def __init__(self, answer: RequestState, names: TokenBytes) -> None:
         self.answer, self.names = answer, names
         self._warned = False
 

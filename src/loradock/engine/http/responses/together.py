@@ -4,11 +4,11 @@ from abc import abstractmethod
 
 from loradock.engine.generation.choice import Choice, Delta
 from loradock.engine.http.responses import logprobs
-from loradock.engine.http.responses.shape import Json, Shape, tool_calls
+from loradock.engine.http.responses.shape import Json, ResponseFormat, tool_calls
 from loradock.engine.requests.generation import LogprobShape
 
 
-class _Together(Shape):
+class _Together(ResponseFormat):
     def whole(self) -> Json:
         return {
             **self.head(self.whole_object),
