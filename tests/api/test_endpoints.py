@@ -57,7 +57,7 @@ def test_the_zone_is_read_from_body_and_query(create, http):
         ({"model": None}, ["model", "string"]),
         ({"model": 5}, ["model", "string", "5"]),
         ({"model": ""}, ["model"]),
-        ({"model": "../../etc"}, ["is no model name"]),
+        ({"model": "../../etc"}, ["is not a valid model name"]),
         ({"hardware": "9x_gpu"}, ["invalid hardware provided", "1x_cpu_"]),
         ({"state": "RUNNING"}, ["state", "'STARTED' or 'STOPPED'", "RUNNING"]),
         ({"type": "shared"}, ["type", "'dedicated' or 'serverless'"]),

@@ -139,7 +139,7 @@ def test_the_base_of_an_adapter_is_corrected_without_another_upload(http, endpoi
     for word in ("models/smollm2", BASE, f"loradock models update tester/of-another --base-model {BASE}", "PATCH"):
         assert word in detail
     where = "/v1/models/tester%2Fof-another"
-    refused(http.patch(where, json={"base_model": "a:b"}), 400, "is no model name")
+    refused(http.patch(where, json={"base_model": "a:b"}), 400, "is not a valid model name")
     assert http.patch(where, json={}).status_code == 400
     refused(stranger.patch(where, json={"base_model": BASE}), 404, "Could not find model", type="not_found")
     corrected = http.patch(where, json={"base_model": BASE}).json()

@@ -1,4 +1,4 @@
-"""Attaching while replicas come and go: what the fleet does is no reason for an attach to fail."""
+"""Attaching while replicas come and go: what the fleet does is not a reason for an attach to fail."""
 
 import asyncio
 import os

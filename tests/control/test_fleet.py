@@ -263,7 +263,7 @@ async def test_no_more_replicas_than_the_memory_holds_and_the_owner_is_told(tmp_
         machine = 2**40
         await ready(rig, endpoint, 3)
         await eventually(lambda: rig.deployment(endpoint).message is None)
-        assert len(rig.events("endpoint.cramped")) >= 1
+        assert len(rig.events("endpoint.insufficient_memory")) >= 1
 
 
 @contextlib.contextmanager

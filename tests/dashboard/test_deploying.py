@@ -100,7 +100,7 @@ def test_the_base_of_an_adapter_is_corrected(page, http, dock):
     expect_status(page, 422)
     dialog.get_by_label("Base model").fill("no:name")
     dialog.get_by_role("button", name="Correct base model").click()
-    expect(dialog.get_by_role("alert")).to_contain_text("is no model name")
+    expect(dialog.get_by_role("alert")).to_contain_text("is not a valid model name")
     check_light_and_dark(page)
     dialog.get_by_label("Base model").fill(BASE)
     dialog.get_by_role("button", name="Correct base model").click()

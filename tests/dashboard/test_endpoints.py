@@ -66,10 +66,10 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
 @pytest.mark.parametrize(
     ("label", "typed", "told"),
     [
-        ("Base model", "no such name!", "is no model name: give one like Org/Model"),
+        ("Base model", "no such name!", "is not a valid model name: give one like Org/Model"),
         ("Base model", "", "choose the base model"),
         ("At least", "3", "min_replicas 3 is above max_replicas 1"),
-        ("At most", "many", "'many' is no whole number"),
+        ("At most", "many", "'many' is not a whole number"),
         ("Stop after minutes without a request", "-1", "give minutes, or 0 for never"),
         ("Highest rank", "9999", "give 1 to 512"),
     ],

@@ -94,7 +94,7 @@ def test_what_lies_elsewhere_is_fetched_and_attached_also_without_scripts(browse
         page.get_by_label("Name").fill("fetched")
         page.get_by_label("Hugging Face token").fill("hf_secret")
         page.get_by_role("button", name="Upload").click()
-        expect(page.get_by_role("alert")).to_contain_text("is no source")
+        expect(page.get_by_role("alert")).to_contain_text("is not a valid source")
         assert "hf_secret" not in page.content()
         page.get_by_label("Source").fill(f"file://{EXAMPLES}")
         page.get_by_label("Folder in it").fill("pirate")

@@ -16,7 +16,7 @@ from tests.servers import EXAMPLES, free_port
 
 PROMPTS = ["Why do people like the sea?", "Tell me about rain.", "What is a computer? Give 3 facts: naïve ☔ 2+2=4."]
 TOKENS = 24
-END_OF_TURN = 2  # ends the text, and is no part of it
+END_OF_TURN = 2  # ends the text, and is not a part of it
 MODELS = ("base", "pirate", "json", "shout")
 
 

@@ -41,7 +41,7 @@ def test_folders_under_the_import_root(registry, base_files, tmp_path):
 def test_names_never_become_paths(registry, name):
     assert registry.bases.find(name, "tester") is None
     for ask in (registry.bases.check, registry.bases.resolve):
-        with pytest.raises(BadRequest, match="is no model name"):
+        with pytest.raises(BadRequest, match="is not a valid model name"):
             ask(name, "tester")
 
 

@@ -116,14 +116,14 @@ def test_an_adapter_that_names_no_model_is_told_what_fits(registry, named):
 def test_a_base_s_name_of_any_length_is_told_shortly(registry):
     put_base(registry, "Org/Tiny")
     refused = last_message(registry.upload(model_source=put_adapter(registry, "models--" * 100_000)))
-    assert "is no model name" in refused
+    assert "is not a valid model name" in refused
     assert len(refused) < 1000
 
 
 def test_only_an_own_adapter_at_rest_is_for_another_base(registry, settler):
     put_base(registry, "Org/Tiny")
     registry.upload(model_source=put_adapter(registry, "models/tiny"))
-    with pytest.raises(BadRequest, match="is no model name"):
+    with pytest.raises(BadRequest, match="is not a valid model name"):
         settler.change_base(registry.account, "mine", "a:b")
     with pytest.raises(ModelMissing):
         settler.change_base(registry.account, "yours", "Org/Tiny")

@@ -193,11 +193,11 @@ def test_files_in_the_request_are_limited(registry):
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({"model_source": "s3://bucket/key"}, "is no source"),
-        ({"model_source": "just-a-name"}, "is no source"),
-        ({"model_source": "a/../b"}, "is no source"),
-        ({"model_source": "a/b", "base_model": "a/b/c"}, "is no model name"),
-        ({"model_source": "a/b", "base_model": "a:b"}, "is no model name"),
+        ({"model_source": "s3://bucket/key"}, "is not a valid source"),
+        ({"model_source": "just-a-name"}, "is not a valid source"),
+        ({"model_source": "a/../b"}, "is not a valid source"),
+        ({"model_source": "a/b", "base_model": "a/b/c"}, "is not a valid model name"),
+        ({"model_source": "a/b", "base_model": "a:b"}, "is not a valid model name"),
         ({"model_source": "a/b", "kind": ModelKind.MODEL, "base_model": "a/b"}, "base_model is for adapters"),
         ({"model_source": "a/b", "kind": ModelKind.MODEL, "lora_model": "e"}, "lora_model is for adapters"),
         ({"model_source": "a/b", "description": "x" * 3000}, "description"),

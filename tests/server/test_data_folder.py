@@ -206,8 +206,8 @@ def checkpointed(file):
 
 
 DAMAGES = {
-    "no database": (lambda file: file.write_text("# notes\n" * 1000), "is no SQLite database"),
-    "its beginning": (lambda file: overwrite(file, 0, b"\xff" * 4096), "is no SQLite database"),
+    "no database": (lambda file: file.write_text("# notes\n" * 1000), "is not an SQLite database"),
+    "its beginning": (lambda file: overwrite(file, 0, b"\xff" * 4096), "is not an SQLite database"),
     "its middle": (lambda file: overwrite(file, 4096 * 3, os.urandom(4096 * 12)), "damaged"),
     "cut off": (lambda file: os.truncate(file, 4096 * 5), "damaged"),
 }
@@ -315,4 +315,4 @@ def test_a_start_that_is_refused_is_one_line(settings):
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert "is no SQLite database" in result.stderr
+    assert "is not an SQLite database" in result.stderr

@@ -25,7 +25,7 @@ async def read_upload(content_type: str, body: AsyncIterator[bytes], received: R
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise BadRequest("the request body is no multipart form: send multipart/form-data with a boundary")
+        raise BadRequest("the request body is not a multipart form: send multipart/form-data with a boundary")
     with ExitStack() as open_file:
         form = _Form(received, open_file)
         try:
@@ -34,9 +34,9 @@ async def read_upload(content_type: str, body: AsyncIterator[bytes], received: R
                 await run_in_threadpool(parser.write, chunk)
             parser.finalize()
         except FormParserError as error:
-            raise BadRequest(f"the request body is no whole multipart form: {error}") from error
+            raise BadRequest(f"the request body is not a valid multipart form: {error}") from error
     if not form.ended:
-        raise BadRequest("the request body is no whole multipart form: it is cut off")
+        raise BadRequest("the request body is not a valid multipart form: it is cut off")
     return form.fields
 
 

@@ -22,7 +22,7 @@ def read_architecture(path: Path) -> Architecture:
         return read_gguf_architecture(path)
     config = path / "config.json"
     if not config.is_file():
-        raise BadRequest(f"{path.name} is no base model: it has neither config.json nor the .gguf ending")
+        raise BadRequest(f"{path.name} is not a base model: it has neither config.json nor the .gguf ending")
     try:
         return from_config(json.loads(config.read_text()))
     except (KeyError, TypeError, ValueError) as error:

@@ -28,7 +28,7 @@ class StillLoading(Unavailable):
 
 
 class TooBusy(Unavailable):
-    """{waiting} generations are waiting already, as many as this engine lets wait; try again later."""
+    """{waiting} generations are waiting already, the queue limit is reached; try again later."""
 
 
 class WrongNumbers(Internal):

@@ -152,7 +152,9 @@ class Settler:
         """Say of an adapter that it is for another base model; what was found. Raises BadRequest, ModelMissing, and
         AdapterRefused when it does not fit; then nothing is changed."""
         if not is_base_name(base_name):
-            raise BadRequest(f"base_model {base_name!r} is no model name: give one like Org/Model", param="base_model")
+            raise BadRequest(
+                f"base_model {base_name!r} is not a valid model name: give one like Org/Model", param="base_model"
+            )
         wanted = without_lora_suffix(base_name)
         bases = SeenBases(self._bases, account_id)
         with self._database.session() as session:
@@ -202,12 +204,12 @@ class Settler:
 
 
 def _free_adapter(session: Session, account_id: str, name: str) -> Model:
-    """Raises ModelMissing, and BadRequest for what is no adapter or is in use."""
+    """Raises ModelMissing, and BadRequest for what is not an adapter or is in use."""
     model = get_model(session, account_id, name)
     if model is None:
         raise ModelMissing(param="model")
     if model.kind is not ModelKind.ADAPTER or model.state is not ModelState.READY:
-        raise BadRequest(f"{model.name} is no adapter that is ready: only such a one has a base model to correct")
+        raise BadRequest(f"{model.name} is not an adapter that is ready: only such a one has a base model to correct")
     attached = session.scalar(select(Attachment).where(Attachment.model_id == model.id))
     if attached is not None:
         where = attached.deployment.endpoint.name

@@ -71,7 +71,9 @@ class Transfer:
         if count > self._limit:
             raise BadRequest(f"{self._step}: more than {human_bytes(self._limit)}, which is the limit of this server")
         if time.monotonic() > self._deadline:
-            raise BadRequest(f"{self._step}: took longer than {self.limits.seconds:.0f} s; try a nearer source")
+            raise BadRequest(
+                f"{self._step}: timed out after {self.limits.seconds:.0f} s; try again or use a source that is nearer"
+            )
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _ERROR_HEAD = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-_NO_HTTP = "This is no HTTP/1.1 request"
+_NO_HTTP = "This is not a valid HTTP/1.1 request"
 _UPGRADING = {b"upgrade", b"http2-settings"}
 
 
@@ -114,7 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
         stopped behind the head, so a new one reads the request without that wish."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(BadRequest("This server is no proxy: it does not take CONNECT."))
+            self._refuse(BadRequest("This server is not a proxy: it does not take CONNECT."))
             return
         head = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         head += [b"%b: %b" % field for field in map(_without_upgrade, self.headers) if field is not None]

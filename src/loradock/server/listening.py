@@ -39,7 +39,7 @@ def _addresses(host: str, port: int) -> list[Address]:
     except OSError as error:
         raise _unusable(host, port, error) from error
     except UnicodeError as error:  # by the codec of host names
-        raise BadRequest(f"--host {host} is no host name; give an address of this machine") from error
+        raise BadRequest(f"--host {host} is not a valid host name; give an address of this machine") from error
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 

@@ -50,7 +50,7 @@ def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: N
                 drain=settings.front.drain_timeout,
                 patience=Patience(head=settings.front.receive_timeout),
             )
-            # uvicorn raises the signal that ended it once more at its end: being told to stop is no failure.
+            # uvicorn raises the signal that ended it once more at its end: being told to stop is not a failure.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             with recorded(settings.data_dir, local_url(settings.host, port)):
                 _serve(server, app, listeners)

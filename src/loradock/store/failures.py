@@ -48,7 +48,9 @@ def unusable(error: SQLAlchemyError, file: Path) -> str:
     if says_full(code, file.parent):
         return f"the disk that holds {file} is full: make room and start again"
     if code in (_NOTADB, _CORRUPT):
-        return damaged(file, "is no SQLite database, or its beginning is damaged" if code == _NOTADB else "is damaged")
+        return damaged(
+            file, "is not an SQLite database, or its beginning is damaged" if code == _NOTADB else "is damaged"
+        )
     if code in (_CANTOPEN, _READONLY):
         return not_permitted(file)
     if code in (_BUSY, _LOCKED):

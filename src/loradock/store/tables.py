@@ -145,7 +145,7 @@ class Revision(Base):
 
 
 class Job(Base):
-    """An upload. `model_id` is no foreign key: a failed upload removes its model and keeps its job."""
+    """An upload. `model_id` is not a foreign key: a failed upload removes its model and keeps its job."""
 
     __tablename__ = "jobs"
 

@@ -183,7 +183,7 @@ class AdapterRefused(BadRequest):
 
 
 class AdapterNotServed(Unavailable):
-    """{name} is attached to {endpoint}, whose replicas do not take it: {reason}. Attach it again once that is mended"""
+    """{name} is attached to {endpoint}, whose replicas do not take it: {reason}. Fix the files and attach it again"""
 
     code = "adapter_refused"
 

@@ -126,7 +126,7 @@ def _alpha(name: str, value: Any) -> float:
 def _patterns(raw: dict[str, Any], name: str) -> dict[str, Any]:
     patterns = raw.get(name) or {}
     if not isinstance(patterns, dict):
-        raise AdapterRefused(f"{CONFIG_FILE}: {name} is no object of module names")
+        raise AdapterRefused(f"{CONFIG_FILE}: {name} is not an object of module names")
     if len(patterns) > _MAX_KEYS or sum(not is_plain(pattern) for pattern in patterns) > _MAX_EXPRESSIONS:
         raise AdapterRefused(
             f"{CONFIG_FILE}: {name} holds more than {_MAX_EXPRESSIONS} expressions or {_MAX_KEYS} names;"

@@ -25,8 +25,8 @@ MLX = (
     " target_modules), or merge it with mlx_lm.fuse and serve the result as a base model of its own"
 )
 NO_PEFT_TYPE = (
-    f"{CONFIG_FILE} has no peft_type, so it is no PEFT config: rank and scaling are not guessed; save the adapter with"
-    " PEFT's save_pretrained, or write peft_type, r, lora_alpha and target_modules as it was trained"
+    f"{CONFIG_FILE} has no peft_type, so it is not a PEFT config: rank and scaling are not guessed; save the adapter"
+    " with PEFT's save_pretrained, or write peft_type, r, lora_alpha and target_modules as it was trained"
 )
 HALF_MLX = (
     f"{CONFIG_FILE} is MLX-LM's (lora_parameters) and has no peft_type, beside weights in PEFT's layout: its scale"

@@ -57,7 +57,7 @@ def inspect_adapter(folder: Path, architecture: Architecture | None) -> AdapterR
 
 
 def read_files(folder: Path) -> AdapterFiles:
-    """Raises AdapterRefused when one is missing or is no such file."""
+    """Raises AdapterRefused when one is missing or is not such a file."""
     config = read_config_file(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
@@ -93,7 +93,7 @@ def without_tables(report: AdapterReport) -> AdapterReport:
 
 
 def missing_weights(names: set[str]) -> str:
-    """Why a folder with these files and without adapter_model.safetensors is no adapter, and what to do."""
+    """Why a folder with these files and without adapter_model.safetensors is not an adapter, and what to do."""
     pickled = sorted(name for name in names if _PICKLE.fullmatch(name) and not name.lower().startswith("optimizer"))
     if "adapters.safetensors" in names:
         return MLX

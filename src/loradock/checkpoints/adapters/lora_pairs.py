@@ -48,7 +48,7 @@ class Tensors(NamedTuple):
 
 
 def read_pairs(tensors: dict[str, TensorInfo], config: AdapterConfig) -> Tensors:
-    """Raises AdapterRefused for what is no plain LoRA."""
+    """Raises AdapterRefused for what is not plain LoRA."""
     names: list[LoraName] = []
     tables: dict[str, str] = {}
     unused: list[str] = []

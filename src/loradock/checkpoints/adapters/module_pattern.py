@@ -17,7 +17,7 @@ _LETTER = re.compile(r"\\?.")
 
 
 class BadPattern(ValueError):
-    """A pattern that is no regular expression, or needs backtracking."""
+    """A pattern that is not a regular expression, or needs backtracking."""
 
 
 def is_plain(pattern: str) -> bool:
@@ -97,7 +97,7 @@ def matcher(pattern: str, whole: bool = False) -> Matcher:
         # The Rust engine behind pydantic never backtracks; Python's would let one pattern hold the process.
         validator = SchemaValidator(core_schema.str_schema(pattern=f"^(?:{expression})"))
     except SchemaError as error:
-        raise BadPattern(f"the pattern {pattern!r} is no regular expression without look-around") from error
+        raise BadPattern(f"the pattern {pattern!r} is not a regular expression without look-around") from error
     return validator.isinstance_python
 
 

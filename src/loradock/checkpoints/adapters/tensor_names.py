@@ -38,7 +38,7 @@ class LoraName:
 
 
 def read_lora_name(name: str) -> LoraName | None:
-    """None for what is no LoRA matrix of a projection that is served."""
+    """None for what is not a LoRA matrix of a projection that is served."""
     match = _LORA.fullmatch(_unwrapped(name))
     if match is None or match["module"] not in SERVED_MODULES:
         return None

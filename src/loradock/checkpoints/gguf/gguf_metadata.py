@@ -15,7 +15,7 @@ _FAMILIES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 @lru_cache(maxsize=4)
 def open_gguf(path: Path) -> GgufFile:
-    """Raises BadRequest when the file is no GGUF."""
+    """Raises BadRequest when the file is not a GGUF."""
     try:
         return GgufFile(path)
     except (ValueError, OSError, KeyError, struct.error, OverflowError, MemoryError) as error:

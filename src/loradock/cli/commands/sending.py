@@ -55,7 +55,7 @@ class LocalFile:
 def local_files(source: str, kind: ModelKind, subfolder: str | None = None) -> dict[str, Path] | None:
     """Name in the upload → file; None when `source` is not a local path.
 
-    Raises BadRequest for what looks like a path and is not there, and for a folder that is no model's.
+    Raises BadRequest for what looks like a path and is not there, and for a folder that is not a model's.
     """
     path = Path(source).expanduser()
     if path.is_file():

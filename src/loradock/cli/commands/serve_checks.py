@@ -34,7 +34,7 @@ def vllm_python(given: Path) -> Path:
         raise UsageProblem(f"--vllm-python {found} cannot be run: {error}") from error
     said = ended.stdout.strip()
     if said not in ("has vllm", "has none"):
-        raise UsageProblem(f"--vllm-python {found} is no Python: give the python of the environment that has vLLM")
+        raise UsageProblem(f"--vllm-python {found} is not a Python: give the python of the environment that has vLLM")
     if said == "has none":
         raise UsageProblem(f"--vllm-python {found} has no vLLM: install it there ({found} -m pip install vllm)")
     return found

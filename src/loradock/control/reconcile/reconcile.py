@@ -223,16 +223,16 @@ class DeploymentLoop:
             base_model, account = snapshot.base_model, snapshot.endpoint.account
             self._base = BaseResolution(self._resolve, base_model, account, self.wake)
         elif self._base.path is not None:
-            model, self._base, cramped = self._base.path, None, None
+            model, self._base, insufficient = self._base.path, None, None
             try:
                 with suppress(IntegrityError):  # the deployment was deleted meanwhile
                     for _ in range(missing):
-                        cramped = cramped or await self.fleet.launch(snapshot, model)
+                        insufficient = insufficient or await self.fleet.launch(snapshot, model)
             except ModelTooLarge as error:
                 if not self.fleet.serving:
                     return error.message
-                cramped = error.message
-            await self._tell_cramped(snapshot, cramped)
+                insufficient = error.message
+            await self._record_insufficient_memory(snapshot, insufficient)
         return self._base.failure if self._base else None
 
     def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
@@ -276,9 +276,9 @@ class DeploymentLoop:
         self._idle = True  # a request may have come in this very moment: it gets all the time it needs
         self.wake()
 
-    async def _tell_cramped(self, snapshot: Snapshot, reason: str | None) -> None:
+    async def _record_insufficient_memory(self, snapshot: Snapshot, reason: str | None) -> None:
         if reason and not self._insufficient_memory:
-            await self._record(snapshot, snapshot.endpoint.id, "endpoint.cramped", reason)
+            await self._record(snapshot, snapshot.endpoint.id, "endpoint.insufficient_memory", reason)
         self._insufficient_memory = reason
 
     async def _record(self, snapshot: Snapshot, subject_id: str, kind: str, message: str) -> None:

@@ -98,10 +98,10 @@ class Fleet:
             free = await memory.free()
             plan = await asyncio.to_thread(plan_of, spec, self._context.options.engine_arguments, free)
             memory.check_possible(plan)
-            cramped = await why_not(plan, free, self.ready, len(self.of_state(ReplicaState.STARTING)))
-            if cramped is None:
+            insufficient = await why_not(plan, free, self.ready, len(self.of_state(ReplicaState.STARTING)))
+            if insufficient is None:
                 await self._launch(snapshot, replace(spec, memory=plan))
-        return cramped
+        return insufficient
 
     async def _launch(self, snapshot: Snapshot, spec: ReplicaSpec) -> None:
         """The row first: whatever happens next, the next server finds the process and adopts it. One that it finds

@@ -74,7 +74,7 @@ class EngineServer:
 
     def _authorize(self, request: Request) -> None:
         if not self._knows_secret(request):
-            raise Unauthenticated("this engine wants its replica secret as the bearer token")
+            raise Unauthenticated("missing or wrong replica secret: give it as the bearer token")
 
     def _knows_secret(self, request: Request) -> bool:
         sent = request.headers.get("authorization", "").removeprefix("Bearer ")

@@ -53,7 +53,7 @@ def check_further(arguments: Sequence[str]) -> None:
     """Raises BadRequest unless an engine can be started with these besides what the server tells it."""
     taken = sorted(_OF_THE_SERVER & {argument.partition("=")[0] for argument in arguments})
     if taken:
-        raise BadRequest(f"--engine-args: the server itself says {taken[0]}; leave it out")
+        raise BadRequest(f"--engine-args: {taken[0]} is set by the server; leave it out")
     parser(_Raising).parse_args(["--model", "", *arguments])
 
 

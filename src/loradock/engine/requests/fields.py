@@ -104,7 +104,7 @@ class Fields:
 
 
 def object_in(text: str) -> Any:
-    """What a field's JSON text says; None where it is no JSON, or nested too deeply."""
+    """What a field's JSON text says; None where it is not JSON, or nested too deeply."""
     try:
         content = json.loads(text)
         check_nesting(text.encode(errors="replace"), content)

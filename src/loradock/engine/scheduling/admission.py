@@ -77,13 +77,13 @@ class Admission:
             self._sized.popleft()
         waiting = self._loop.waiting
         ahead = sum(pending for _, pending, _ in self._sized) + self._loop.running
-        cramped = place.count if waiting or blocks + ahead > self._loop.scheduler.cache.available else 0
-        then = waiting + sum(others for _, _, others in self._sized) + cramped
-        if cramped and then > max(self._waiting, place.count) and not place.extra:
-            raise self._too_busy(then - cramped)
+        crowded_out = place.count if waiting or blocks + ahead > self._loop.scheduler.cache.available else 0
+        then = waiting + sum(others for _, _, others in self._sized) + crowded_out
+        if crowded_out and then > max(self._waiting, place.count) and not place.extra:
+            raise self._too_busy(then - crowded_out)
         self._coming -= place.count
         self._handed_over += place.count
-        self._sized.append((self._handed_over, blocks, cramped))
+        self._sized.append((self._handed_over, blocks, crowded_out))
 
     def left(self, place: Place, *, handed_over: bool) -> None:
         if handed_over:

@@ -249,7 +249,7 @@ class EngineLoop:
             return work()
         except LoradockError as error:
             problem = error
-        except BaseException:  # a panic of a library in Rust is no Exception
+        except BaseException:  # a panic of a library in Rust is not an Exception
             log.exception("a request cannot be carried on")
             problem = Internal("this request's answer cannot be carried on: its settings led to an error inside")
         self._fail([generation], problem)

@@ -96,7 +96,7 @@ class Scheduler:
         return Part(decoding, prefilling, tokens)
 
     def _draft(self, rows: list[Row]) -> None:
-        """Of who has said something. Nobody is preempted for a draft."""
+        """Adds draft tokens to the rows of sequences that have generated something. Preempts nobody."""
         speaking = [row for row in rows if row.sequence.output]
         for row, drafts in zip(speaking, self.drafter.propose([row.sequence for row in speaking]), strict=True):
             if drafts and self.cache.allocate(row.sequence, len(row.sequence) + len(drafts)):

@@ -63,7 +63,7 @@ class Grammars:
             if self._prepared is None:
                 try:
                     self._prepared = Vocabulary(self._tokenizer, self._tokens, self._eos_ids, self._size)
-                except BaseException as error:  # a panic of the library is no Exception
+                except BaseException as error:  # a panic of the library is not an Exception
                     log.exception("the vocabulary cannot be prepared for grammars")
                     raise Unfollowable("", "this model's tokenizer is of a kind that no grammar can use") from error
             return self._prepared

@@ -37,7 +37,7 @@ def pattern_reason(message: str) -> str:
         return "refers back to a group, which no grammar can follow"
     found = re.search(r"^error: (.+)$", message, re.MULTILINE)
     if "regex parse error" in message and found:
-        return f"is no regular expression that is understood ({found[1].strip()})"
+        return f"is not a regular expression that is understood ({found[1].strip()})"
     return "is too complex"
 
 

@@ -46,7 +46,7 @@ def _byte_level(file: GgufFile, tokens: list[str], splitting: Splitting) -> Toke
 
 
 def _sentencepiece(file: GgufFile, tokens: list[str]) -> Tokenizer:
-    """Pieces are joined in the order of their scores, and what is no piece is spelled in bytes."""
+    """Pieces are joined in the order of their scores, and what is not a piece is spelled in bytes."""
     scores: list[float] = file.fields["tokenizer.ggml.scores"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     unknown = next((t for t, kind in zip(tokens, file.fields["tokenizer.ggml.token_type"], strict=True)

@@ -38,7 +38,7 @@ class ToolForm(ABC):
     opening: str
     marks: tuple[str, ...]
     between = string.whitespace
-    """What stands between two calls and is no answer."""
+    """What stands between two calls and is not an answer."""
 
     def find(self, text: str, *, begun: bool) -> int | None:
         """Where a call may begin; `begun`: other text was written before."""

@@ -57,7 +57,7 @@ class ToolCallReader:
             reading = self._form.read(text, self._names, final=final)
         except BrokenJson:
             return Reading((), max(1, len(self._form.opening)))
-        # What has no end is no call.
+        # What has no end is not a call.
         return reading or (Reading((), len(text)) if final else None)
 
     def _plain(self, text: str) -> str:

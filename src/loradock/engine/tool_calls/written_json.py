@@ -9,7 +9,7 @@ _LARGEST = 1.7976931348623157e308
 
 
 class BrokenJson(ValueError):
-    """This is no JSON, whatever comes after."""
+    """This is not JSON, whatever comes after."""
 
 
 def json_at(text: str, start: int) -> tuple[Any, int] | None:

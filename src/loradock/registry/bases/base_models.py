@@ -125,7 +125,7 @@ class BaseModels:
     @staticmethod
     def _check_name(name: str) -> None:
         if not is_base_name(name):
-            raise BadRequest(f"model {name!r} is no model name: give one like Org/Model", param="model")
+            raise BadRequest(f"model {name!r} is not a valid model name: give one like Org/Model", param="model")
 
     def _explained(self, name: str, account: str, attempt: Callable[[], _T]) -> _T:
         try:

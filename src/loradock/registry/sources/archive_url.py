@@ -36,7 +36,7 @@ class ArchiveUrl:
             with room_on_disk():
                 self._download(archive, kind, transfer)
         except httpcore.TimeoutException as error:
-            raise BadRequest(f"{self.label} did not answer in time: try again or use a nearer source") from error
+            raise BadRequest(f"{self.label} timed out: try again or use a source that is nearer") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
             raise BadRequest(f"{self.label} cannot be downloaded: {reason_of(error)}") from error
         return unpack(archive, into, kind, transfer, subfolder)
@@ -73,7 +73,7 @@ class ArchiveUrl:
         location = _header(response, b"location").decode("latin-1")
         target = urljoin(url, location)
         if not location or urlsplit(target).scheme not in ("http", "https"):
-            raise BadRequest(f"{self.label} redirects to something that is no http(s) URL: give the final URL")
+            raise BadRequest(f"{self.label} redirects to something that is not an http(s) URL: give the final URL")
         return target
 
     def _check_status(self, status: int) -> None:

@@ -171,7 +171,7 @@ def readable_errors(repo: str) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise BadRequest(f"{repo} has no such revision on the hub") from error
     except errors.HFValidationError as error:
-        raise BadRequest(f"{repo!r} is no Hugging Face repo id") from error
+        raise BadRequest(f"{repo!r} is not a Hugging Face repo id") from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
         raise BadRequest(

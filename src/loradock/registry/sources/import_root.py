@@ -62,7 +62,7 @@ def inside(root: Path, path: Path) -> Path:
         resolved = None
     if resolved is None or not resolved.is_relative_to(resolved_root):
         raise BadRequest(
-            f"{str(path)[:200]!r} is no folder or archive under the import root of this server: put it there"
+            f"{str(path)[:200]!r} is not a folder or archive under the import root of this server: put it there"
             " (links may not lead outside) and name it by file://<path>",
             param="model_source",
         )

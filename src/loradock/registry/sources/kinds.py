@@ -57,8 +57,8 @@ def read_source(model_source: str, rules: SourceRules, hf_token: str | None = No
     match = _REPO.fullmatch(text)
     if match is None or ".." in text:
         raise BadRequest(
-            f"model_source {without_secrets(text)!r} is no source: give a Hugging Face repo (org/name, org/name/folder"
-            " or its URL), an http(s) URL of a .zip or .tar.gz, or file://<path under the import root>",
+            f"model_source {without_secrets(text)!r} is not a valid source: give a Hugging Face repo (org/name,"
+            " org/name/folder or its URL), an http(s) URL of a .zip or .tar.gz, or file://<path under the import root>",
             param="model_source",
         )
     return HubRepo(match["id"], places_of(match["folder"], match["ref"]), hub, hf_token)
@@ -71,7 +71,7 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise BadRequest("model_source is no usable URL: check its host and port", param="model_source")
+        raise BadRequest("model_source is not a valid URL: check its host and port", param="model_source")
 
 
 def without_secrets(url: str) -> str:

@@ -56,7 +56,7 @@ def _of_texts(folder: Path) -> list[str]:
     try:
         found = read_conventions(folder)
     except BadRequest as error:
-        raise AdapterRefused(f"{error.message}: mend the file or leave it out") from error
+        raise AdapterRefused(f"{error.message}: fix the file or leave it out") from error
     return ["chats with it are written with its own chat template"] if found.templates else []
 
 
@@ -69,6 +69,8 @@ def _base_in_config(report: AdapterReport, folder: Path, bases: SeenBases) -> st
     if base is None:
         reason = f"{CONFIG_FILE} names no base model: say which with base_model"
     else:
-        reason = f"{CONFIG_FILE} names {base[:200]!r} as its base model, which is no model name: give base_model"
+        reason = (
+            f"{CONFIG_FILE} names {base[:200]!r} as its base model, which is not a valid model name: give base_model"
+        )
     fitting = bases.fitting(report, folder, base or "")
     raise BadRequest(f"{reason} ({fitting_hint(fitting)})", param="base_model")

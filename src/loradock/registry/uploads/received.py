@@ -56,7 +56,7 @@ class Received:
             raise BadRequest("the upload holds more than 1000 files: send only the model's files")
         path = self._folder / str(len(self._files)) if _is_kept(name) else None
         self._files[name] = path
-        with room_on_disk(), open(path or "/dev/null", "wb") as file:  # noqa: PTH123 - "/dev/null" is no Path here
+        with room_on_disk(), open(path or "/dev/null", "wb") as file:  # noqa: PTH123 - "/dev/null" is not a Path here
             yield _Counted(self, file)
 
     def count(self, count: int) -> None:

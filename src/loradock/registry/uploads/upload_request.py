@@ -34,12 +34,14 @@ class UploadRequest:
 
     @property
     def wanted_base(self) -> str | None:
-        """The base model the request itself names. Raises BadRequest when it is no name."""
+        """The base model the request itself names. Raises BadRequest when it is not a name."""
         base = self.base_model or self.lora_base
         if base is None:
             return None
         if not is_base_name(base):
-            raise BadRequest(f"base_model {base!r} is no model name: give one like Org/Model", param="base_model")
+            raise BadRequest(
+                f"base_model {base!r} is not a valid model name: give one like Org/Model", param="base_model"
+            )
         return without_lora_suffix(base)
 
     @property

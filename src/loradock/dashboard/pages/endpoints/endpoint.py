@@ -45,7 +45,7 @@ async def live(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     streams: Live = request.app.state.live
     reader = _reader(request, me)
-    view = await reader.read()  # the answer to a missing one is no stream
+    view = await reader.read()  # the answer to a missing one is not a stream
     allowed = partial(_still_signed_in, request, services)
     key = me.account_id, view.endpoint.id, view.adapters.asked.address(page=view.adapters.asked.page)
     events = streams.follow(key, partial(_parts, reader), allowed)

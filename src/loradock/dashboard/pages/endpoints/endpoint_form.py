@@ -113,7 +113,7 @@ def _whole(values: Values, name: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise BadRequest(f"{text!r} is no whole number", param=name) from None
+        raise BadRequest(f"{text!r} is not a whole number", param=name) from None
 
 
 def _engine(name: str) -> EngineKind | None:
