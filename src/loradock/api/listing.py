@@ -21,7 +21,10 @@ class Page:
         limit: Annotated[int | None, Query(ge=1, le=10_000, description="How many at most; default: all.")] = None,
         offset: Annotated[int, Query(ge=0, description="How many to leave out before.")] = 0,
     ) -> None:
-        self.search, self.sort, self.limit, self.offset = search, sort, limit, offset
+        self.search = search
+        self.sort = sort
+        self.limit = limit
+        self.offset = offset
 
     @property
     def asked(self) -> bool:

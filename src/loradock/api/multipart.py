@@ -46,9 +46,13 @@ class _Form:
     def __init__(self, received: Received, open_file: ExitStack) -> None:
         self.fields: dict[str, str] = {}
         self.ended = False
-        self._received, self._open_file = received, open_file
-        self._header, self._value, self._disposition = bytearray(), bytearray(), b""
-        self._field, self._text = "", bytearray()
+        self._received = received
+        self._open_file = open_file
+        self._header = bytearray()
+        self._value = bytearray()
+        self._disposition = b""
+        self._field = ""
+        self._text = bytearray()
         self._sink: Sink | None = None
 
     def callbacks(self) -> "MultipartCallbacks":
@@ -64,7 +68,8 @@ class _Form:
         }
 
     def part_begin(self) -> None:
-        self._disposition, self._sink = b"", None
+        self._disposition = b""
+        self._sink = None
         self._text.clear()
 
     def header_field(self, data: bytes, start: int, end: int) -> None:

@@ -58,8 +58,12 @@ class Controller:
         options: ControlOptions | None = None,
         settle: Settle | None = None,
     ) -> None:
-        self._database, self._launcher, self._routes, self._settle = database, launcher, routes, settle
-        self._resolve_base, self._blobs = resolve_base, blobs
+        self._database = database
+        self._launcher = launcher
+        self._routes = routes
+        self._settle = settle
+        self._resolve_base = resolve_base
+        self._blobs = blobs
         self._options = options or ControlOptions()
         self._loops: dict[str, DeploymentLoop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -22,7 +22,9 @@ class Ledger:
     thousand of them."""
 
     def __init__(self, transact: Transactions, repeats: Repeats, what: str) -> None:
-        self._transact, self._repeats, self._what = transact, repeats, what
+        self._transact = transact
+        self._repeats = repeats
+        self._what = what
         self._waiting: deque[Write] = deque(maxlen=_MOST)
         self._writing = asyncio.Lock()
         self._not_before = 0.0

@@ -24,7 +24,8 @@ class Bridge:
     """ASGI. Hands requests on to `server` with the caller already known."""
 
     def __init__(self, services: Services, server: ASGIApp) -> None:
-        self._services, self._server = services, server
+        self._services = services
+        self._server = server
         self._workers = Workers("sessions", 2)  # the playground's requests wait for no control call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -39,7 +39,8 @@ class Live:
     """
 
     def __init__(self, trust_s: float = 5.0, quiet_s: float = 3.0) -> None:
-        self._trust_s, self._quiet_s = trust_s, quiet_s
+        self._trust_s = trust_s
+        self._quiet_s = quiet_s
         self._tickers: dict[Hashable, _Ticker] = {}
 
     async def follow(self, key: Hashable, read: Read, allowed: Allowed) -> AsyncIterator[bytes]:

@@ -120,10 +120,12 @@ async def _one(line: Line, act: Act) -> None:
         line.message = await act(line.name)
         line.progress = Progress.DONE
     except LoradockError as error:
-        line.progress, line.message = Progress.FAILED, error.whole
+        line.progress = Progress.FAILED
+        line.message = error.whole
     except Exception:
         _log.exception("one of many failed: %s", line.name)
-        line.progress, line.message = Progress.FAILED, Internal().message
+        line.progress = Progress.FAILED
+        line.message = Internal().message
 
 
 def lines_of(names: Sequence[str]) -> list[Line]:

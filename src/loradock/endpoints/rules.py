@@ -145,7 +145,8 @@ def update_endpoint(session: Session, endpoint: Endpoint, change: EndpointChange
     timeout = check_timeout(change.inactive_timeout)
     check_lora_change(endpoint, change)
     check_quantization(change.quantization, deployment.engine)
-    deployment.min_replicas, deployment.max_replicas = low, high
+    deployment.min_replicas = low
+    deployment.max_replicas = high
     if change.inactive_timeout is not None:
         deployment.inactive_timeout = timeout
     if change.lora_enabled is not None:
@@ -176,9 +177,11 @@ def set_desired(deployment: Deployment, desired: DesiredState) -> None:
     """Asking for what is already so changes nothing; starting after an error tries again."""
     resting = (EndpointState.STOPPED, EndpointState.ERROR, EndpointState.STOPPING)
     if desired is DesiredState.STARTED and deployment.state in resting:
-        deployment.state, deployment.message = EndpointState.PENDING, None
+        deployment.state = EndpointState.PENDING
+        deployment.message = None
     if desired is DesiredState.STOPPED and deployment.state is not EndpointState.STOPPED:
-        deployment.state, deployment.message = EndpointState.STOPPING, None
+        deployment.state = EndpointState.STOPPING
+        deployment.message = None
     deployment.desired = desired
 
 

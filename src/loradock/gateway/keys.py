@@ -50,7 +50,9 @@ class KeyCache:
         self, database: Database, *, lifetime: float = 2.0, size: int = 4096, outage: float = 600.0, wait: float = 5.0
     ) -> None:
         self._database = database
-        self._lifetime, self._outage, self._wait = lifetime, outage, wait
+        self._lifetime = lifetime
+        self._outage = outage
+        self._wait = wait
         self._size = size
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._reading: dict[str, asyncio.Task[_Known]] = {}

@@ -45,8 +45,10 @@ class JobReporter:
     """Writes a running job's progress; byte counts overwrite each other at most twice a second."""
 
     def __init__(self, database: Database, job_id: str) -> None:
-        self._database, self._job_id = database, job_id
-        self._step, self._written = "", 0.0
+        self._database = database
+        self._job_id = job_id
+        self._step = ""
+        self._written = 0.0
 
     def say(self, message: str, status: JobStatus = JobStatus.RUNNING) -> None:
         self._step = ""
@@ -57,7 +59,8 @@ class JobReporter:
         if step == self._step and not finished and time.monotonic() - self._written < _SECONDS_BETWEEN_REPORTS:
             return
         self._write(progress_text(step, done, total), JobStatus.RUNNING, replace_last=step == self._step)
-        self._step, self._written = step, time.monotonic()
+        self._step = step
+        self._written = time.monotonic()
 
     def _write(self, message: str, status: JobStatus, *, replace_last: bool) -> None:
         """Progress that cannot be written now is not written."""

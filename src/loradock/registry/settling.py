@@ -39,7 +39,8 @@ class SeenBases:
     """The base models one account sees. One of a family that is not served fits nothing."""
 
     def __init__(self, bases: BaseModels, account: str) -> None:
-        self._bases, self._account = bases, account
+        self._bases = bases
+        self._account = account
 
     def find(self, name: str) -> LocalBaseModel | None:
         """By this very name, or a known copy of it that is at hand under another."""
@@ -119,7 +120,9 @@ class Settler:
     """Settles adapters that are published already: when they are attached, and when their base is corrected."""
 
     def __init__(self, database: Database, blobs: Blobs, bases: BaseModels) -> None:
-        self._database, self._blobs, self._bases = database, blobs, bases
+        self._database = database
+        self._blobs = blobs
+        self._bases = bases
 
     def for_attach(self, account_id: str, model_id: str, folder: Path, base_name: str, *, look: bool) -> Path:
         """The folder to load, `folder` unless it had to be written anew. What was packed at the upload is plain: it is
@@ -194,7 +197,8 @@ class Settler:
             with self._database.session() as session:
                 query = select(Revision).where(Revision.model_id == model_id, Revision.digest == before.name)
                 for revision in session.scalars(query):
-                    revision.digest, revision.size_bytes = digest, size
+                    revision.digest = digest
+                    revision.size_bytes = size
                 record(session, account_id, model_id, "model.settled", f"written as every engine reads it: {remarks}")
                 session.flush()
                 shared = session.scalar(select(Revision.id).where(Revision.digest == before.name)) is not None

@@ -45,12 +45,17 @@ class Transfer:
         self._report = report or (lambda _step, _done, _total: None)
         self._stopping = stopping
         self._deadline = time.monotonic() + self.limits.seconds
-        self._step, self._done, self._limit = "", 0, 0
+        self._step = ""
+        self._done = 0
+        self._limit = 0
         self._total: int | None = None
 
     def begin(self, step: str, total: int | None, kind: ModelKind | None) -> None:
         """Start counting a step from zero. Raises BadRequest when `total` is already too much."""
-        self._step, self._done, self._total, self._limit = step, 0, total, self.limits.bytes_for(kind)
+        self._step = step
+        self._done = 0
+        self._total = total
+        self._limit = self.limits.bytes_for(kind)
         self._check(total or 0)
         self._report(step, 0, total)
 

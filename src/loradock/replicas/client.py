@@ -29,7 +29,8 @@ class ReplicaClient:
     `check_timeout`: seconds that a health check waits for its answer."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, secret: str, check_timeout: float = 5.0) -> None:
-        self._http, self.url = http, url
+        self._http = http
+        self.url = url
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._vitals = VitalsReader(http, url, self._headers, check_timeout)
 

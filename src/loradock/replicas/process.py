@@ -87,7 +87,8 @@ class ProcessInstance:
     def _descendants(self) -> list[psutil.Process]:
         """To find them, all processes of the machine have to be looked at: now and then will do."""
         if time.monotonic() - self._counted_at >= _CHILDREN_S:
-            self._children, self._counted_at = self._process.children(recursive=True), time.monotonic()
+            self._children = self._process.children(recursive=True)
+            self._counted_at = time.monotonic()
         return self._children
 
     def address(self) -> str | None:
@@ -122,7 +123,8 @@ class ProcessLauncher:
         vllm: VllmSetup | None = None,
     ) -> None:
         self._root = root.resolve()
-        self._command, self._engine_arguments = tuple(command), tuple(engine_arguments)
+        self._command = tuple(command)
+        self._engine_arguments = tuple(engine_arguments)
         self._vllm = vllm or VllmSetup()
         self._choosing = threading.Lock()
 

@@ -37,7 +37,9 @@ class Vitals:
 
 class VitalsReader:
     def __init__(self, http: aiohttp.ClientSession, url: str, headers: dict[str, str], timeout: float) -> None:
-        self._http, self._url, self._headers = http, url, headers
+        self._http = http
+        self._url = url
+        self._headers = headers
         self._timeout = timeout
         self._has_metrics: bool | None = None
 

@@ -19,8 +19,11 @@ class Housekeeping:
 
     def __init__(self, database: Database, blobs: Blobs, trash_days: int, file: Path) -> None:
         """`file` is the database's."""
-        self._database, self._blobs, self._trash_days = database, blobs, trash_days
-        self._file, self._inode = file, _inode_of(file)
+        self._database = database
+        self._blobs = blobs
+        self._trash_days = trash_days
+        self._file = file
+        self._inode = _inode_of(file)
         self._task: asyncio.Task[None] | None = None
         self._emptied = time.monotonic()
 

@@ -41,7 +41,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: "asyncio.Transport") -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._in_head, self._in_body = True, False
+        self._in_head = True
+        self._in_body = False
         self._upgrading = self._oversized = self._leaving = False
         self._since = self._last = self.loop.time()
         self._came = self._piece = 0
@@ -87,7 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
         return HeadTooLarge(limit=self.patience.head_bytes >> 10)
 
     def on_message_begin(self) -> None:
-        self._in_head, self._came = True, 0
+        self._in_head = True
+        self._came = 0
         HttpToolsProtocol.on_message_begin(self)  # super() would be looked up for every request
         self.scope[LEFT] = self._listeners  # type: ignore[literal-required]
 
@@ -100,7 +102,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrading = True
             return
-        self._in_body, self._came = True, 0
+        self._in_body = True
+        self._came = 0
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_message_complete(self) -> None:
@@ -169,7 +172,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._tell_left()
-        self._leaving, self._since, self._came = True, self.loop.time(), 0
+        self._leaving = True
+        self._since = self.loop.time()
+        self._came = 0
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -191,8 +196,10 @@ class _Lingering:
     """The transport of a request whose body was not there at once: it may be answered before that has come."""
 
     def __init__(self, protocol: HttpProtocol) -> None:
-        self._protocol, self._transport = protocol, protocol.transport
-        self.write, self.is_closing = self._transport.write, self._transport.is_closing
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self.write = self._transport.write
+        self.is_closing = self._transport.is_closing
 
     def close(self) -> None:
         if self._protocol.unfinished:

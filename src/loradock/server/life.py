@@ -21,7 +21,8 @@ class Life:
 
     def __init__(self, services: Services, gateway: Gateway) -> None:
         self.failure: LoradockError | None = None
-        self._services, self._gateway = services, gateway
+        self._services = services
+        self._gateway = gateway
         settings = services.settings
         self._housekeeping = Housekeeping(
             services.database, services.blobs, settings.trash_days, settings.database_file

@@ -48,7 +48,8 @@ class _Told:
 
     def note(self, message: MutableMapping[str, Any], began: float) -> None:
         if message["type"] == "http.response.start":
-            self.status, self.first_ms = message["status"], 1000 * (time.perf_counter() - began)
+            self.status = message["status"]
+            self.first_ms = 1000 * (time.perf_counter() - began)
             self.request_id = dict(message["headers"]).get(b"x-request-id", b"").decode("latin-1")
         self.size += len(message.get("body", b""))
 

@@ -30,7 +30,10 @@ class HttpServer(uvicorn.Server):
         patience: Patience = Patience(),  # noqa: B008 - it cannot be changed
     ) -> None:
         super().__init__(_config(app, patience, drain))
-        self._ready, self._leave, self._end, self._drain = ready, leave, end, drain
+        self._ready = ready
+        self._leave = leave
+        self._end = end
+        self._drain = drain
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -45,7 +45,8 @@ def ensure_key(session: Session, slug: str, name: str, plain: str) -> ApiKey:
     key = session.scalar(select(ApiKey).where(ApiKey.digest == digest(plain)))
     if key is None:
         return create_key(session, slug, name, plain)[0]
-    key.account, key.revoked_at = ensure_account(session, slug), None
+    key.account = ensure_account(session, slug)
+    key.revoked_at = None
     return key
 
 

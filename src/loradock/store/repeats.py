@@ -33,7 +33,8 @@ class Repeats:
         known.times += 1
         if now - known.told >= _EVERY_S:
             self._log.error("%s failed %d more times: %s", what, known.times, reason)
-            known.told, known.times = now, 0
+            known.told = now
+            known.times = 0
 
     def worked(self, what: str) -> None:
         if self._failing.pop(what, None) is not None:

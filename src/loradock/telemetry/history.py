@@ -35,7 +35,10 @@ class History:
         readings: Callable[[], list[Reading]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database, self._meter, self._readings, self._clock = database, meter, readings, clock
+        self._database = database
+        self._meter = meter
+        self._readings = readings
+        self._clock = clock
         self._unwritten = Bucket()
         self._looks = Looks()
         self._stopping = asyncio.Event()
@@ -65,7 +68,8 @@ class History:
             self._repeats.failed("writing what was served", error)
         else:
             self._repeats.worked("writing what was served")
-            self._unwritten, self._looks = Bucket(), Looks()
+            self._unwritten = Bucket()
+            self._looks = Looks()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():

@@ -13,7 +13,8 @@ class Measured:
     """Measures a request while the block runs, and counts it however that ends."""
 
     def __init__(self, meter: "Meter", key: Key, began: float) -> None:
-        self._meter, self.request = meter, Request(key, began)
+        self._meter = meter
+        self.request = Request(key, began)
 
     def __enter__(self) -> Request:
         return self.request

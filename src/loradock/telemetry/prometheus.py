@@ -34,7 +34,8 @@ def render(endpoints: Mapping[str, str], served: Served, readings: Iterable[Read
 
 class _Collector(Collector):
     def __init__(self, endpoints: Mapping[str, str], served: Served, readings: list[Reading]) -> None:
-        self._endpoints, self._readings = endpoints, readings
+        self._endpoints = endpoints
+        self._readings = readings
         self._rows = [
             ([name, model], usage) for id_, name in endpoints.items() for model, usage in served.of(id_).items()
         ]

@@ -126,7 +126,9 @@ class Grid:
     """Intervals of `step` seconds from `first` on; `until` is where the last one is cut."""
 
     def __init__(self, first: int, step: int, count: int, until: float) -> None:
-        self.first, self._step, self._until = first, step, until
+        self.first = first
+        self._step = step
+        self._until = until
         self._slots = [_Slot() for _ in range(count)]
 
     @classmethod

@@ -30,7 +30,8 @@ class LoradockError(Exception):
     ) -> None:
         text = message if message is not None else (self.__doc__ or "").strip()
         self.message = text.format(**fields) if fields else text
-        self.param, self.detail = param, detail
+        self.param = param
+        self.detail = detail
         super().__init__(self.message)
 
     @property

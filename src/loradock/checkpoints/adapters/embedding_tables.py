@@ -32,7 +32,10 @@ class _Table:
     """A base model's table. `tolerance` of its rows: how far a number may be off that is meant to be the same."""
 
     def __init__(self, shape: tuple[int, int], dtype: str, rows: Rows, step: float = 0.0) -> None:
-        self.shape, self.dtype, self.rows, self._step = shape, dtype, rows, step
+        self.shape = shape
+        self.dtype = dtype
+        self.rows = rows
+        self._step = step
 
     def tolerance(self, rows: Array, dtype: str) -> Array:
         if self._step:

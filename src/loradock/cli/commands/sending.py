@@ -24,7 +24,8 @@ class LocalFile:
     """A file that is opened when its turn comes; tells `advance` of the bytes read. What httpx needs of a file."""
 
     def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
-        self._path, self._advance = path, advance
+        self._path = path
+        self._advance = advance
         self._open: BinaryIO | None = None
 
     def read(self, size: int = -1) -> bytes:

@@ -53,8 +53,11 @@ class Attach:
         loop_of: Callable[[str], DeploymentLoop],
         settle: Settle | None = None,
     ) -> None:
-        self._context, self._transact, self._blobs = context, transact, blobs
-        self._loop_of, self._settle = loop_of, settle
+        self._context = context
+        self._transact = transact
+        self._blobs = blobs
+        self._loop_of = loop_of
+        self._settle = settle
         self._step = AttachStep.AUTHORIZE
         self._tried: list[ReplicaSupervisor] = []
         self._told: set[AttachStep] = set()

@@ -25,7 +25,9 @@ class DetachWorker:
     """One background task per DETACHING attachment. What fails is tried again at the next look."""
 
     def __init__(self, context: ControlContext, fleet: Fleet, changed: Callable[[], None]) -> None:
-        self._context, self._fleet, self._changed = context, fleet, changed
+        self._context = context
+        self._fleet = fleet
+        self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._repeats = Repeats(_log)
 

@@ -29,7 +29,8 @@ class AttachProgress:
     """
 
     def __init__(self, transact: Transactions, write: Callable[[Session, list[StepResult]], None]) -> None:
-        self._transact, self._write = transact, write
+        self._transact = transact
+        self._write = write
         self._notes: list[StepResult] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None

@@ -22,7 +22,11 @@ class Publisher:
         self, deployment_id: str, context: ControlContext, routes: RouteTable, fleet: Fleet, blobs: Path
     ) -> None:
         self.seen: Snapshot | None = None
-        self._id, self._context, self._routes, self._fleet, self._blobs = deployment_id, context, routes, fleet, blobs
+        self._id = deployment_id
+        self._context = context
+        self._routes = routes
+        self._fleet = fleet
+        self._blobs = blobs
         self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
 

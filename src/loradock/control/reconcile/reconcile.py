@@ -49,7 +49,8 @@ class DeploymentLoop:
         self.fleet = Fleet(context, self._wanted, self.publish, self.wake, self._ledger)
         self._detaches = DetachWorker(context, self.fleet, self.wake)
         self._publisher = Publisher(deployment_id, context, routes, self.fleet, blobs)
-        self._context, self._resolve = context, resolve
+        self._context = context
+        self._resolve = resolve
         self._restarts = Restarts(context.options.restarts)
         self._sizing = Sizing(context.options)
         self._base: BaseResolution | None = None
@@ -286,7 +287,10 @@ class DeploymentLoop:
         await self._ledger.write(lambda session: record(session, account_id, subject_id, kind, message))
 
     def _start_afresh(self) -> None:
-        self._base, self._loss, self.fleet.has_served, self._idle = None, None, False, False
+        self._base = None
+        self._loss = None
+        self.fleet.has_served = False
+        self._idle = False
         self._restarts.reset()
 
     async def _become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> bool:

@@ -52,7 +52,10 @@ class Fleet:
         """Whether a replica has been ready since it was begun."""
         self.notes: list[tuple[str, str]] = []
         """Kind and message of what happened to replicas and is not recorded yet."""
-        self._context, self._wanted, self._unroute, self._changed = context, wanted, unroute, changed
+        self._context = context
+        self._wanted = wanted
+        self._unroute = unroute
+        self._changed = changed
         self._ledger = ledger
 
     def of_state(self, *states: ReplicaState) -> list[ReplicaSupervisor]:

@@ -77,14 +77,17 @@ class Liveness:
             self._begin_anew()
         elif _is_good(look):
             self._begin_anew()
-            self.health, self.reason = Health.READY if self._started else Health.STARTING, ""
+            self.health = Health.READY if self._started else Health.STARTING
+            self.reason = ""
         else:
             self._count(look)
         return self.health
 
     def _begin_anew(self) -> None:
         """What was seen before says nothing any more."""
-        self._since, self._bad, self._still = None, 0, 0
+        self._since = None
+        self._bad = 0
+        self._still = 0
 
     def _count(self, look: Look) -> None:
         if self._since is None:

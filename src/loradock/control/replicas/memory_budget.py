@@ -23,7 +23,8 @@ class Memory:
     look at what is free until what is planned has been added. A lost replica counts as long as its process lives."""
 
     def __init__(self, free: Callable[[], int], total: Callable[[], int]) -> None:
-        self._free, self._total = free, total
+        self._free = free
+        self._total = total
         self._takers: set[Taker] = set()
         self.planning = asyncio.Lock()
 

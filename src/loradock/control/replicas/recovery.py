@@ -69,4 +69,5 @@ def _restart_later(session: Session, alive: set[str]) -> None:
         Deployment.id.not_in(alive),
     )
     for deployment in session.scalars(query):
-        deployment.state, deployment.message = EndpointState.PENDING, None
+        deployment.state = EndpointState.PENDING
+        deployment.message = None

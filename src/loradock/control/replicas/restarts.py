@@ -34,4 +34,6 @@ class Restarts:
         return time.monotonic() >= self._not_before
 
     def reset(self) -> None:
-        self._lost, self._not_before, self._lost_at = 0, 0.0, 0.0
+        self._lost = 0
+        self._not_before = 0.0
+        self._lost_at = 0.0

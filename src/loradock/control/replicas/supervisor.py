@@ -72,7 +72,8 @@ class ReplicaSupervisor:
         changed: Callable[[], None],
         note: Callable[[str, str], None],
     ) -> None:
-        self.id, self.settings = replica_id, settings
+        self.id = replica_id
+        self.settings = settings
         self.state = ReplicaState.STARTING
         self.upstream: Upstream | None = None
         self.residency: Residency | None = None
@@ -82,8 +83,12 @@ class ReplicaSupervisor:
         self.health = Health.STARTING
         self.unready_because: str | None = None
         """As it was told when its health changed last."""
-        self._secret, self._base_name = secret, base_name
-        self._context, self._wanted, self._changed, self._note = context, wanted, changed, note
+        self._secret = secret
+        self._base_name = base_name
+        self._context = context
+        self._wanted = wanted
+        self._changed = changed
+        self._note = note
         self._client: ReplicaClient | None = None
         self._instance: Instance | None = None
         self._watcher: Watcher | None = None
@@ -198,7 +203,8 @@ class ReplicaSupervisor:
             self._watcher.liveness.started()
             self.health = self._watcher.liveness.health
         if self.state is ReplicaState.STARTING:
-            self.state, self.ready_since = ReplicaState.READY, time.monotonic()
+            self.state = ReplicaState.READY
+            self.ready_since = time.monotonic()
             self.settled.set()
             self._changed()
 

@@ -33,8 +33,14 @@ class Tending:
         wake: Callable[[], None],
         begun: Callable[[Residency], None],
     ) -> None:
-        self._residency, self._base_name, self._upstream, self._options = residency, base_name, upstream, options
-        self._awake, self._changed, self._wake, self._begun = awake, changed, wake, begun
+        self._residency = residency
+        self._base_name = base_name
+        self._upstream = upstream
+        self._options = options
+        self._awake = awake
+        self._changed = changed
+        self._wake = wake
+        self._begun = begun
         self._round: asyncio.Task[None] | None = None
         self._has_begun = self._missed = False
         self._probed = 0.0
@@ -68,7 +74,8 @@ class Tending:
         if not self._has_begun:
             await self._residency.sync_adapters()
             await self._residency.probe_base(self._base_name)
-            self._has_begun, self._probed = True, time.monotonic()
+            self._has_begun = True
+            self._probed = time.monotonic()
             self._begun(self._residency)
             return
         await self._settle()

@@ -32,7 +32,10 @@ class Watcher:
     ) -> None:
         self.liveness = Liveness(patience)
         self.use = ProcessUse()
-        self._instance, self._client, self._clock, self._in_flight = instance, client, clock, in_flight
+        self._instance = instance
+        self._client = client
+        self._clock = clock
+        self._in_flight = in_flight
         self._seen: tuple[float, Vitals, ProcessUse] | None = None
         self._slept = clock.slept
 

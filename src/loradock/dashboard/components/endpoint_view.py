@@ -105,7 +105,9 @@ class EndpointReader:
     """Reads one endpoint again and again; its traffic only as often as there is news of it."""
 
     def __init__(self, services: Services, account_id: str, endpoint_id: str, asked: Asked) -> None:
-        self._services, self._account_id, self._asked = services, account_id, asked
+        self._services = services
+        self._account_id = account_id
+        self._asked = asked
         self._endpoint_id = endpoint_id
         self._traffic = Traffic({}, Rates(0.0, 0.0))
         self._traffic_until = 0

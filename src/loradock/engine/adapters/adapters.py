@@ -36,8 +36,10 @@ class Adapters:
     """
 
     def __init__(self, base_names: list[str], memory: AdapterMemory, active: Active, *, enabled: bool) -> None:
-        self.base_names, self.memory = base_names, memory
-        self._active, self._enabled = active, enabled
+        self.base_names = base_names
+        self.memory = memory
+        self._active = active
+        self._enabled = enabled
         self._entries: dict[str, Registered] = {}
         self._draining: dict[str, Registered] = {}
         self._arriving: dict[str, tuple[Path, asyncio.Task[None]]] = {}

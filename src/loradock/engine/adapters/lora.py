@@ -80,7 +80,10 @@ class AdapterReader:
         kernels: bool = True,
         max_rank: int | None = None,
     ) -> None:
-        self._architecture, self._dtype, self._device, self._kernels = architecture, dtype, device, kernels
+        self._architecture = architecture
+        self._dtype = dtype
+        self._device = device
+        self._kernels = kernels
         self._max_rank = max_rank
         self._layouts = lru_cache(_KEPT)(self._lay_out)
 

@@ -22,9 +22,13 @@ class KernelLoraBatch:
         from loradock.engine.kernels import kernels
         from loradock.engine.kernels.elementwise import like
 
-        self._kernels, self._like = kernels, like(dtype)
-        self._rows, self._table = rows, table
-        self._adapters, self._at, self._rows_at = table.shape[2], table.data_ptr(), self._rows.data_ptr()
+        self._kernels = kernels
+        self._like = like(dtype)
+        self._rows = rows
+        self._table = table
+        self._adapters = table.shape[2]
+        self._at = table.data_ptr()
+        self._rows_at = self._rows.data_ptr()
         self._layer, self._group = (table.stride(n) * table.itemsize for n in (0, 1))
         self._scratch = torch.empty(0)
 
@@ -154,7 +158,9 @@ class StackedLora:
     DENSE_TOKENS = 128
 
     def __init__(self, layers: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        self._layers, self._dtype, self._device = layers, dtype, device
+        self._layers = layers
+        self._dtype = dtype
+        self._device = device
         self._stacks: OrderedDict[tuple[int, ...], _Stack] = OrderedDict()
 
     def batch(self, owners: list[LoadedAdapter | None]) -> AppliedLora | None:

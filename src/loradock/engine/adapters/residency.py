@@ -47,8 +47,11 @@ class AdapterMemory:
     """
 
     def __init__(self, check: Check, read: Read, forget: Forget, *, max_adapters: int, max_bytes: int) -> None:
-        self.check, self._read, self._forget = check, read, forget
-        self._max_adapters, self._max_bytes = max_adapters, max_bytes
+        self.check = check
+        self._read = read
+        self._forget = forget
+        self._max_adapters = max_adapters
+        self._max_bytes = max_bytes
         self._unused: OrderedDict[Registered, None] = OrderedDict()
         self._readers = ThreadPoolExecutor(CONCURRENT_READS, "read", initializer=_yield_to_others)
         self._forgetting: set[asyncio.Task[None]] = set()

@@ -49,8 +49,11 @@ class Choice:
         eos_ids: frozenset[int],
         tools: ToolCallReader | None = None,
     ) -> None:
-        self.index, self.prompt, self.seed = index, prompt, seed
-        self._detokenizer, self._eos_ids = detokenizer, eos_ids
+        self.index = index
+        self.prompt = prompt
+        self.seed = seed
+        self._detokenizer = detokenizer
+        self._eos_ids = eos_ids
         self._tools = tools
         self._pending: list[Token] = []
         self.whole = Delta()

@@ -17,7 +17,8 @@ class RequestResponse:
     """An ASGI response. However it ends, the answer is closed, which frees its slots in the engine."""
 
     def __init__(self, answer: RequestState, shape: ResponseFormat) -> None:
-        self._answer, self._shape = answer, shape
+        self._answer = answer
+        self._shape = shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self._stream(send) if self._answer.request.stream else self._whole(send))

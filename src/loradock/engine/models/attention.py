@@ -32,9 +32,12 @@ class AttentionBatch:
     def __init__(
         self, architecture: Architecture, cache: KVCache, rows: list[Row], cos: torch.Tensor, sin: torch.Tensor
     ) -> None:
-        self._architecture, self._cache, self._window = architecture, cache, architecture.sliding_window
+        self._architecture = architecture
+        self._cache = cache
+        self._window = architecture.sliding_window
         self._device = cache.keys.device
-        self._cos, self._sin = cos, sin
+        self._cos = cos
+        self._sin = sin
         self._slots = torch.tensor(slots_of(rows), device=self._device)
         self._decode = sum(row.count == 1 for row in rows)
         self._plan_decode([row for row in rows if row.count == 1])

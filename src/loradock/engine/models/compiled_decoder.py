@@ -32,7 +32,8 @@ class CompiledDecoder:
     kernels, device, dtype = True, "cpu", torch.bfloat16
 
     def __init__(self, architecture: Architecture, read: TensorReader, bits: int = 16) -> None:
-        self.architecture, self._read = architecture, read
+        self.architecture = architecture
+        self._read = read
         a, head_bits = architecture, 16 if bits == 16 else HEAD_BITS
         self._kept: list[np.ndarray] = []
         self._bits = bits, head_bits

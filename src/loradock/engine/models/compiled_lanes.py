@@ -80,8 +80,11 @@ class LaneInput:
     """One thread's part in a lane. Made ready by the compute thread, run by any."""
 
     def __init__(self, workshop: LaneBuilder, work: LaneTask, scratch: layers.Scratch, team: Team) -> None:
-        self._model, self._cache, self._work = workshop.model, workshop.cache, work
-        self._scratch, self._team = scratch, team
+        self._model = workshop.model
+        self._cache = workshop.cache
+        self._work = work
+        self._scratch = scratch
+        self._team = team
 
     @property
     def stored(self) -> Array:

@@ -49,7 +49,8 @@ class DecoderLanes:
     share_processors = False
 
     def __init__(self, model: Decoder, cache: KVCache) -> None:
-        self.model, self.cache = model, cache
+        self.model = model
+        self.cache = cache
         self.small = 2 * LANE_TOKENS if model.kernels else 0
         self.mixing: Mixing
         if model.kernels:
@@ -71,7 +72,8 @@ class DecoderLanes:
 
 class _DecoderLane:
     def __init__(self, model: Decoder, cache: KVCache, mixing: Mixing, rows: list[Row]) -> None:
-        self._model, self._rows = model, rows
+        self._model = model
+        self._rows = rows
         device = self._model.device
         self._tokens = torch.tensor([t for row in rows for t in row.tokens], device=device)
         positions = torch.tensor([p for row in rows for p in range(row.start, row.start + row.count)], device=device)

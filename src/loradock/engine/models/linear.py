@@ -10,7 +10,8 @@ class Linear:
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
-        self._out, self._bias = weight.shape[0], bias
+        self._out = weight.shape[0]
+        self._bias = bias
         self._packed = _packable(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 32) if self._packed else weight
 

@@ -42,7 +42,10 @@ class Decoder:
         *,
         kernels: bool = False,
     ) -> None:
-        self.architecture, self.dtype, self.device, self.kernels = architecture, dtype, device, kernels
+        self.architecture = architecture
+        self.dtype = dtype
+        self.device = device
+        self.kernels = kernels
         self._elementwise: Elementwise = KernelElementwise(dtype) if kernels else TorchElementwise()
 
         def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:

@@ -32,7 +32,8 @@ class Runner:
     """
 
     def __init__(self, model: Decoder | CompiledDecoder, cache: KVCache, threads: int | None = None) -> None:
-        self.model, self.cache = model, cache
+        self.model = model
+        self.cache = cache
         self.threads = threads or usable_processors()
         self._helpers = Helpers(self.threads - 1)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "lane", initializer=self._helpers.join)

@@ -16,7 +16,8 @@ class Fields:
     """A field that is absent or null has its default. Every method raises BadRequest with `param` set."""
 
     def __init__(self, body: Mapping[str, Any], where: str = "") -> None:
-        self._body, self._where = body, where
+        self._body = body
+        self._where = where
 
     def __contains__(self, name: str) -> bool:
         return self._body.get(name) is not None

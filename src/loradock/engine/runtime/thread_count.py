@@ -21,7 +21,8 @@ class ThreadCount:
 
     def __init__(self, most: int, *, begin_with_all: bool = False, few: int | None = None) -> None:
         self._current, self._other = (most, 1) if begin_with_all else (1, most)
-        self._guess, self._few = self._current, few
+        self._guess = self._current
+        self._few = few
         self._usual: dict[int, float] = {}
         self._interval = self._left = FIRST
         self._trying = False
@@ -53,7 +54,8 @@ class ThreadCount:
         self._slow.append(ratio)
         if len(self._slow) == TRIAL or ratio > STUCK:
             self._expect(min(self._slow))
-            self._slow, self._left = [], 0
+            self._slow = []
+            self._left = 0
 
     def _decide(self, ratio: float) -> None:
         if ratio < 1:
@@ -63,7 +65,8 @@ class ThreadCount:
         else:
             longest = LONGEST if self._current == self._guess else LONGEST_AWAY
             self._interval = min(2 * self._interval, longest)
-        self._tried, self._left = [], self._interval
+        self._tried = []
+        self._left = self._interval
 
     def _expect(self, ratio: float) -> None:
         """From now on steps take so many times as long."""

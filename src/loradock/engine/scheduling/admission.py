@@ -27,7 +27,10 @@ class Place:
     """A request's `count` generations, from when it was let in until it is closed."""
 
     def __init__(self, admission: "Admission", owner: Owner, count: int, *, extra: bool) -> None:
-        self._admission, self.owner, self.count, self.extra = admission, owner, count, extra
+        self._admission = admission
+        self.owner = owner
+        self.count = count
+        self.extra = extra
         self._handed_over = self._left = False
 
     def hand_over(self, blocks: int) -> None:
@@ -53,11 +56,15 @@ class Admission:
     def __init__(
         self, loop: EngineLoop, running: int, waiting: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._loop, self._running, self._waiting, self._clock = loop, running, waiting, clock
+        self._loop = loop
+        self._running = running
+        self._waiting = waiting
+        self._clock = clock
         self._coming = self._handed_over = 0
         self._sized: deque[tuple[int, int, int]] = deque()
         self._owners: Counter[Owner] = Counter()
-        self._extra, self._reserve = 0, -(-waiting // _RESERVE)
+        self._extra = 0
+        self._reserve = -(-waiting // _RESERVE)
         self._ends: deque[float] = deque(maxlen=_RECENT)
 
     def enter(self, owner: Owner, count: int) -> Place:

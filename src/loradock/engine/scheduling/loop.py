@@ -59,8 +59,10 @@ class EngineLoop:
     steps and orders carried out: it stands still when the compute thread is stuck, or idle."""
 
     def __init__(self, runner: Runner, scheduler: Scheduler, deliver: Deliver, on_fatal: Callable[[str], None]) -> None:
-        self.runner, self.scheduler = runner, scheduler
-        self._deliver, self._on_fatal = deliver, on_fatal
+        self.runner = runner
+        self.scheduler = scheduler
+        self._deliver = deliver
+        self._on_fatal = on_fatal
         self._sampler = Sampler()
         self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._generations: dict[int, Generation] = {}

@@ -20,9 +20,14 @@ class Scheduler:
     """
 
     def __init__(self, cache: KVCache, max_sequences: int, step_tokens: int, slots: int = 32, drafts: int = 0) -> None:
-        self.cache, self.max_sequences, self.step_tokens = cache, max_sequences, step_tokens
-        self.waiting, self.turns = WaitingLine(reserve=max_sequences // 16), Turns(slots)
-        self.pace, self.shares, self.drafter = Pace(), Shares(), NgramDrafter(drafts)
+        self.cache = cache
+        self.max_sequences = max_sequences
+        self.step_tokens = step_tokens
+        self.waiting = WaitingLine(reserve=max_sequences // 16)
+        self.turns = Turns(slots)
+        self.pace = Pace()
+        self.shares = Shares()
+        self.drafter = NgramDrafter(drafts)
         self.cost = StepCost()
         self._brief = BriefSteps(self.cost)
         self.running: list[Sequence] = []

@@ -39,7 +39,10 @@ class Reference:
     """A decoder in float32. `cos`, `sin` float32 `[positions, head_dim]`."""
 
     def __init__(self, a: Architecture, numbers: Numbers, weights: Mapping[str, Array], cos: Array, sin: Array) -> None:
-        self._a, self._numbers, self._cos, self._sin = a, numbers, cos, sin
+        self._a = a
+        self._numbers = numbers
+        self._cos = cos
+        self._sin = sin
         embedding = weights["model.embed_tokens.weight"]
         head = "model.embed_tokens.weight" if a.tie_embeddings else "lm_head.weight"
         self._weights = {

@@ -29,9 +29,12 @@ class RequestState:
     """Everything the response shapes need. Must be closed: that frees the slots of what is still running."""
 
     def __init__(self, request: GenerationRequest, lease: Lease, place: Place, metrics: Metrics) -> None:
-        self.request, self.lease, self.place = request, lease, place
+        self.request = request
+        self.lease = lease
+        self.place = place
         self.warnings = list(request.warnings)
-        self.id, self.created = uuid4().hex, int(time.time())
+        self.id = uuid4().hex
+        self.created = int(time.time())
         self.prompts: list[Prompt] = []
         self.choices: list[Choice] = []
         self.completion_tokens = 0
@@ -44,7 +47,9 @@ class RequestState:
 
     def start(self, loop: EngineLoop, prompts: list[Prompt], generations: list[tuple[Choice, Generation]]) -> None:
         """Generations of the same prompt must stand together."""
-        self.prompts, self.choices, self._abort = prompts, [choice for choice, _ in generations], loop.abort
+        self.prompts = prompts
+        self.choices = [choice for choice, _ in generations]
+        self._abort = loop.abort
         self._running = {choice.index: generation for choice, generation in generations}
         for number in range(len(prompts)):
             loop.submit([generation for choice, generation in generations if choice.prompt == number])

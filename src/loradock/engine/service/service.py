@@ -49,7 +49,9 @@ class Service:
     """What the routes call; lives on the event loop's thread."""
 
     def __init__(self, loop: EngineLoop, adapters: Adapters, files: TokenizerFiles, limits: Limits) -> None:
-        self.loop, self.adapters, self.limits = loop, adapters, limits
+        self.loop = loop
+        self.adapters = adapters
+        self.limits = limits
         self.tokens = TokenBytes(files.tokenizer)
         self.metrics = Metrics()
         self.aside = Aside()

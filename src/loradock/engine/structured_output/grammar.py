@@ -34,7 +34,10 @@ class Grammars:
     """Compiles grammars for one vocabulary of `size` token ids, which is prepared at the first use."""
 
     def __init__(self, tokenizer: Tokenizer, tokens: TokenBytes, eos_ids: frozenset[int], size: int) -> None:
-        self._tokenizer, self._tokens, self._eos_ids, self._size = tokenizer, tokens, eos_ids, size
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+        self._eos_ids = eos_ids
+        self._size = size
         self._prepared: Vocabulary | None = None
         self._kept: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
         self._lock = Lock()
@@ -115,7 +118,8 @@ class Grammar:
     """One sequence's position in its grammar; `param` is what asked for it."""
 
     def __init__(self, matcher: llguidance.LLMatcher, param: str) -> None:
-        self._matcher, self._param = matcher, param
+        self._matcher = matcher
+        self._param = param
 
     def copy(self) -> "Grammar":
         return Grammar(self._matcher.deep_copy(), self._param)

@@ -26,7 +26,8 @@ class GrammarWriter:
     """
 
     def __init__(self, mark: Mark, attempt: Callable[[str], object]) -> None:
-        self._mark, self._attempt = mark, attempt
+        self._mark = mark
+        self._attempt = attempt
 
     def text(self, constraint: Constraint) -> str:
         """Raises Unfollowable."""

@@ -19,8 +19,10 @@ class Detokenizer:
         rules: OutputRules = DEFAULT_RULES,
         shown: frozenset[int] = frozenset(),
     ) -> None:
-        self._tokens, self.rules, self._shown = tokens, rules, shown
+        self._tokens = tokens
         self._stops = [_Stop(text) for text in stop]
+        self.rules = rules
+        self._shown = shown
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
         self._fed = 0

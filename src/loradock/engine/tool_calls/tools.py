@@ -21,7 +21,9 @@ class ToolCallReader:
     `one` call only the first is given out, and nothing after it."""
 
     def __init__(self, form: ToolForm, names: frozenset[str], *, one: bool = False) -> None:
-        self._form, self._names, self._one = form, names, one
+        self._form = form
+        self._names = names
+        self._one = one
         self._held = ""
         self._begun = False
         self.found = 0
@@ -45,7 +47,8 @@ class ToolCallReader:
             self.found += len(reading.calls)
             self._held = self._held[end:]
         if self.done:
-            self._held, self.found = "", 1
+            self._held = ""
+            self.found = 1
             return plain, calls[:1]
         certain = self._form.certain(self._held, begun=self._begun) if start is None else start
         cut = len(self._held) if final else certain

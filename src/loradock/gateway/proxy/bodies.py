@@ -15,7 +15,8 @@ class Bodies:
     everybody."""
 
     def __init__(self, limit: int, room: int = _ROOM) -> None:
-        self._limit, self._room = limit, room
+        self._limit = limit
+        self._room = room
         self._held: dict[object, int] = {}
         self._line = asyncio.Lock()
         self._freed = asyncio.Event()

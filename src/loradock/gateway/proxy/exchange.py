@@ -69,7 +69,8 @@ class Exchange:
 
     def start(self) -> None:
         """The answer begins: the request will not be sent again."""
-        self.started, self.body = True, b""
+        self.started = True
+        self.body = b""
         self.bodies.release(self)
 
     def end(self, error: LoradockError) -> None:

@@ -18,7 +18,8 @@ class OpenExchanges:
     stands still while there is none."""
 
     def __init__(self, keep_alive: float, revoked: Revoked | None) -> None:
-        self._keep_alive, self._revoked = keep_alive, revoked
+        self._keep_alive = keep_alive
+        self._revoked = revoked
         self._tick_s = min(_TICK_S, keep_alive / 2) if keep_alive else _TICK_S
         self._open: set[Exchange] = set()
         self._timer: asyncio.TimerHandle | None = None

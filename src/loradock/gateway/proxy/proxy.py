@@ -124,7 +124,8 @@ class Gateway:
         caller: Caller | None = scope.get(CALLER)
         if caller is None:
             caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
-        exchange.key_id, exchange.account = caller.key_id, caller.account_id
+        exchange.key_id = caller.key_id
+        exchange.account = caller.account_id
         exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
         exchange.read(head)

@@ -20,7 +20,8 @@ class Turn:
     __slots__ = ("_name", "_slots")
 
     def __init__(self, slots: "Slots", name: str) -> None:
-        self._slots, self._name = slots, name
+        self._slots = slots
+        self._name = name
 
     async def __aenter__(self) -> None:
         await self._slots.enter(self._name)
@@ -39,7 +40,9 @@ class Slots:
     """
 
     def __init__(self, count: int, patience: float = 2.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._count, self._patience, self._clock = count, patience, clock
+        self._count = count
+        self._patience = patience
+        self._clock = clock
         self._at_work: Counter[str] = Counter()
         self._line: deque[_Waiter] = deque()
 

@@ -18,7 +18,8 @@ class Lease:
     __slots__ = ("_name", "_upstream")
 
     def __init__(self, upstream: "Upstream", name: str) -> None:
-        self._upstream, self._name = upstream, name
+        self._upstream = upstream
+        self._name = name
 
     def __enter__(self) -> None:
         self._upstream.begin(self._name)
@@ -40,9 +41,11 @@ class Upstream:
         self.accepted = 0
         self.fate: Fate | None = None
         """What became of it, once it is lost."""
-        self._broken_at, self._broken_with = -_TOGETHER_S, 0
+        self._broken_at = -_TOGETHER_S
+        self._broken_with = 0
         self._by_name: Counter[str] = Counter()
-        self._released, self._lost = asyncio.Event(), asyncio.Event()
+        self._released = asyncio.Event()
+        self._lost = asyncio.Event()
         self._slots: Slots | None = None
         self.vllm = False
         """Whether requests have to be put in vLLM's words."""
@@ -63,7 +66,8 @@ class Upstream:
         """A request's connection has broken while it is in flight: how many were when the first of them did."""
         now = time.monotonic()
         if now - self._broken_at > _TOGETHER_S:
-            self._broken_at, self._broken_with = now, self.in_flight
+            self._broken_at = now
+            self._broken_with = self.in_flight
         return self._broken_with
 
     def share(self, slots: int) -> None:

@@ -20,7 +20,9 @@ class Waker:
     waits for replicas that are expected back."""
 
     def __init__(self, routes: RouteTable, start: Callable[[EndpointFacts], None], patience: float = BACK_S) -> None:
-        self._routes, self._start, self._patience = routes, start, patience
+        self._routes = routes
+        self._start = start
+        self._patience = patience
 
     async def resolve(self, model: str, account_id: str, account: str, lost: Collection[Upstream] = ()) -> Route:
         """The route of a model. Where its endpoint starts on request, or its replicas are expected back, once another

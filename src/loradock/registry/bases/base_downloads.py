@@ -24,7 +24,10 @@ class BaseDownloads:
     """Every download is staged and published by one rename: a folder in `bases/` is always whole."""
 
     def __init__(self, root: Path, blobs: Blobs, hub: str | None, limits: Limits) -> None:
-        self.root, self._blobs, self._hub, self._limits = root, blobs, hub, limits
+        self.root = root
+        self._blobs = blobs
+        self._hub = hub
+        self._limits = limits
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def find(self, name: str) -> Path | None:

@@ -54,7 +54,9 @@ class BaseModels:
         hub: str | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._database, self._blobs, self._import_root = database, blobs, import_root
+        self._database = database
+        self._blobs = blobs
+        self._import_root = import_root
         self._downloads = BaseDownloads(data_dir / "bases", blobs, hub, limits or Limits())
         self._architectures: dict[tuple[Path, int], Architecture] = {}
 

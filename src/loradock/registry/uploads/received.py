@@ -90,7 +90,8 @@ class Received:
 
 class _Counted:
     def __init__(self, received: Received, file: BinaryIO) -> None:
-        self._received, self._file = received, file
+        self._received = received
+        self._file = file
 
     def write(self, data: bytes, /) -> int:
         self._received.count(len(data))

@@ -63,9 +63,13 @@ class UploadRunner:
         workers: int = 2,
         trash_days: int = 14,
     ) -> None:
-        self._database, self._blobs, self._bases = database, blobs, bases
-        self._rules, self._limits = rules or SourceRules(), limits or Limits()
-        self.after_upload, self._trash_days = after_upload, trash_days
+        self._database = database
+        self._blobs = blobs
+        self._bases = bases
+        self._rules = rules or SourceRules()
+        self._limits = limits or Limits()
+        self.after_upload = after_upload
+        self._trash_days = trash_days
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._repeats = Repeats(logger)
@@ -184,7 +188,9 @@ class UploadRunner:
         """Revision, model and (unless an attach follows) the end of the job: all or none."""
         with self._database.session() as session:
             model = session.get_one(Model, task.model.id)
-            model.state, model.kind, model.base_model = ModelState.READY, accepted.kind, accepted.base_model
+            model.state = ModelState.READY
+            model.kind = accepted.kind
+            model.base_model = accepted.base_model
             session.add(
                 Revision(
                     id=new_id("rev"),

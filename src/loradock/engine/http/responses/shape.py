@@ -20,7 +20,8 @@ class ResponseFormat(ABC):
     prefix: str
 
     def __init__(self, answer: RequestState, names: TokenBytes) -> None:
-        self.answer, self.names = answer, names
+        self.answer = answer
+        self.names = names
         self._warned = False
 
     @abstractmethod

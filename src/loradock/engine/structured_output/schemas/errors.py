@@ -7,4 +7,5 @@ class Unfollowable(Exception):
     def __init__(self, where: str, reason: str) -> None:
         short = where if len(where) <= 100 else f"{where[:60]}…{where[-30:]}"
         super().__init__(f"property {short!r}: {reason}" if where else reason)
-        self.where, self.reason = where, reason
+        self.where = where
+        self.reason = reason

@@ -40,7 +40,8 @@ def prepare_object(preparation: Preparation, node: Json, where: str) -> Json:
 
 class _Properties:
     def __init__(self, preparation: Preparation, node: Json, where: str) -> None:
-        self._preparation, self._where = preparation, where
+        self._preparation = preparation
+        self._where = where
         self._named = {
             name: preparation.schema(part, f"{where}.{name}" if where else name)
             for name, part in _mapping(node, "properties", where).items()
