@@ -1,6 +1,7 @@
 """The architecture, held by the machine (docs/structure.md): which room imports which, no circles, nothing crowded."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -156,3 +157,12 @@ def _attributes(node: ast.ClassDef) -> Iterator[str]:
                     yield part.attr
         elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             yield item.target.id
+
+
+def test_the_page_names_every_room():
+    page = (SOURCE.parent / "docs" / "structure.md").read_text()
+    control_plane, engine = page.split("| `engine/` |")
+    assert set(re.findall(r"^\| `(\w+)/`", control_plane, re.MULTILINE)) == EDGES.keys() - {"engine"}
+    folders = {path.name for path in (PACKAGE / "engine").iterdir() if path.is_dir() and path.name[0] != "_"}
+    rows = engine.split("## Where to change what")[0]
+    assert set(re.findall(r"`(\w+)/`", rows)) - {"responses"} == folders

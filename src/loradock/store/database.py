@@ -44,7 +44,7 @@ class Database:
     """Sessions on one database. `url` is a SQLAlchemy URL, e.g. `sqlite:////var/lib/loradock/loradock.db`.
 
     `patience`: seconds that a statement waits for a lock before its caller is told that the database is busy. No thread
-    waits for another's connection: there are more of them than threads that use it (docs/structure.md, "Threads").
+    waits for another's connection: there are more of them than threads that use it (docs/internals.md, "Threads").
     """
 
     def __init__(self, url: str, patience: float = 5.0) -> None:

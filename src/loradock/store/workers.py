@@ -1,4 +1,4 @@
-"""Threads of one purpose each, so that what waits for the database holds up nothing else (docs/structure.md)."""
+"""Threads of one purpose each: what waits for the database holds up nothing else (docs/internals.md, "Threads")."""
 
 import asyncio
 from collections.abc import Callable

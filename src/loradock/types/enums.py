@@ -78,7 +78,7 @@ class AttachStep(StrEnum):
 
 class ReplicaState(StrEnum):
     """STARTING → READY → DRAINING → (row gone); FAILED from STARTING or READY. UNREADY is READY without an answer or
-    without progress: no new requests go there (control/liveness.py)."""
+    without progress: no new requests go there (control/replicas/liveness.py)."""
 
     STARTING = "STARTING"
     READY = "READY"

@@ -5,7 +5,7 @@
     ├── TooLarge 413            ├── HeadTooLarge 431        ├── RequestTooSlow 408
     ├── Unavailable 503         ├── Internal 500            └── StorageFull 507
 
-Never 409: the official v1 clients silently retry it (docs/structure.md, "Errors").
+Never 409: the official v1 clients silently retry it (docs/internals.md, "Errors").
 The first ten are the hosted original's own words; clients and people match on them, so they stay verbatim.
 """
 
