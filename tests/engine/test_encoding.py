@@ -52,6 +52,15 @@ def test_what_cannot_fit_is_refused_after_a_look_at_its_beginning(tokenizer, kin
     assert counting.characters < 200_000
 
 
+@pytest.mark.parametrize("kept", [CONTEXT + 1, 10_000_000])
+def test_what_cannot_fit_is_refused_also_where_as_much_was_to_be_kept(tokenizer, kept):
+    asked = {"model": "m", "prompt": "word " * 100_000, "truncate_prompt_tokens": kept}
+    with pytest.raises(PromptTooLong, match="more than 512"):
+        Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(asked).encode())
+    asked["truncate_prompt_tokens"] = CONTEXT
+    Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(asked).encode())
+
+
 @pytest.mark.parametrize("text", ["", "Tell me about rain.", " " * 20_000, "a b\n" * 100, "ab" * 200 + " " * 9_000])
 def test_what_may_fit_is_encoded_as_the_tokenizer_does(tokenizer, text):
     assert Encoder(tokenizer, CONTEXT).encode(text, special=True, param="prompt") == tokenizer.encode(text).ids

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from loradock.checkpoints.base_config import read_architecture
 from loradock.engine.generation import restrictions
 from loradock.engine.generation.restrictions import BadWords, SortedVocabulary
+from loradock.engine.requests.fields import Fields
 from loradock.engine.text.tokenizer import load_tokenizer
 from loradock.engine.text.tokens import TokenBytes
 from loradock.types.errors import BadRequest
@@ -305,6 +306,14 @@ def test_a_prompt_is_truncated_only_when_asked_for(http):
     )
     fits = post(http, "completions", prompt=ids * 20, truncate_prompt_tokens=-1, max_tokens=12).json()
     assert fits["usage"]["prompt_tokens"] == 500
+    long = post(http, "completions", prompt="word " * 600, truncate_prompt_tokens=10_000_000, max_tokens=1)
+    assert long.status_code == 400
+    assert "the prompt has" in long.json()["message"]
+
+
+def test_token_ids_are_kept_once_however_often_they_are_sent():
+    fields = Fields({"stop_token_ids": [3, 1] * 1000})
+    assert fields.token_ids("stop_token_ids") == [3, 1]
 
 
 FIELDS = (

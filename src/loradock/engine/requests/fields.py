@@ -94,10 +94,11 @@ class Fields:
         return value
 
     def token_ids(self, name: str) -> list[int]:
+        """Each once: millions may have been sent."""
         values = self.array(name)
         if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
             raise self.wrong(name, "an array of token ids")
-        return values
+        return list(dict.fromkeys(values))
 
     def inner(self, name: str) -> "Fields":
         """The fields of an object inside this one."""

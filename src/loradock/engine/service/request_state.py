@@ -1,6 +1,7 @@
 """A request under way: its prompts, its choices, and what comes back for them."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from loradock.engine.requests.generation import GenerationRequest
 from loradock.engine.scheduling.admission import Place
 from loradock.engine.scheduling.loop import EngineLoop
 from loradock.engine.service.metrics import Metrics
+
+_AT_ONCE = 64
 
 
 @dataclass
@@ -71,9 +74,17 @@ class RequestState:
 
     async def deltas(self) -> AsyncIterator[tuple[Choice, Delta]]:
         """What is new, as it comes. Raises LoradockError when the engine fails on the request."""
-        while any(choice.finish is None for choice in self.choices):
+        unfinished = sum(choice.finish is None for choice in self.choices)
+        for number in itertools.count(1):
+            if not unfinished:
+                break
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # thousands may be there, and others have their turn too
             choice, event = await self._events.get()
-            delta = self._read(choice, event)
+            delta = None
+            if choice.finish is None:
+                delta = self._read(choice, event)
+                unfinished -= choice.finish is not None
             if delta is not None:
                 yield choice, delta
         self._outcome = "finished"
@@ -90,8 +101,6 @@ class RequestState:
         self._metrics.count_request(self.lease.name, self._outcome, self.completion_tokens)
 
     def _read(self, choice: Choice, event: Event) -> Delta | None:
-        if choice.finish is not None:
-            return None
         if isinstance(event, PromptComputed):
             _read_prompt(self.prompts[choice.prompt], event)
             return None

@@ -34,6 +34,9 @@ from loradock.engine.text.tokens import TokenBytes
 from loradock.engine.tool_calls.written_json import whole_characters
 from loradock.types.errors import BadRequest
 
+_AT_ONCE = 64
+"""Generations that are made before others have their turn on the event loop."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -140,9 +143,11 @@ class Service:
         return Prompt(self._tokenizer.decode(ids, skip_special_tokens=False), ids)
 
     def _kept(self, request: GenerationRequest) -> int | None:
-        """How many tokens of a prompt were asked for at most."""
+        """How many tokens of a prompt were asked for at most; None also where as many do not fit anyway."""
         keep = request.prompt.keep
-        return max(1, self.limits.context - (request.max_tokens or 1)) if keep == -1 else keep
+        if keep == -1:
+            return max(1, self.limits.context - (request.max_tokens or 1))
+        return None if keep is None or keep > self.limits.context else keep
 
     def _known(self, prompt: list[int]) -> list[int]:
         """The same, once it is clear that the model knows all of them: a tokenizer may know more."""
@@ -168,6 +173,8 @@ class Service:
         restricted = await self._restrictions(request.output, stops)
         generations = []
         for index in range(len(prompts) * request.n):
+            if index % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
             number, seed = index // request.n, _seed(request.params.seed, index)
             detokenizer = Detokenizer(self.tokens, request.stop, request.output, marks)
             choice = Choice(index, number, seed, detokenizer, eos_ids, offer.reader() if offer else None)

@@ -100,7 +100,7 @@ class Encoder:
             return
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             asked = msgspec.json.decode(body, type=_Prompted)
-            if asked.truncate_prompt_tokens is not None:
+            if isinstance(kept := asked.truncate_prompt_tokens, int | float) and kept <= self._context:
                 return
             prompt = bytes(asked.prompt)
             if _IDS.match(prompt) and (count := prompt.count(b",") + 1) > self._context:
