@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from loradock.gateway.proxy.request import with_model
 from loradock.gateway.proxy.vllm_requests import for_vllm
 from loradock.types.errors import BadRequest
 from tests.gateway.scripted import saying
@@ -47,6 +48,7 @@ def test_a_request_in_words_that_vllm_has_keeps_its_bytes(chat):
         ({"response_format": {"type": "json_object", "schema": SCHEMA}}, {"json": SCHEMA}),
         ({"response_format": {"type": "regex", "pattern": "a"}}, {"regex": "a"}),
         ({"structured_outputs": {"choice": ["a"]}}, {"choice": ["a"]}),
+        ({"guided_regex": "a", "guided_json_object": False}, {"regex": "a"}),
     ],
 )
 def test_every_name_of_a_form_is_vllms_own(fields, form):
@@ -73,6 +75,10 @@ def test_other_words_for_what_vllm_has():
     assert said(no_stop_trim=True) == {"include_stop_str_in_output": True}
     assert said(reasoning={"enabled": False}) == {"chat_template_kwargs": {"enable_thinking": False}}
     assert said(n=2, best_of=2) == {"n": 2}
+    assert said(n=None, best_of=1) == {"n": None}
+    assert said(reasoning={"enabled": None, "effort": "low"})["chat_template_kwargs"] == {"enable_thinking": True}
+    free = {"response_format": {"type": "text"}}
+    assert said(guided_choice=["a"], **free) == {"structured_outputs": {"choice": ["a"]}, **free}
 
 
 @pytest.mark.parametrize(
@@ -87,12 +93,28 @@ def test_other_words_for_what_vllm_has():
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_"),
         ({"reasoning": {"effort": "low"}, "chat_template_kwargs": 1}, "chat_template_kwargs"),
         ({"best_of": 3}, "best_of"),
+        ({"reasoning": {"max_tokens": 100}}, "reasoning.max_tokens"),
+        ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"context_length_exceeded_behavior": "truncate"}, "context_length_exceeded_behavior"),
     ],
 )
 def test_what_is_refused_elsewhere_is_refused_here(fields, name):
     with pytest.raises(BadRequest, match=name):
         said(**fields)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b'"\xff": 1', b'"response_format": {"type": "\xff"}', b'"best_of": ' + b"1" * 5000, b'"grammar": "\xff"'],
+    ids=["name", "text", "number", "grammar"],
+)
+def test_what_is_no_json_is_the_callers_fault(field):
+    body = b'{"model": "a", %s}' % field
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        for_vllm(body, "b", chat=True)
+    if b"1111" not in field and b": 1" in field:
+        with pytest.raises(BadRequest, match="not valid JSON"):
+            with_model(body, "b")
 
 
 def told(content):

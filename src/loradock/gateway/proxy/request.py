@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from loradock.types.errors import BadRequest, NestedTooDeeply
+from loradock.types.errors import BadRequest, LoradockError, NestedTooDeeply
 
 ASKED_MODEL: ContextVar[str | None] = ContextVar("asked_model", default=None)
 """What this request is for: for the log."""
@@ -31,18 +31,32 @@ _HEAD = msgspec.json.Decoder(RequestFields)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises on a caller's body; only what is looked at is checked, and that differs."""
+
+
+def broken(error: Exception) -> LoradockError:
+    """What the caller is told of one of these."""
+    if isinstance(error, RecursionError):
+        return NestedTooDeeply()
+    return BadRequest(f"The request body is not valid JSON: {error}")
+
+
 def head_of(body: bytes) -> RequestFields:
     """Raises BadRequest saying what is wrong with the body."""
     try:
         return _HEAD.decode(body)
     except msgspec.ValidationError as error:
+        if "out of range" in str(error):  # a number of any field
+            raise broken(error) from None
         raise BadRequest(f"'model' must be given, as a string: {error}", param="model") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise NestedTooDeeply from None
+    except BROKEN as error:
+        raise broken(error) from None
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """The same body for another model name; every other value keeps its bytes."""
-    return msgspec.json.encode({**_FIELDS.decode(body), "model": model})
+    """The same body for another model name; every other value keeps its bytes. Raises BadRequest."""
+    try:
+        return msgspec.json.encode({**_FIELDS.decode(body), "model": model})
+    except BROKEN as error:
+        raise broken(error) from None

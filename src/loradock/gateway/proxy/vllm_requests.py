@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from loradock.gateway.proxy.request import BROKEN, broken
 from loradock.types.errors import BadRequest
 from loradock.types.parameters import PARAMETERS, Handling, check
 
@@ -31,6 +32,13 @@ _FIELDS = msgspec.json.Decoder(Fields)  # one for all: making it costs more than
 
 def for_vllm(body: bytes, model: str, *, chat: bool) -> tuple[bytes, list[str]]:
     """The body for this model name, and the remarks on it. Raises BadRequest on what is refused everywhere."""
+    try:
+        return _for_vllm(body, model, chat=chat)
+    except BROKEN as error:
+        raise broken(error) from None
+
+
+def _for_vllm(body: bytes, model: str, *, chat: bool) -> tuple[bytes, list[str]]:
     fields: Fields = _FIELDS.decode(body)
     others = [name for name in fields if name not in _SAID_ALIKE[chat]]
     if not others and _decode(fields["model"]) == model:
@@ -57,7 +65,9 @@ def _handling(name: str) -> Handling | None:
 
 
 def _form(fields: Fields, name: str) -> None:
-    _structured(fields, name, {_FORMS[name]: fields.pop(name)})
+    value = fields.pop(name)
+    if name != "guided_json_object" or _decode(value) is not False:
+        _structured(fields, name, {_FORMS[name]: value})
 
 
 def _grammar(fields: Fields, name: str) -> None:
@@ -86,9 +96,9 @@ def _response_format(fields: Fields, name: str) -> None:
 
 
 def _structured(fields: Fields, name: str, form: dict[str, Any]) -> None:
-    others = [other for other in ("structured_outputs", "response_format") if other in fields]
-    if any(bytes(fields[other]) != _NULL for other in others):
-        raise BadRequest(f"{name} and {others[0]} cannot be combined: give one form for the output", param=name)
+    for other in ("structured_outputs", "response_format"):
+        if other in fields and _decode(fields[other]) not in (None, {"type": "text"}):
+            raise BadRequest(f"{name} and {other} cannot be combined: give one form for the output", param=name)
     fields["structured_outputs"] = _raw(form)
 
 
@@ -111,12 +121,17 @@ def _reasoning(fields: Fields, name: str) -> None:
     kwargs = _decode(fields["chat_template_kwargs"]) if "chat_template_kwargs" in fields else None
     if kwargs is not None and not isinstance(kwargs, dict):
         raise BadRequest("chat_template_kwargs must be an object", param="chat_template_kwargs")
-    enabled = value.get("enabled", value.get("effort") != "none")
+    for member in ("max_tokens", "exclude"):
+        if value.get(member) not in (None, False):
+            raise BadRequest(f"reasoning.{member} is not supported: leave it out", param=f"reasoning.{member}")
+    enabled = value.get("enabled")
+    enabled = value.get("effort") != "none" if enabled is None else enabled
     fields["chat_template_kwargs"] = _raw({"enable_thinking": enabled, **(kwargs or {})})
 
 
 def _best_of(fields: Fields, name: str) -> None:
-    if _decode(fields.pop(name)) != (_decode(fields["n"]) if "n" in fields else 1):
+    n = _decode(fields["n"]) if "n" in fields else None
+    if _decode(fields.pop(name)) != (1 if n is None else n):
         raise BadRequest("best_of is not supported beyond n: leave it out", param=name)
 
 
