@@ -34,7 +34,9 @@ def test_right_kernels_are_proved_and_the_log_says_so(model, caplog):
     assert "kernels proved in" in caplog.text
 
 
-@pytest.mark.parametrize("fault", ["a row", "a vector of each row", "not finite", "the chosen token"])
+@pytest.mark.parametrize(
+    "fault", ["a row", "a vector of each row", "not finite", "not a number, unnoticed", "the chosen token"]
+)
 def test_a_wrong_number_is_found(fault, folder, monkeypatch):
     honest = Runner.step
 
@@ -45,6 +47,8 @@ def test_a_wrong_number_is_found(fault, folder, monkeypatch):
             values[-1] = values[-1].roll(1)
         if fault == "a vector of each row" and values is not None:
             values[:, :16] = 0
+        if fault == "not a number, unnoticed" and values is not None:
+            values[-1] = torch.nan
         if fault == "not finite":
             return Logits(found.parts, found.best, [False] * len(found.best))
         if fault == "the chosen token" and values is None:
@@ -61,6 +65,18 @@ def test_wrong_sampling_is_found(folder, monkeypatch):
         np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64 * rows).from_address(tokens))[:] = 0
 
     monkeypatch.setattr(proof, "draw", draw)
+    with pytest.raises(WrongNumbers):
+        proof.prove(load_model(folder, torch.bfloat16), 2)
+
+
+def test_a_row_that_is_not_finite_and_taken_for_usable_is_found(folder, monkeypatch):
+    honest = proof.largest_bfloat16
+
+    def largest(logits, best, finite, rows, width):
+        honest(logits, best, finite, rows, width)
+        np.ctypeslib.as_array((np.ctypeslib.ctypes.c_bool * rows).from_address(finite))[:] = True
+
+    monkeypatch.setattr(proof, "largest_bfloat16", largest)
     with pytest.raises(WrongNumbers):
         proof.prove(load_model(folder, torch.bfloat16), 2)
 
