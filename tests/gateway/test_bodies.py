@@ -4,7 +4,7 @@ import pytest
 
 from loradock.gateway.proxy._asgi import ClientGone
 from loradock.gateway.proxy.bodies import Bodies
-from loradock.types.errors import TooLarge
+from loradock.types.errors import RequestTooSlow, TooLarge
 
 MIB = 1 << 20
 
@@ -50,6 +50,28 @@ async def test_large_bodies_wait_unread_for_room_and_small_ones_pass(length):
     reading[1].cancel()
     bodies.release(large[0])
     assert len(await reading[2]) == 3 * MIB
+
+
+@pytest.mark.parametrize("length", [b"%d" % (3 * MIB), None])
+async def test_who_sends_a_large_body_slowly_leaves_when_another_waits(length, monkeypatch):
+    monkeypatch.setattr("loradock.gateway.proxy.bodies._SLOWEST", 1 << 30)
+    bodies, never = Bodies(limit=8 * MIB, room=4 * MIB, grace=0.05), asyncio.Event()
+
+    class Slow(Sender):
+        async def __call__(self):
+            if self.read == 2 * MIB:
+                await never.wait()
+            return await super().__call__()
+
+    slow = asyncio.create_task(bodies.read(Slow(*[b"x" * MIB] * 3), length, "slow"))
+    slow.add_done_callback(lambda _: bodies.release("slow"))
+    await asyncio.sleep(0.2)
+    assert not slow.done()
+    assert len(await asyncio.wait_for(bodies.read(Sender(*[b"x" * MIB] * 3), length, "other"), 20)) == 3 * MIB
+    with pytest.raises(RequestTooSlow):
+        await slow
+    with pytest.raises(TimeoutError):  # who has sent all and waits for the answer stays
+        await asyncio.wait_for(bodies.read(Sender(*[b"x" * MIB] * 3), length, "third"), 0.3)
 
 
 async def test_a_sender_that_leaves_is_noticed():
