@@ -122,7 +122,18 @@ async def test_wrong_keys_do_not_fill_the_memory(database):
     for number in range(30):
         with pytest.raises(Unauthenticated):
             await keys.caller(f"Bearer guess-{number}")
-    assert len(keys._known) == 10
+    assert (len(keys._known), len(keys._unknown)) == (0, 10)
+
+
+async def test_wrong_keys_drive_out_none_that_is_valid(database, nobody_reads):
+    keys = KeyCache(database, size=10, lifetime=60)
+    _, plain = make(database)
+    caller = await keys.caller(f"Bearer {plain}")
+    for number in range(30):
+        with pytest.raises(Unauthenticated):
+            await keys.caller(f"Bearer wrong{number}")
+    with nobody_reads():
+        assert await keys.caller(f"Bearer {plain}") == caller
 
 
 async def test_keys_revoked_elsewhere_are_found_and_a_database_that_fails_revokes_none(database):

@@ -39,7 +39,7 @@ class _Known:
 
 
 class KeyCache:
-    """Remembers at most `size` keys, unknown ones too.
+    """Remembers at most `size` keys, and as many that nobody has.
 
     What is older than `lifetime` seconds is read again before it counts: that bounds how long a key revoked by another
     process is still taken. Keys in use are read again in the background before that. While the database does not
@@ -55,6 +55,7 @@ class KeyCache:
         self._wait = wait
         self._size = size
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._unknown: OrderedDict[str, _Known] = OrderedDict()
         self._reading: dict[str, asyncio.Task[_Known]] = {}
         self._workers = Workers("keys", _THREADS)
         self._repeats = Repeats(_log)
@@ -66,7 +67,7 @@ class KeyCache:
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated
         known_as = digest(key)
-        known = self._known.get(known_as)
+        known = self._known.get(known_as) or self._unknown.get(known_as)
         age = time.monotonic() - known.read if known else 0.0
         if known is None or age > self._lifetime:
             known = await self._read_again(known_as, key, known, age)
@@ -79,6 +80,7 @@ class KeyCache:
     def forget(self) -> None:
         """Call after a key was made or revoked."""
         self._known.clear()
+        self._unknown.clear()
         self._reading.clear()  # what was begun before may have read what was before
 
     async def _read_again(self, known_as: str, key: str, before: _Known | None, age: float) -> _Known:
@@ -123,7 +125,10 @@ class KeyCache:
             return Caller(found.account.id, found.account.slug, found.id, found.label) if found else None
 
     def _remember(self, known_as: str, known: _Known) -> None:
-        self._known[known_as] = known
-        self._known.move_to_end(known_as)
-        while len(self._known) > self._size:
-            self._known.popitem(last=False)
+        """Apart from each other: a flood of keys that nobody has drives out none that somebody uses."""
+        kept, other = (self._known, self._unknown) if known.caller else (self._unknown, self._known)
+        other.pop(known_as, None)
+        kept[known_as] = known
+        kept.move_to_end(known_as)
+        while len(kept) > self._size:
+            kept.popitem(last=False)
