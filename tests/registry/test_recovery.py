@@ -78,12 +78,13 @@ def check_whole(registry) -> tuple[int, int]:
 def test_killed_at_random_points(tmp_path, imports):
     chance = random.Random(11)
     data_dir = tmp_path / "data"
-    models = stopped = 0
-    for round_ in range(ROUNDS):
+    models = stopped = round_ = 0
+    span = 0.4
+    while round_ < ROUNDS or not models or not stopped:
         command = [sys.executable, "-c", SERVER, str(data_dir), str(imports), str(round_)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout.readline() == "up\n"
-            time.sleep(chance.uniform(0, 0.4))
+            time.sleep(chance.uniform(0, span))
             server.kill()
         registry = open_registry(data_dir, imports, "http://127.0.0.1:9")
         registry.uploads.recover()
@@ -91,8 +92,10 @@ def test_killed_at_random_points(tmp_path, imports):
         recover(registry.database, registry.blobs)
         assert check_whole(registry) == (models, stopped)
         registry.database.close()
-    assert models > 0
-    assert stopped > 0
+        round_ += 1
+        assert round_ < 4 * ROUNDS
+        if round_ >= ROUNDS:
+            span *= 1.3  # a slow machine has not brought in anything yet
 
 
 def test_an_upload_cut_off_before_its_attach_stands(registry, imports):
