@@ -79,6 +79,10 @@ def _attach_events(session, account, model, endpoint, number):
     for step, name in enumerate(AttachStep):
         message = f"{model.name} → {endpoint.name}" if step == 0 else model.name
         event = Event(account_id=account.id, subject_id=model.id, kind=f"attach.{name}", message=message, actor="crowd")
+        event.endpoint_id = endpoint.id
+        event.facts = {"adapter": model.name, "endpoint": endpoint.name, "step": name}
+        if name is AttachStep.ROUTE:
+            event.facts["duration_ms"] = 7 * step
         event.created_at = begun + timedelta(milliseconds=7 * step)
         session.add(event)
 

@@ -10,12 +10,13 @@ from sqlalchemy import inspect
 from loradock.store import schema
 from loradock.store.accounts import list_keys
 from loradock.store.database import Database, migrate
+from loradock.store.events import list_events
 from loradock.store.schema import copy_before, schema_of
 from loradock.store.tables import Base
 from loradock.types.errors import DataUnusable
 from tests.store.old_databases import check_rows, make
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 
 @pytest.fixture
@@ -175,6 +176,43 @@ def test_many_starts_at_once_make_one_schema(file):
     assert failures == []
     with databases[0].session() as session:
         assert list_keys(session) == []
-        assert schema_of(session.connection()) == "0005"
+        assert schema_of(session.connection()) == "0006"
     for database in databases:
         database.close()
+
+
+def test_old_events_are_read_once(file, database):
+    """Earlier versions said only in words what an attach was of, and how things were called that are gone."""
+    make(file, "0005")
+    (account,) = execute(file, "SELECT id FROM accounts LIMIT 1")[0]
+    story = [
+        ("ml_a", "attach.authorize", "me/a → tester/base-1", "12:00:00.000000"),
+        ("ml_b", "attach.authorize", "me/b → me/gone", "12:00:00.100000"),
+        ("ml_a", "attach.load", "me/a on 1 replica", "12:00:00.200000"),
+        ("ml_a", "attach.route", "me/a on 1 replica", "12:00:00.250000"),
+        ("ml_b", "attach.undone", "load failed: too large", "12:00:01.100000"),
+        ("ml_b", "model.deleted", "me/b was deleted", "12:00:02.000000"),
+        ("ml_c", "attach.route", "me/c on 1 replica", "12:00:03.000000"),
+        ("ml_c", "key.created", "laptop was made", "12:00:04.000000"),
+    ]
+    values = "(account_id, subject_id, kind, message, actor, created_at)"
+    rows = [f"('{account}', '{s}', '{k}', '{m}', 'x', '2026-01-01 {at}')" for s, k, m, at in story]
+    execute(file, f"INSERT INTO events {values} VALUES {', '.join(rows)}")
+    migrate(database.engine)
+    with database.session() as session:
+        events = list_events(session, account)[::-1][-len(story) :]
+        facts = [event.facts for event in events]
+        places = [event.endpoint_id for event in events]
+    a, b = {"adapter": "me/a", "endpoint": "tester/base-1"}, {"adapter": "me/b", "endpoint": "me/gone"}
+    assert facts == [
+        {**a, "step": "authorize"},
+        {**b, "step": "authorize"},
+        {**a, "step": "load"},
+        {**a, "step": "route", "duration_ms": 250},
+        {**b, "step": "load", "duration_ms": 1000},
+        {"name": "me/b"},
+        None,
+        None,
+    ]
+    here = "endpoint-1"
+    assert places == [here, None, here, here, None, None, None, None]

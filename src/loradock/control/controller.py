@@ -28,7 +28,7 @@ from loradock.gateway.routing.routes import EndpointFacts, RouteTable
 from loradock.gateway.routing.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
-from loradock.store.events import record
+from loradock.store.events import Facts, record
 from loradock.store.failures import DATABASE_FAILURES
 from loradock.store.repeats import Repeats
 from loradock.store.tables import Endpoint
@@ -264,7 +264,8 @@ def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: boo
     for row in endpoint.deployment.attachments:
         record(session, account_id, row.model_id, "detach.done", f"{row.engine_name}: {endpoint.name} was deleted")
     deployment_id = endpoint.deployment.id
-    record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted")
+    gone = Facts(name=endpoint.name)
+    record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted", facts=gone)
     session.delete(endpoint)
     return deployment_id
 

@@ -12,7 +12,6 @@ from loradock import __version__
 from loradock.dashboard import assets
 from loradock.dashboard.base_path import prefix_of, prefixed
 from loradock.dashboard.security import CSRF_FIELD
-from loradock.registry.transfer import progress_share
 from loradock.store.tables import Job
 
 NOTHING = "\N{EN DASH}"
@@ -88,7 +87,8 @@ def moment(stamp: str) -> str:
 
 def share(job: Job) -> float | None:
     """How much of the step that an upload is at has been done, from 0 to 1, where it is known."""
-    return progress_share(job.status_updates[-1]["message"]) if job.status_updates else None
+    progress = job.progress or {}
+    return min(1.0, progress["done"] / progress["total"]) if progress.get("total") else None
 
 
 _templates.filters.update(size=size, number=number, ago=ago, exactly=exactly, moment=moment, share=share)

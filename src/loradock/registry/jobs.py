@@ -25,6 +25,7 @@ def advance(job: Job, status: JobStatus, message: str, *, replace_last: bool = F
     kept = job.status_updates[:-1] if replace_last else job.status_updates
     job.status = status
     job.status_updates = [*kept, update(status, message)]
+    job.progress = None
     job.updated_at = now()
 
 
@@ -52,17 +53,18 @@ class JobReporter:
 
     def say(self, message: str, status: JobStatus = JobStatus.RUNNING) -> None:
         self._step = ""
-        self._write(message, status, replace_last=False)
+        self._write(message, status, None, replace_last=False)
 
     def bytes(self, step: str, done: int, total: int | None) -> None:
         finished = total is not None and done >= total
         if step == self._step and not finished and time.monotonic() - self._written < _SECONDS_BETWEEN_REPORTS:
             return
-        self._write(progress_text(step, done, total), JobStatus.RUNNING, replace_last=step == self._step)
+        progress = {"step": step, "done": done, "total": total}
+        self._write(progress_text(step, done, total), JobStatus.RUNNING, progress, replace_last=step == self._step)
         self._step = step
         self._written = time.monotonic()
 
-    def _write(self, message: str, status: JobStatus, *, replace_last: bool) -> None:
+    def _write(self, message: str, status: JobStatus, progress: dict[str, Any] | None, *, replace_last: bool) -> None:
         """Progress that cannot be written now is not written."""
         under_way = status is JobStatus.RUNNING
         passed_over = (DatabaseBusy, StorageFull) if under_way else ()
@@ -70,3 +72,4 @@ class JobReporter:
             job = session.get(Job, self._job_id)
             if job is not None:
                 advance(job, status, message, replace_last=replace_last)
+                job.progress = progress

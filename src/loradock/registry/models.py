@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from loradock.registry.blobs import Blobs
 from loradock.store.database import Database
-from loradock.store.events import record
+from loradock.store.events import Facts, record
 from loradock.store.tables import Account, Attachment, Deployment, Model, Revision
 from loradock.types.enums import AttachmentState, ModelState
 from loradock.types.errors import BadRequest, ModelMissing
@@ -43,7 +43,8 @@ def delete_model(database: Database, blobs: Blobs, account_id: str, name: str) -
                 raise ModelMissing(param="model")
             _check_unused(session, model)
             digests = {revision.digest for revision in model.revisions}
-            record(session, account_id, model.id, "model.deleted", f"{model.name} was deleted")
+            gone = Facts(name=model.name)
+            record(session, account_id, model.id, "model.deleted", f"{model.name} was deleted", facts=gone)
             session.delete(model)
             session.flush()
             kept = set(session.scalars(select(Revision.digest).where(Revision.digest.in_(digests))))

@@ -1,6 +1,5 @@
 """Bytes on their way in: counted, reported and stopped at their limits."""
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +81,6 @@ class Transfer:
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-_PROGRESS = re.compile(rf": ([\d.]+) ({'|'.join(_UNITS)}) of ([\d.]+) ({'|'.join(_UNITS)})")
 
 
 def human_bytes(count: float) -> str:
@@ -97,12 +95,3 @@ def human_bytes(count: float) -> str:
 def progress_text(step: str, done: int, total: int | None) -> str:
     """`downloading: 1.2 MB of 3.4 MB`."""
     return f"{step}: {human_bytes(done)}" + (f" of {human_bytes(total)}" if total is not None else "")
-
-
-def progress_share(text: str) -> float | None:
-    """From 0 to 1, as far as `progress_text` told; None where it did not."""
-    found = _PROGRESS.search(text)
-    if found is None:
-        return None
-    done, total = (float(found[i]) * 1000 ** _UNITS.index(found[i + 1]) for i in (1, 3))
-    return min(1.0, done / total) if total else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import cast
+from typing import TypedDict, cast
 
 from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
@@ -13,19 +13,51 @@ _INSERT = insert(cast("Table", Event.__table__))
 """Made once, like other statements of what is done often: making one anew takes SQLAlchemy a good part of the time."""
 
 
+class Facts(TypedDict, total=False):
+    """What programs read of an event."""
+
+    name: str
+    """Of a thing that is gone since."""
+    adapter: str
+    endpoint: str
+    """Its name."""
+    step: str
+    """An AttachStep: done, or of an undone attach the one that failed."""
+    duration_ms: int
+    """Of an attach at its end: since it began."""
+
+
 def record(
-    session: Session, account_id: str, subject_id: str, kind: str, message: str, at: datetime | None = None
+    session: Session,
+    account_id: str,
+    subject_id: str,
+    kind: str,
+    message: str,
+    *,
+    endpoint_id: str | None = None,
+    facts: Facts | None = None,
 ) -> None:
-    """`kind` is dotted, e.g. `attach.load`; `at` is when it happened, if not now. Who did it is known from where this
-    runs (store.actor)."""
-    when = {} if at is None else {"created_at": at}
-    session.add(Event(account_id=account_id, subject_id=subject_id, kind=kind, message=message, **when))
+    """`kind` is dotted, e.g. `attach.load`. Who did it is known from where this runs (store.actor)."""
+    session.add(
+        Event(
+            account_id=account_id,
+            subject_id=subject_id,
+            kind=kind,
+            message=message,
+            endpoint_id=endpoint_id,
+            facts=facts,
+        )
+    )
 
 
 def record_all(
-    session: Session, account_id: str, subject_id: str, notes: Iterable[tuple[str, str, datetime | None]]
+    session: Session,
+    account_id: str,
+    subject_id: str,
+    notes: Iterable[tuple[str, str, datetime | None, Facts]],
+    endpoint_id: str,
 ) -> None:
-    """Several of one subject by one statement, as kind, message and when, if not now."""
+    """Several of one subject by one statement, as kind, message, when, if not now, and facts."""
     rows = [
         {
             "account_id": account_id,
@@ -33,8 +65,10 @@ def record_all(
             "kind": kind,
             "message": message,
             "created_at": at or now(),
+            "endpoint_id": endpoint_id,
+            "facts": facts,
         }
-        for kind, message, at in notes
+        for kind, message, at, facts in notes
     ]
     if rows:
         session.execute(_INSERT, rows)

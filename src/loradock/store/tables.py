@@ -155,6 +155,8 @@ class Job(Base):
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     status_updates: Mapped[list[Any]] = mapped_column(default=list)
     args: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The step that moves bytes just now: `step`, `done` and, where it is known, `total`, both in bytes."""
     model_id: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
@@ -268,5 +270,9 @@ class Event(Base):
     subject_id: Mapped[str] = mapped_column(String(64), index=True)
     kind: Mapped[str] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text)
+    endpoint_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Where an adapter was attached or detached. Not a foreign key: events stay."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What programs read of it (`store.events.Facts`); the message is for people."""
     actor: Mapped[str] = mapped_column(String(200), default=current_actor)
     created_at: Mapped[datetime] = mapped_column(default=now)

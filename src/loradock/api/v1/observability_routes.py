@@ -61,7 +61,7 @@ def events(
             limit=limit + 1,
         )
         shown = found[:limit]
-        views = [event_view(event) for event in shown] if steps else summarised(session, shown)
+        views = [event_view(event) for event in shown] if steps else summarised(shown)
         return {**as_list(views), "has_more": len(found) > limit}
 
 

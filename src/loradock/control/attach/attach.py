@@ -20,7 +20,7 @@ from loradock.control.replicas.residency import Residency
 from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
 from loradock.control.work import Transactions
 from loradock.endpoints.attachments import check_attachable, resolve_pair
-from loradock.store.events import record, record_all
+from loradock.store.events import Facts, record, record_all
 from loradock.store.tables import Attachment, now
 from loradock.types.enums import AttachmentState, AttachStep, EngineKind, ReplicaState
 from loradock.types.errors import AlreadyBound, Internal, LoradockError, NotBound, ReplicaLost
@@ -157,7 +157,8 @@ class Attach:
         except Exception as failure:
             log.warning("the steps of an attach could not be recorded: %s", failure)
             done = await notes.rest()
-        await loop.write(lambda session: _revert(session, begun, done, f"{self._step} failed: {reason}"))
+        failed = self._step
+        await loop.write(lambda session: _revert(session, begun, done, failed, reason))
         loop.wake()
 
 
@@ -216,18 +217,32 @@ def _complete(session: Session, begun: Claim, done: list[StepResult]) -> None:
 
 
 def _record(session: Session, begun: Claim, done: list[StepResult]) -> None:
-    notes = [(f"attach.{note.step}", note.message, note.at) for note in done]
-    record_all(session, begun.account_id, begun.model_id, notes)
+    notes = [(f"attach.{note.step}", note.message, note.at, _facts(begun, note)) for note in done]
+    record_all(session, begun.account_id, begun.model_id, notes, begun.endpoint_id)
 
 
-def _revert(session: Session, begun: Claim, done: list[StepResult], message: str) -> None:
+def _facts(begun: Claim, note: StepResult) -> Facts:
+    return begun.end_facts(note.step, note.at) if note.step is AttachStep.ROUTE else begun.facts(note.step)
+
+
+def _revert(session: Session, begun: Claim, done: list[StepResult], failed: AttachStep, reason: str) -> None:
     _record(session, begun, done)
     row = Attachment.id == begun.attachment_id
     if begun.revived:
         session.execute(update(Attachment).where(row).values(state=AttachmentState.DETACHING))
     else:
         session.execute(delete(Attachment).where(row))
-    record(session, begun.account_id, begun.model_id, "attach.undone", message)
+    facts = begun.end_facts(failed, now())
+    message = f"{failed} failed: {reason}"
+    record(
+        session,
+        begun.account_id,
+        begun.model_id,
+        "attach.undone",
+        message,
+        endpoint_id=begun.endpoint_id,
+        facts=facts,
+    )
 
 
 def _replicas(count: int) -> str:

@@ -1,6 +1,7 @@
 """The database side of an attach: checks, then a row that says it has begun (and is undone after a crash)."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
@@ -10,8 +11,8 @@ from loradock.control.snapshot import AttachmentRecord
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.endpoints.rules import MAX_LORA_RANK
 from loradock.machine.share import memory_free
-from loradock.store.events import record_all
-from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision
+from loradock.store.events import Facts, record_all
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Replica, Revision, now
 from loradock.types.enums import AttachmentState, AttachStep, EngineKind
 from loradock.types.errors import BadRequest
 from loradock.types.names import new_id
@@ -38,8 +39,18 @@ class Claim:
     path: Path
     base_model: str
     engine: EngineKind
+    endpoint_id: str
+    endpoint_name: str
+    began: datetime
     revived: bool = False
     settled: bool = False
+
+    def facts(self, step: AttachStep) -> Facts:
+        return Facts(adapter=self.engine_name, endpoint=self.endpoint_name, step=step)
+
+    def end_facts(self, step: AttachStep, at: datetime) -> Facts:
+        took = round((at - self.began).total_seconds() * 1000)
+        return Facts(**self.facts(step), duration_ms=max(0, took))
 
     def attached(self) -> AttachmentRecord:
         """The attachment once it is complete."""
@@ -51,6 +62,7 @@ class Claim:
 def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *, blobs: Path, most: int) -> Claim:
     """Raises the errors of `resolve_pair` and `check_attachable`, BadRequest when it does not fit, and
     IntegrityError when another attach of the same adapter was quicker."""
+    began = now()
     endpoint, model = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_attachable(session, endpoint, model)
     settled = row is not None and row.state is AttachmentState.ATTACHED
@@ -69,6 +81,9 @@ def claim(session: Session, account_id: str, endpoint_ref: str, model_id: str, *
         path=folder,
         base_model=endpoint.deployment.base_model,
         engine=endpoint.deployment.engine,
+        endpoint_id=endpoint.id,
+        endpoint_name=endpoint.name,
+        began=began,
         revived=revived,
         settled=settled,
     )
@@ -128,5 +143,9 @@ def _begin(session: Session, endpoint: Endpoint, model: Model, row: Attachment |
     session.add(row)
     session.flush()
     where = f"{model.name} → {endpoint.name}"
-    record_all(session, endpoint.account_id, model.id, [(f"attach.{step}", where, None) for step in _CHECKS])
+    notes = [
+        (f"attach.{step}", where, None, Facts(adapter=model.name, endpoint=endpoint.name, step=step))
+        for step in _CHECKS
+    ]
+    record_all(session, endpoint.account_id, model.id, notes, endpoint.id)
     return row

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
-from loradock.store.events import record
+from loradock.store.events import Facts, record
 from loradock.store.tables import Attachment, Deployment, Replica
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 
@@ -49,7 +49,16 @@ def _undo_attaches(session: Session) -> None:
     """The adapter itself is unloaded by its replica's supervisor, which finds it without a row."""
     for row in session.scalars(select(Attachment).where(Attachment.state == AttachmentState.ATTACHING)):
         account_id = row.deployment.endpoint.account_id
-        record(session, account_id, row.model_id, "attach.undone", "the server was cut off while attaching")
+        endpoint = row.deployment.endpoint
+        record(
+            session,
+            account_id,
+            row.model_id,
+            "attach.undone",
+            "the server was cut off while attaching",
+            endpoint_id=endpoint.id,
+            facts=Facts(adapter=row.engine_name, endpoint=endpoint.name),
+        )
         session.delete(row)
 
 

@@ -71,9 +71,10 @@ def steps_since(session: Session, model: Model, since: int) -> Steps:
 
 def steps_of(events: list[Event]) -> Steps:
     """Of one attach."""
-    failure = next((event.message for event in events if event.kind == _UNDONE), None)
+    undone = next((event for event in events if event.kind == _UNDONE), None)
+    failure = undone.message if undone else None
     done = {event.kind: event.created_at for event in events}
-    failed_at = failure.partition(" ")[0] if failure else None
+    failed_at = (undone.facts or {}).get("step") if undone else None
     reached = False
     steps = []
     for step in AttachStep:

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.dashboard.components.attach_steps import Step, Steps, steps_of
 from loradock.store.tables import Event
 from loradock.types.enums import AttachStep
 
-_LOOK_BACK = 1000
-"""Events of all accounts: the primary key finds them at once, however long the history is."""
+_LOOK_BACK = 300
+"""Events of the endpoint: many more than a few attaches leave, also where they go on side by side."""
 _FIRST = f"attach.{AttachStep.AUTHORIZE}"
 
 
@@ -41,25 +41,20 @@ class OneAttach:
         return round((step.done_at - self.began.created_at).total_seconds() * 1000)
 
 
-def newest_attaches(session: Session, account_id: str, endpoint_name: str, most: int = 3) -> list[OneAttach]:
+def newest_attaches(session: Session, account_id: str, endpoint_id: str, most: int = 3) -> list[OneAttach]:
     """Of the account to the endpoint, newest first."""
-    newest = session.scalar(select(func.max(Event.id))) or 0
-    query = select(Event).where(
-        Event.id > newest - _LOOK_BACK, Event.account_id == account_id, Event.kind.startswith("attach.")
-    )
-    return _follow(session.scalars(query.order_by(Event.id)), endpoint_name)[::-1][:most]
+    of_endpoint = (Event.account_id == account_id) & (Event.endpoint_id == endpoint_id)
+    query = select(Event).where(of_endpoint, Event.kind.startswith("attach.")).order_by(Event.id.desc())
+    return _follow(list(session.scalars(query.limit(_LOOK_BACK)))[::-1])[::-1][:most]
 
 
-def _follow(events: Iterable[Event], endpoint_name: str) -> list[OneAttach]:
+def _follow(events: Iterable[Event]) -> list[OneAttach]:
     found: list[OneAttach] = []
-    current: dict[str, OneAttach] = {}  # by adapter; those that are being attached to this endpoint
+    current: dict[str, OneAttach] = {}  # by adapter
     for event in events:
         if event.kind == _FIRST:
-            adapter, _, endpoint = event.message.partition(" → ")
-            current.pop(event.subject_id, None)
-            if endpoint == endpoint_name:
-                current[event.subject_id] = OneAttach(adapter)
-                found.append(current[event.subject_id])
+            current[event.subject_id] = OneAttach((event.facts or {}).get("adapter", ""))
+            found.append(current[event.subject_id])
         if attach := current.get(event.subject_id):
             attach.events.append(event)
     return found

@@ -133,7 +133,7 @@ class EndpointReader:
                 attached=attached,
                 changing=attached != complete,
                 mean_size=mean_size or _USUAL_BYTES,
-                attaches=newest_attaches(session, self._account_id, endpoint.name),
+                attaches=newest_attaches(session, self._account_id, endpoint.id),
             )
 
     def _list(self, deployment_id: str, refused: list[str], all: int) -> Shown[AdapterRow]:

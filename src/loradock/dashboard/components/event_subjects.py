@@ -17,8 +17,8 @@ class Subject:
     gone: bool = False
 
 
-# How the event that a thing leaves behind ends; its name stands before it.
-_LAST_WORDS = {"model.deleted": " was deleted", "endpoint.deleted": " was deleted", "model.upload_failed": ": "}
+_LAST = ("model.deleted", "endpoint.deleted", "model.upload_failed")
+"""Events that things leave behind, with their names."""
 
 
 def subjects_of(session: Session, account_id: str, ids: Collection[str]) -> dict[str, Subject]:
@@ -38,11 +38,7 @@ def subjects_of(session: Session, account_id: str, ids: Collection[str]) -> dict
 def _of_gone(session: Session, account_id: str, ids: Collection[str]) -> dict[str, Subject]:
     if not ids:
         return {}
-    query = select(Event.subject_id, Event.kind, Event.message).where(
-        Event.account_id == account_id, Event.subject_id.in_(ids), Event.kind.in_(_LAST_WORDS)
+    query = select(Event.subject_id, Event.facts).where(
+        Event.account_id == account_id, Event.subject_id.in_(ids), Event.kind.in_(_LAST)
     )
-    said = {subject: (kind, message) for subject, kind, message in session.execute(query).tuples()}
-    return {
-        subject: Subject(message.partition(_LAST_WORDS[kind])[0], gone=True)
-        for subject, (kind, message) in said.items()
-    }
+    return {subject: Subject(facts["name"], gone=True) for subject, facts in session.execute(query).tuples() if facts}

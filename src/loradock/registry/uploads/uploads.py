@@ -25,6 +25,7 @@ from loradock.registry.uploads.received import Received
 from loradock.registry.uploads.recovery import recover
 from loradock.registry.uploads.upload_request import NameUsed, UploadRequest, open_upload
 from loradock.store.database import Database
+from loradock.store.events import Facts
 from loradock.store.failures import DATABASE_FAILURES, room_on_disk
 from loradock.store.repeats import Repeats
 from loradock.store.tables import Event, Job, Model, Revision
@@ -242,8 +243,10 @@ class UploadRunner:
             if model is not None:
                 session.delete(model)
             advance(session.get_one(Job, task.job.id), JobStatus.FAILED, reason)
-            session.add(_event(task, "model.upload_failed", f"{task.model.name}: {reason}"))
+            gone = Facts(name=task.model.name)
+            session.add(_event(task, "model.upload_failed", f"{task.model.name}: {reason}", gone))
 
 
-def _event(task: _Task, kind: str, message: str) -> Event:
-    return Event(account_id=task.job.account_id, subject_id=task.model.id, kind=kind, message=message)
+def _event(task: _Task, kind: str, message: str, facts: Facts | None = None) -> Event:
+    account_id, subject_id = task.job.account_id, task.model.id
+    return Event(account_id=account_id, subject_id=subject_id, kind=kind, message=message, facts=facts)
