@@ -1,42 +1,36 @@
 """The control loop as the server sees it: start, stop, wake, attach, detach, delete."""
 
 import asyncio
-import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from sqlalchemy.orm import Session
 
-from loradock.control.attach.attach import Attach, Settle
+from loradock.control.attach.attach import Settle
+from loradock.control.attach.calls import AdapterCalls
 from loradock.control.awake import AwakeClock
+from loradock.control.background import BackgroundTasks
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile.bases import ResolveBase
+from loradock.control.reconcile.on_request import StartsOnRequest
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.control.replicas.memory_budget import Memory
 from loradock.control.replicas.recovery import AdoptedReplica, recover
 from loradock.control.replicas.supervisor import ControlContext
-from loradock.control.snapshot import AttachmentRecord, deployment_ids
+from loradock.control.snapshot import deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
-from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
-from loradock.endpoints.rules import check_deletable, find_endpoint, set_desired
+from loradock.endpoints.rules import check_deletable, find_endpoint
 from loradock.gateway.routing.routes import EndpointFacts, RouteTable
 from loradock.gateway.routing.upstream import Upstream
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import Facts, record
-from loradock.store.failures import DATABASE_FAILURES
-from loradock.store.repeats import Repeats
-from loradock.store.tables import Endpoint
 from loradock.store.workers import Workers
 from loradock.telemetry.readings import Reading
-from loradock.types.enums import AttachmentState, DesiredState
 from loradock.types.errors import NotFound
-from loradock.types.names import combined_id
 
 # How long a start waits for adopted replicas, so that its first request already finds them.
 _ADOPTION_S = 10.0
@@ -67,9 +61,8 @@ class Controller:
         self._options = options or ControlOptions()
         self._loops: dict[str, DeploymentLoop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._transactions: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
         self._stopping = False
-        self._repeats = Repeats(logging.getLogger(__name__))
 
     async def start(self) -> None:
         """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
@@ -80,6 +73,10 @@ class Controller:
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
         awake, memory = AwakeClock(), Memory(self._options.free_memory, self._options.total_memory)
         self._context = ControlContext(transact, self._launcher, http, self._options, Locks(), awake, memory)
+        self._adapters = AdapterCalls(
+            self._context, self._calls, self._blobs, self._loop_of, self._settle, self._background
+        )
+        self._starts = StartsOnRequest(self._context, self._loop_of)
         self._awake = asyncio.create_task(awake.run())
         for deployment_id in await transact(deployment_ids):
             self._loops[deployment_id] = self._new_loop(deployment_id)
@@ -90,9 +87,9 @@ class Controller:
 
     async def stop(self, *, keep_replicas: bool = False) -> None:
         self._stopping = True
-        for task in (*self._tasks.values(), *self._transactions):
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._transactions, return_exceptions=True)
+        await asyncio.gather(self._background.cancel(), *self._tasks.values(), return_exceptions=True)
         await asyncio.gather(*(loop.shut_down(keep_replicas=keep_replicas) for loop in self._loops.values()))
         self._awake.cancel()
         await asyncio.gather(self._awake, return_exceptions=True)
@@ -108,26 +105,6 @@ class Controller:
         if not self._stopping:  # else a loop would be begun that nobody ends
             self._loop_of(deployment_id).wake()
 
-    def start_on_request(self, endpoint: EndpointFacts) -> None:
-        """A request came for a stopped endpoint with `auto_start`. On the controller's own event loop."""
-        task = asyncio.create_task(self._start(endpoint.id))
-        self._transactions.add(task)
-        task.add_done_callback(self._ended)
-
-    async def _start(self, endpoint_id: str) -> None:
-        """Also when the database is busy for a while: the request waits."""
-        async with self._context.locks[endpoint_id]:  # several requests may have come at once
-            while True:
-                try:
-                    deployment_id = await self._context.transact(lambda session: _start(session, endpoint_id))
-                    break
-                except DATABASE_FAILURES as error:
-                    self._repeats.failed("starting endpoints on request", error)
-                    await asyncio.sleep(self._options.tick)
-            self._repeats.worked("starting endpoints on request")
-        if deployment_id is not None:
-            self._loop_of(deployment_id).wake()
-
     def report(self, upstream: Upstream) -> None:
         """A request to this replica failed: look at it now."""
         for loop in self._loops.values():
@@ -137,11 +114,20 @@ class Controller:
     async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         """`model_id` is the combined id. Returns once the adapter answers. Raises LoradockError, with the step
         that failed; then nothing has changed."""
-        await self._transaction(self._attach(account_id, endpoint_ref, model_id))
+        await self._adapters.attach(account_id, endpoint_ref, model_id)
 
     async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         """Returns once no new request reaches the adapter; running ones finish. Raises LoradockError."""
-        await self._transaction(self._detach(account_id, endpoint_ref, model_id))
+        await self._adapters.detach(account_id, endpoint_ref, model_id)
+
+    def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
+        """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""
+        attaching = self._adapters.attach_by_name(account_id, adapter, endpoint_ref)
+        asyncio.run_coroutine_threadsafe(attaching, self._event_loop).result()
+
+    def start_on_request(self, endpoint: EndpointFacts) -> None:
+        """A request came for a stopped endpoint with `auto_start`. On the controller's own event loop."""
+        self._background.begin(self._starts.start(endpoint.id))
 
     async def delete_endpoint(self, account_id: str, endpoint_ref: str, *, detach: bool = False) -> None:
         """It is gone from the API at once; its replicas finish what they are at. With `detach`, its adapters are
@@ -170,56 +156,13 @@ class Controller:
         NotFound for one that is gone, and its log with it."""
         loop = self._loops.get(deployment_id)
         known = loop.fleet.logged if loop is not None else []
-        if replica_id is not None and replica_id not in known:
-            raise NotFound(f"There is no log of a replica {replica_id!r} of this endpoint (any more).")
-        wanted = known if replica_id is None else [replica_id]
-
-        def read() -> list[tuple[str, str, int]]:
-            return [(replica, *self._launcher.log_part(replica, lines, offset)) for replica in wanted]
-
-        return await asyncio.to_thread(read)
+        wanted = known if replica_id is None else [_known(replica_id, known)]
+        read = self._launcher.log_part
+        return await asyncio.to_thread(lambda: [(replica, *read(replica, lines, offset)) for replica in wanted])
 
     @property
     def options(self) -> ControlOptions:
         return self._options
-
-    def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
-        """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""
-        attaching = self._attach_by_name(account_id, adapter, endpoint_ref)
-        asyncio.run_coroutine_threadsafe(attaching, self._event_loop).result()
-
-    async def _attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
-        endpoint = await self._calls(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
-        await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
-
-    async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            attach = Attach(self._context, self._calls, self._blobs, self._loop_of, self._settle)
-            await attach.run(account_id, endpoint_ref, model_id)
-
-    async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
-            deployment_id, row = await self._calls(
-                lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs), make_room=True
-            )
-            loop = self._loop_of(deployment_id)
-            await loop.publish_adapter(row)
-            loop.wake()
-
-    async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
-        return await self._calls(lambda session: adapter_name(session, account_id, endpoint_ref, model_id))
-
-    async def _transaction(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs to its end even when the caller is cancelled because its client has left."""
-        task = asyncio.create_task(work)
-        self._transactions.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._transactions.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, also when the caller has left
 
     async def _adopt(self, survivors: list[AdoptedReplica]) -> None:
         supervisors = [self._loops[survivor.deployment_id].fleet.adopt(survivor) for survivor in survivors]
@@ -247,14 +190,10 @@ class Controller:
             del self._loops[loop.id], self._tasks[loop.id]
 
 
-def _start(session: Session, endpoint_id: str) -> str | None:
-    """The deployment to wake; None when it was asked to start already, or is gone."""
-    endpoint = session.get(Endpoint, endpoint_id)
-    if endpoint is None or endpoint.deployment.desired is DesiredState.STARTED:
-        return None
-    set_desired(endpoint.deployment, DesiredState.STARTED)
-    record(session, endpoint.account_id, endpoint.id, "endpoint.woken", "a request asked for it")
-    return endpoint.deployment.id
+def _known(replica_id: str, known: list[str]) -> str:
+    if replica_id not in known:
+        raise NotFound(f"There is no log of a replica {replica_id!r} of this endpoint (any more).")
+    return replica_id
 
 
 def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: bool) -> str:
@@ -268,16 +207,3 @@ def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: boo
     record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted", facts=gone)
     session.delete(endpoint)
     return deployment_id
-
-
-def _mark_leaving(
-    session: Session, account_id: str, endpoint_ref: str, model_id: str, blobs: Path
-) -> tuple[str, AttachmentRecord]:
-    """The deployment, and what becomes of the attachment."""
-    endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
-    row = check_detachable(session, endpoint, adapter)
-    row.state = AttachmentState.DETACHING
-    record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
-    return row.deployment_id, AttachmentRecord(
-        row.id, adapter.id, row.engine_name, blobs / row.revision.digest, row.state
-    )
