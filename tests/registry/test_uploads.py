@@ -97,7 +97,7 @@ def test_redirects_are_followed_a_few_times(registry, web, adapter_files):
     web.answers["/loop"] = (302, {"Location": "/loop"}, b"")
     assert "redirects more than 5 times" in last_message(registry.upload("loop", model_source=f"{web.url}/loop"))
     web.answers["/file"] = (302, {"Location": "file:///etc/passwd"}, b"")
-    assert "no http(s) URL" in last_message(registry.upload("file", model_source=f"{web.url}/file"))
+    assert "not an http(s) URL" in last_message(registry.upload("file", model_source=f"{web.url}/file"))
 
 
 @pytest.mark.parametrize(
