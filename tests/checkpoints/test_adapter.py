@@ -136,7 +136,7 @@ def test_other_kinds_are_refused_by_name(name, saved, base, tmp_path):
         ({"lora_alpha": float("nan")}, "alpha lora_alpha=nan"),
         ({"lora_alpha": None}, "alpha"),
         ({"rank_pattern": {"q_proj": -1}}, "rank q_proj=-1"),
-        ({"rank_pattern": {"(q_proj": 1}}, "no regular expression"),
+        ({"rank_pattern": {"(q_proj": 1}}, "not a regular expression"),
         ({"rank_pattern": ["q_proj"]}, "rank_pattern"),
         ({"target_modules": [1]}, "target_modules"),
         ({"layers_to_transform": ["x"]}, "layers_to_transform"),

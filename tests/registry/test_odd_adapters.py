@@ -37,7 +37,7 @@ TAKEN = {
 }
 REFUSED = {
     "tables-changed": "of which 10 rows differ",
-    "base-path": "no model name: give base_model (by its shapes it fits Org/Tiny)",
+    "base-path": "not a valid model name: give base_model (by its shapes it fits Org/Tiny)",
     "base-null": "say which with base_model (by its shapes it fits Org/Tiny)",
     "mlx": "MLX-LM's own format",
     "mlx-half": "has no peft_type",
