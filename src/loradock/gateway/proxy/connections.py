@@ -1,7 +1,7 @@
 """HTTP/1.1 to the replicas: kept-alive connections, the bytes of an answer as they come, and nothing else.
 
 A general HTTP client does more per request and per chunk than all the rest of the gateway together
-(docs/performance.md).
+(docs/lab/gateway.md).
 """
 
 import asyncio
