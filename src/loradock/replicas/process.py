@@ -22,6 +22,7 @@ from loradock.replicas.log import last_words, log_part, log_tail
 from loradock.replicas.memory import plan_arguments, read_plan, write_plan
 from loradock.replicas.vllm import GPUS_ENV, VllmSetup, choose_gpus, vllm_command, vllm_environment
 from loradock.types.enums import EngineKind
+from loradock.types.extras import require_engine
 from loradock.types.protocol import ENGINE_SECRET_ENV
 
 ENGINE_COMMAND = (sys.executable, "-m", "loradock.engine")
@@ -156,6 +157,8 @@ class ProcessLauncher:
         if spec.engine is EngineKind.VLLM:
             gpus = choose_gpus(spec, self._gpus_taken()) if spec.gpus else ()
             return vllm_command(self._vllm, spec, folder / _ANNOUNCE), vllm_environment(spec, gpus)
+        if self._command == ENGINE_COMMAND:
+            require_engine()
         # Threads that spin while they wait for each other would take the cores from the replicas beside them.
         waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if spec.shares_cpu else {}
         planned = plan_arguments(spec.memory, self._engine_arguments)

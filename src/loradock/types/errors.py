@@ -150,6 +150,11 @@ class EndpointMissing(NotFound):
     """No endpoint with this id exists"""
 
 
+class EngineNotInstalled(BadRequest):
+    """the built-in engine is not installed on this machine: pip install "loradock[engine]" and start the server again,
+    or start it with --vllm-python and create the endpoint with engine 'vllm'"""
+
+
 class LoraDisabled(BadRequest):
     """endpoint does not have LoRA enabled"""
 

@@ -8,6 +8,7 @@ from loradock.gateway.keys import Caller
 from loradock.store.events import record
 from loradock.types.enums import DesiredState, EndpointKind, EngineKind, Visibility
 from loradock.types.errors import BadRequest
+from loradock.types.extras import require_engine
 
 
 def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str | None = None) -> Json:
@@ -25,6 +26,8 @@ def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str |
             param="engine",
         )
     new = _wanted(body, base, zone, vllm=vllm)
+    if new.engine is EngineKind.EMBEDDED:
+        require_engine("engine")
     with services.database.session() as session:
         endpoint = rules.create_endpoint(session, caller.account_id, caller.account, new)
         record(session, caller.account_id, endpoint.id, "endpoint.created", f"{endpoint.name} was created")

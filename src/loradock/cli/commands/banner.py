@@ -8,6 +8,7 @@ from loradock.cli.output import complaints, console
 from loradock.cli.usage import program
 from loradock.configuration.address import is_loopback
 from loradock.configuration.settings import Settings, default_data_dir
+from loradock.types.extras import has_engine
 
 _BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -20,6 +21,8 @@ def banner(settings: Settings, key: str, made: bool) -> None:
         _say(f"Your API key, shown this once: [bold]{escape(key)}[/bold]")
     _say(f"The key is kept in {escape(str(settings.key_file))} (mode 600).")
     _say(f"Dashboard: [bold]{url}[/bold] (sign in with the key)\n")
+    if not has_engine():
+        _say('The built-in engine is not installed (pip install "loradock\\[engine]"): endpoints need vLLM.\n')
     run, where = program(), _where(settings)
     _say("Next, in another terminal:")
     for line in (

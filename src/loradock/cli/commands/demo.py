@@ -23,6 +23,7 @@ from loradock.cli.waiting import wait_for
 from loradock.configuration.settings import DEFAULT_PORT, default_data_dir
 from loradock.types.enums import DesiredState, EndpointState
 from loradock.types.errors import BadRequest
+from loradock.types.extras import require_engine
 from loradock.types.names import combined_id
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -42,6 +43,7 @@ def demo(
     folder = (data_dir or default_data_dir().with_name("loradock-demo")).expanduser().resolve()
     if not _EXAMPLES.is_dir():
         raise BadRequest("the demo needs examples/adapters of the source checkout; run it from there with: make demo")
+    require_engine()
     port = _usable(port, f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` stops the server then too
