@@ -55,6 +55,7 @@ LARGER = {
     "engine.kernels.compiled.layers.Lane": "what compiled code is called with",
     "gateway.proxy.exchange.Exchange": "what is known of one exchange, for the meter and the log",
     "server.http.HttpProtocol": "one protocol's callbacks, which share one connection's state",
+    "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",
     "control.reconcile.reconcile.DeploymentLoop": _UNSPLIT,
     "control.replicas.fleet.Fleet": _UNSPLIT,
     "control.replicas.supervisor.ReplicaSupervisor": _UNSPLIT,

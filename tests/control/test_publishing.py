@@ -1,8 +1,11 @@
 """What is published of one adapter alone is what publishing everything anew would have said."""
 
+import asyncio
+
 import pytest
 
 from loradock.control.options import ControlOptions
+from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.types.enums import EndpointState
 from tests.rig import eventually, running
 
@@ -73,3 +76,17 @@ async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, m
         assert not shown
         await loop.fleet.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back
         await eventually(lambda: shown and rig.routes.resolve(poet, rig.alice, "alice").upstreams)
+
+
+async def test_a_new_endpoint_is_known_once_it_was_announced(rig, monkeypatch):
+    """Also where its loop has not come to it: its first request would be told that there is no such model."""
+    monkeypatch.setattr(rig.controller, "wake", lambda _deployment_id: None)
+    other = rig.endpoint(rig.alice, "alice")
+    deployment_id = rig.deployment(other).id
+    monkeypatch.setattr(DeploymentLoop, "run", forever)
+    await asyncio.to_thread(rig.controller.announce, deployment_id)
+    assert rig.routes.resolve(other.name, rig.alice, "alice").endpoint.id == other.id
+
+
+async def forever(_loop):
+    await asyncio.Event().wait()

@@ -30,7 +30,7 @@ from loradock.store.database import Database
 from loradock.store.events import Facts, record
 from loradock.store.workers import Workers
 from loradock.telemetry.readings import Reading
-from loradock.types.errors import NotFound
+from loradock.types.errors import LoradockError, NotFound
 
 # How long a start waits for adopted replicas, so that its first request already finds them.
 _ADOPTION_S = 10.0
@@ -100,6 +100,18 @@ class Controller:
     def wake(self, deployment_id: str) -> None:
         """Something about the deployment was changed in the database. From any thread."""
         self._event_loop.call_soon_threadsafe(self._wake, deployment_id)
+
+    def announce(self, deployment_id: str) -> None:
+        """A new deployment: its endpoint's requests are known when this returns, unless the database is busy. Blocks:
+        call it from a worker thread."""
+        self.wake(deployment_id)
+        publishing = asyncio.run_coroutine_threadsafe(self._publish(deployment_id), self._event_loop)
+        with suppress(TimeoutError, LoradockError):
+            publishing.result(_PATIENCE_S)
+
+    async def _publish(self, deployment_id: str) -> None:
+        if not self._stopping:
+            await self._loop_of(deployment_id).publish()
 
     def _wake(self, deployment_id: str) -> None:
         if not self._stopping:  # else a loop would be begun that nobody ends

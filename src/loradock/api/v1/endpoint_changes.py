@@ -32,7 +32,7 @@ def create(services: Services, caller: Caller, body: CreateEndpoint, zone: str |
         endpoint = rules.create_endpoint(session, caller.account_id, caller.account, new)
         record(session, caller.account_id, endpoint.id, "endpoint.created", f"{endpoint.name} was created")
         view, deployment = endpoint_view(endpoint, services.settings.quantization), endpoint.deployment.id
-    services.controller.wake(deployment)
+    services.controller.announce(deployment)
     return view
 
 
