@@ -125,6 +125,12 @@ def check_nothing_is_half(server: RunningServer, endpoint: dict) -> None:
     assert rows(server, "pragma foreign_key_check") == []
 
 
+def cut_off(server: RunningServer) -> bool:
+    """Whether kills have met attaches, detaches and uploads; on a busy machine it takes more of them."""
+    kinds, jobs = dict(rows(server, KINDS)), dict(rows(server, JOBS))
+    return {"attach.undone", "attach.route", "detach.done"} <= set(kinds) and {"Complete", "Failed"} <= set(jobs)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
@@ -134,8 +140,8 @@ def test_a_killed_server_comes_back_with_nothing_half_done(server, rounds):
         wait_state(http, endpoint["id"], "STARTED")
     before = engines(server)
     assert len(before) == 1
-    dice, leaving = random.Random(7), 0
-    for seed in range(rounds):
+    dice, leaving, seed = random.Random(7), 0, 0
+    while seed < rounds or (rounds > 10 and seed < 3 * rounds and not cut_off(server)):
         stock(server, seed)
         busy = Busy(server, endpoint, seed)
         busy.start()
@@ -146,11 +152,11 @@ def test_a_killed_server_comes_back_with_nothing_half_done(server, rounds):
         server.start()
         assert engines(server) == before
         check_nothing_is_half(server, endpoint)
+        seed += 1
     kinds, jobs = dict(rows(server, KINDS)), dict(rows(server, JOBS))
     print(f"\n{rounds} kills: {leaving} detaches were cut off; attaches and detaches: {kinds}; uploads: {jobs}")
     if rounds > 10:  # else the dice may miss one; a run that never cuts anything off would prove nothing
-        assert {"attach.undone", "attach.route", "detach.done"} <= set(kinds)
-        assert {"Complete", "Failed"} <= set(jobs)
+        assert cut_off(server), (kinds, jobs)
 
 
 @pytest.mark.slow
