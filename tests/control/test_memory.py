@@ -79,8 +79,8 @@ async def test_a_replica_that_has_not_taken_its_memory_yet_keeps_it_from_others(
         assert facts.resident < facts.plan.total // 2
         assert facts.plan.total <= free
         free = 2000 * MIB
+        await eventually(lambda: len(rig.launcher.running()) == 2)
         await eventually(lambda: rig.deployment(endpoint).message is None)
-        assert len(rig.launcher.running()) == 2
         plans = [facts.plan for facts in await rig.controller.replicas(rig.deployment(endpoint).id)]
         await rig.stop(keep_replicas=True)
         await rig.start()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from loradock.checkpoints.base_config import read_architecture
@@ -54,10 +54,13 @@ def test_what_may_become_a_stop_string_is_held_back_then_given_out():
     assert [detokenizer.feed(t) for t in TOKENIZER.encode("a\nb").ids] == ["a", "", "\nb"]
 
 
+@example("aba", ["b", "aba"], 1)
+@example("aba", ["b", "aba"], 3)
 @given(st.text("ab", max_size=60), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3), st.integers(1, 9))
 def test_stop_strings_that_repeat_themselves_are_found_and_held_back(text, stops, size):
     detokenizer, given_out = Detokenizer(TOKENS, tuple(stops)), ""
-    end = min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))
+    complete = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    end = min(complete)[1] if complete else len(text)
     for start in range(0, len(text), size):
         detokenizer._fed += 1
         given_out += detokenizer._release(text[start : start + size], final=False)

@@ -42,11 +42,12 @@ class Detokenizer:
         if self.stopped:
             return ""
         held = self._held + text
-        found = [(end - len(stop.text), stop.text) for stop in self._stops if (end := stop.read(text, len(held)))]
+        found = [(end, end - len(stop.text)) for stop in self._stops if (end := stop.read(text, len(held)))]
         if found and self._fed > self.rules.min_tokens:
-            at, stop = min(found, key=lambda one: one[0])
+            # The first that is complete, and the longest of those: so it does not depend on where tokens end.
+            end, start = min(found)
             self.stopped = True
-            return held[: at + len(stop) * self.rules.keep_stop]
+            return held[: end if self.rules.keep_stop else start]
         kept = 0 if final else max((stop.begun for stop in self._stops), default=0)
         self._held = held[len(held) - kept :]
         return held[: len(held) - kept]
