@@ -77,9 +77,10 @@ def test_the_wheel_alone_serves_pages_and_api(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as server:
         try:
             said = []
-            while not any("Dashboard:" in line for line in said):
+            while not any("Next, in another" in line for line in said):
                 said.append(server.stdout.readline())
                 assert said[-1], said
+            assert any('pip install "loradock[engine]"' in line for line in said), said
             url = next(word for line in said for word in line.split() if word.startswith("http")).rstrip(",")
             url = url.removesuffix("/v1")
             with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}) as http:

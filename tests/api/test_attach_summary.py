@@ -2,10 +2,10 @@
 
 import pytest
 
-from loradock.api.v1.attach_summary import BETWEEN, summarised
+from loradock.api.v1.attach_summary import summarised
 from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate
-from loradock.store.events import Facts, list_events, record
+from loradock.store.events import INTERMEDIATE_ATTACH_KINDS, Facts, list_events, record
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_each_attach_is_told_by_its_end(database):
         for kind, message, facts in story:
             record(session, account, "ml_a", kind, message, endpoint_id="endpoint-1", facts=facts)
     with database.session() as session:
-        events = list_events(session, account, without=BETWEEN)
+        events = list_events(session, account, without=INTERMEDIATE_ATTACH_KINDS)
         told = [(view["message"], view.get("duration_ms")) for view in summarised(events)][-2::-1]
     assert told == [
         ("me/b → me/two: not attached: load failed: it is damaged", 20),

@@ -9,6 +9,7 @@ from loradock.checkpoints.base_config import read_architecture
 from loradock.engine.errors import PromptTooLong
 from loradock.engine.text.encoding import Aside, Encoder
 from loradock.engine.text.tokenizer import load_tokenizer
+from loradock.engine.text.tokens import TokenBytes
 from tests.engine import tiny
 
 CONTEXT = 512
@@ -17,6 +18,10 @@ CONTEXT = 512
 @pytest.fixture(scope="module")
 def tokenizer():
     return load_tokenizer(tiny.SMOLLM2, read_architecture(tiny.SMOLLM2)).tokenizer
+
+
+def encoder_of(tokenizer, context=CONTEXT):
+    return Encoder(tokenizer, TokenBytes(tokenizer), context)
 
 
 class Counting:
@@ -46,7 +51,7 @@ TOO_LONG = {
 def test_what_cannot_fit_is_refused_after_a_look_at_its_beginning(tokenizer, kind):
     counting = Counting(tokenizer)
     with pytest.raises(PromptTooLong, match=f"maximum context length is {CONTEXT} tokens") as refused:
-        Encoder(counting, CONTEXT).encode(TOO_LONG[kind], special=False, param="messages")
+        encoder_of(counting).encode(TOO_LONG[kind], special=False, param="messages")
     assert refused.value.code == "context_length_exceeded"
     assert refused.value.param == "messages"
     assert counting.characters < 200_000
@@ -56,14 +61,14 @@ def test_what_cannot_fit_is_refused_after_a_look_at_its_beginning(tokenizer, kin
 def test_what_cannot_fit_is_refused_also_where_as_much_was_to_be_kept(tokenizer, kept):
     asked = {"model": "m", "prompt": "word " * 100_000, "truncate_prompt_tokens": kept}
     with pytest.raises(PromptTooLong, match="more than 512"):
-        Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(asked).encode())
+        encoder_of(tokenizer).refuse_oversized(json.dumps(asked).encode())
     asked["truncate_prompt_tokens"] = CONTEXT
-    Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(asked).encode())
+    encoder_of(tokenizer).refuse_oversized(json.dumps(asked).encode())
 
 
 @pytest.mark.parametrize("text", ["", "Tell me about rain.", " " * 20_000, "a b\n" * 100, "ab" * 200 + " " * 9_000])
 def test_what_may_fit_is_encoded_as_the_tokenizer_does(tokenizer, text):
-    assert Encoder(tokenizer, CONTEXT).encode(text, special=True, param="prompt") == tokenizer.encode(text).ids
+    assert encoder_of(tokenizer).encode(text, special=True, param="prompt") == tokenizer.encode(text).ids
 
 
 async def test_slow_work_of_one_account_holds_up_no_other():
@@ -78,7 +83,7 @@ async def test_slow_work_of_one_account_holds_up_no_other():
 
 async def test_others_run_while_a_long_text_is_encoded(tokenizer):
     """The interpreter's lock is given away: else nothing of this loop would run before the end."""
-    encoder, began = Encoder(tokenizer, 1_000_000), threading.Event()
+    encoder, began = encoder_of(tokenizer, 1_000_000), threading.Event()
     text = "the quick brown fox " * 30_000
 
     def encode():
@@ -99,7 +104,7 @@ LONG = "so much text " * 10_000
 @pytest.mark.parametrize("body", [{"prompt": LONG}, {"messages": [{"content": "Hi"}, {"content": LONG}]}])
 def test_a_long_text_is_refused_before_it_is_decoded(tokenizer, body):
     with pytest.raises(PromptTooLong, match="the prompt has more than 512"):
-        Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(body).encode())
+        encoder_of(tokenizer).refuse_oversized(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_a_long_text_is_refused_before_it_is_decoded(tokenizer, body):
     ],
 )
 def test_what_may_yet_fit_is_decoded_first(tokenizer, body):
-    Encoder(tokenizer, CONTEXT).refuse_oversized(json.dumps(body).encode())
+    encoder_of(tokenizer).refuse_oversized(json.dumps(body).encode())
 
 
 def _post(http, path, **fields):

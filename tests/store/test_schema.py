@@ -194,6 +194,8 @@ def test_old_events_are_read_once(file, database):
         ("ml_b", "model.deleted", "me/b was deleted", "12:00:02.000000"),
         ("ml_c", "attach.route", "me/c on 1 replica", "12:00:03.000000"),
         ("ml_c", "key.created", "laptop was made", "12:00:04.000000"),
+        ("ml_a", "detach.begun", "me/a leaves tester/base-1", "12:00:05.000000"),
+        ("ml_a", "detach.done", "me/a is unloaded", "12:00:05.100000"),
     ]
     values = "(account_id, subject_id, kind, message, actor, created_at)"
     rows = [f"('{account}', '{s}', '{k}', '{m}', 'x', '2026-01-01 {at}')" for s, k, m, at in story]
@@ -213,6 +215,8 @@ def test_old_events_are_read_once(file, database):
         {"name": "me/b"},
         None,
         None,
+        a,
+        {**a, "unloaded": True},
     ]
     here = "endpoint-1"
-    assert places == [here, None, here, here, None, None, None, None]
+    assert places == [here, None, here, here, None, None, None, None, here, here]

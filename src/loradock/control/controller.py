@@ -104,12 +104,12 @@ class Controller:
     def announce(self, deployment_id: str) -> None:
         """A new deployment: its endpoint's requests are known when this returns, unless the database is busy. Blocks:
         call it from a worker thread."""
-        self.wake(deployment_id)
-        publishing = asyncio.run_coroutine_threadsafe(self._publish(deployment_id), self._event_loop)
+        publishing = asyncio.run_coroutine_threadsafe(self._wake_and_publish(deployment_id), self._event_loop)
         with suppress(TimeoutError, LoradockError):
             publishing.result(_PATIENCE_S)
 
-    async def _publish(self, deployment_id: str) -> None:
+    async def _wake_and_publish(self, deployment_id: str) -> None:
+        self._wake(deployment_id)
         if not self._stopping:
             await self._loop_of(deployment_id).publish()
 
@@ -147,9 +147,7 @@ class Controller:
         deployment_id = await self._calls(
             lambda session: _delete(session, account_id, endpoint_ref, detach=detach), make_room=True
         )
-        loop = self._loop_of(deployment_id)
-        loop.wake()
-        await loop.publish()
+        await self._wake_and_publish(deployment_id)
 
     async def replicas(self, deployment_id: str) -> list[ReplicaFacts]:
         """Empty while none runs."""
@@ -213,7 +211,15 @@ def _delete(session: Session, account_id: str, endpoint_ref: str, *, detach: boo
     if not detach:
         check_deletable(endpoint)
     for row in endpoint.deployment.attachments:
-        record(session, account_id, row.model_id, "detach.done", f"{row.engine_name}: {endpoint.name} was deleted")
+        record(
+            session,
+            account_id,
+            row.model_id,
+            "detach.done",
+            f"{row.engine_name}: {endpoint.name} was deleted",
+            endpoint_id=endpoint.id,
+            facts=Facts(adapter=row.engine_name, endpoint=endpoint.name),
+        )
     deployment_id = endpoint.deployment.id
     gone = Facts(name=endpoint.name)
     record(session, account_id, endpoint.id, "endpoint.deleted", f"{endpoint.name} was deleted", facts=gone)

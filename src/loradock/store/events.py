@@ -8,9 +8,14 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from loradock.store.tables import Event, now
+from loradock.types.enums import AttachStep
 
 _INSERT = insert(cast("Table", Event.__table__))
 """Made once, like other statements of what is done often: making one anew takes SQLAlchemy a good part of the time."""
+
+
+INTERMEDIATE_ATTACH_KINDS = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
+"""Kinds of events that summaries leave out: there an attach is told by its last step."""
 
 
 class Facts(TypedDict, total=False):
@@ -25,6 +30,8 @@ class Facts(TypedDict, total=False):
     """An AttachStep: done, or of an undone attach the one that failed."""
     duration_ms: int
     """Of an attach at its end: since it began."""
+    unloaded: bool
+    """Of a detach at its end: by itself, not because the endpoint was deleted."""
 
 
 def record(

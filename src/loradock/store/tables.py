@@ -264,13 +264,14 @@ class Event(Base):
     """Who did what when; kept after the thing itself is gone."""
 
     __tablename__ = "events"
+    __table_args__ = (Index("ix_events_account_id_endpoint_id", "account_id", "endpoint_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
     subject_id: Mapped[str] = mapped_column(String(64), index=True)
     kind: Mapped[str] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text)
-    endpoint_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    endpoint_id: Mapped[str | None] = mapped_column(String(64))
     """Where an adapter was attached or detached. Not a foreign key: events stay."""
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What programs read of it (`store.events.Facts`); the message is for people."""

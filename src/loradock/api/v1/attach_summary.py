@@ -7,13 +7,11 @@ from loradock.api.v1.views import event_view
 from loradock.store.tables import Event
 from loradock.types.enums import AttachStep
 
-BETWEEN = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
-"""Kinds of events that a summary leaves out."""
 _ROUTED = f"attach.{AttachStep.ROUTE}"
 
 
 def summarised(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """`events` are without those of BETWEEN."""
+    """`events` are without those of INTERMEDIATE_ATTACH_KINDS."""
     return [{**event_view(event), **_of_attach(event)} for event in events]
 
 

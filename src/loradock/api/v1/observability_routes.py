@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from loradock.api.services import CallerDep, ServicesDep
-from loradock.api.v1.attach_summary import BETWEEN, summarised
+from loradock.api.v1.attach_summary import summarised
 from loradock.api.v1.views import Json, as_list, event_view
 from loradock.registry.models import get_model
-from loradock.store.events import list_events
+from loradock.store.events import INTERMEDIATE_ATTACH_KINDS, list_events
 from loradock.store.tables import Endpoint
 from loradock.telemetry.prometheus import render
 
@@ -57,7 +57,7 @@ def events(
             subject_id=subject_id,
             before_id=before,
             after_id=after,
-            without=() if steps else BETWEEN,
+            without=() if steps else INTERMEDIATE_ATTACH_KINDS,
             limit=limit + 1,
         )
         shown = found[:limit]

@@ -14,7 +14,7 @@ from loradock.control.snapshot import AttachmentRecord
 from loradock.control.work import Transactions
 from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.events import record
+from loradock.store.events import Facts, record
 from loradock.types.enums import AttachmentState
 from loradock.types.names import combined_id
 
@@ -75,7 +75,9 @@ def _mark_leaving(
     endpoint, adapter = resolve_pair(session, account_id, endpoint_ref, model_id)
     row = check_detachable(session, endpoint, adapter)
     row.state = AttachmentState.DETACHING
-    record(session, account_id, adapter.id, "detach.begun", f"{adapter.name} leaves {endpoint.name}")
+    facts = Facts(adapter=adapter.name, endpoint=endpoint.name)
+    message = f"{adapter.name} leaves {endpoint.name}"
+    record(session, account_id, adapter.id, "detach.begun", message, endpoint_id=endpoint.id, facts=facts)
     return row.deployment_id, AttachmentRecord(
         row.id, adapter.id, row.engine_name, blobs / row.revision.digest, row.state
     )

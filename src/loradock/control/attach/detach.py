@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from loradock.control.replicas.fleet import Fleet
 from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
 from loradock.control.snapshot import AttachmentRecord, Snapshot
-from loradock.store.events import record
+from loradock.gateway.routing.routes import EndpointFacts
+from loradock.store.events import Facts, record
 from loradock.store.failures import DATABASE_FAILURES
 from loradock.store.repeats import Repeats
 from loradock.store.tables import Attachment
@@ -35,22 +36,22 @@ class DetachWorker:
         self._tasks = {id_: task for id_, task in self._tasks.items() if not task.done()}
         for row in snapshot.attachments:
             if row.state is AttachmentState.DETACHING and row.id not in self._tasks:
-                self._tasks[row.id] = asyncio.create_task(self._try(row, snapshot.endpoint.account_id))
+                self._tasks[row.id] = asyncio.create_task(self._try(row, snapshot.endpoint))
 
     async def cancel(self) -> None:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _try(self, row: AttachmentRecord, account_id: str) -> None:
+    async def _try(self, row: AttachmentRecord, endpoint: EndpointFacts) -> None:
         what = f"detaching {row.engine_name}"
         try:
-            await self._finish(row, account_id)
+            await self._finish(row, endpoint)
             self._repeats.worked(what)
         except Exception as error:
             self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
 
-    async def _finish(self, row: AttachmentRecord, account_id: str) -> None:
+    async def _finish(self, row: AttachmentRecord, endpoint: EndpointFacts) -> None:
         await asyncio.gather(
             *(self._drained(supervisor, row.engine_name) for supervisor in self._fleet.supervisors.values())
         )
@@ -59,7 +60,7 @@ class DetachWorker:
                 return  # attached again meanwhile
             for supervisor in list(self._fleet.supervisors.values()):
                 await _unload(supervisor, row.engine_name)
-            await self._context.transact(lambda session: _drop(session, row, account_id), make_room=True)
+            await self._context.transact(lambda session: _drop(session, row, endpoint), make_room=True)
         self._changed()
 
     async def _drained(self, supervisor: ReplicaSupervisor, name: str) -> None:
@@ -84,6 +85,8 @@ def _leaving(session: Session, attachment_id: str) -> bool:
     return row is not None and row.state is AttachmentState.DETACHING
 
 
-def _drop(session: Session, row: AttachmentRecord, account_id: str) -> None:
+def _drop(session: Session, row: AttachmentRecord, endpoint: EndpointFacts) -> None:
     session.execute(delete(Attachment).where(Attachment.id == row.id))
-    record(session, account_id, row.model_id, "detach.done", f"{row.engine_name} is unloaded")
+    facts = Facts(adapter=row.engine_name, endpoint=endpoint.name, unloaded=True)
+    message = f"{row.engine_name} is unloaded"
+    record(session, endpoint.account_id, row.model_id, "detach.done", message, endpoint_id=endpoint.id, facts=facts)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
 from loradock.store.tables import Event, Model
 from loradock.types.enums import AttachStep
 
@@ -21,10 +22,7 @@ _MEANING = {
     AttachStep.ROUTE: "requests by its name reach it",
 }
 _UNDONE = "attach.undone"
-BETWEEN = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
-"""Events that lists leave out: there an attach is told by its last step."""
-_UNLOADED = (Event.kind == "detach.done") & Event.message.endswith(" is unloaded")
-TOLD = Event.kind.not_in(BETWEEN) & ~_UNLOADED
+TOLD = Event.kind.not_in(INTERMEDIATE_ATTACH_KINDS) & Event.facts["unloaded"].as_boolean().is_not(True)
 """What lists of events tell: of an attach its last step, of a detach who asked for it."""
 
 

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.components.attach_steps import BETWEEN, TOLD
+from loradock.dashboard.components.attach_steps import TOLD
 from loradock.dashboard.components.event_subjects import subjects_of
 from loradock.dashboard.components.lists import Asked, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Event
 
@@ -115,7 +116,7 @@ def _steps(session: Session, account_id: str, shown: list[Event]) -> dict[int, l
 def _up_to(end: Event, newest_first: Sequence[Event]) -> list[Event]:
     """The steps of an attach, back to the end of what went before it."""
     before = [e for e in newest_first if e.subject_id == end.subject_id and e.id < end.id]
-    return [end, *takewhile(lambda event: event.kind in BETWEEN, before)][::-1]
+    return [end, *takewhile(lambda event: event.kind in INTERMEDIATE_ATTACH_KINDS, before)][::-1]
 
 
 def _from(begin: Event, oldest_first: Sequence[Event]) -> list[Event]:

@@ -1,7 +1,6 @@
 """A request under way: its prompts, its choices, and what comes back for them."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -75,10 +74,10 @@ class RequestState:
     async def deltas(self) -> AsyncIterator[tuple[Choice, Delta]]:
         """What is new, as it comes. Raises LoradockError when the engine fails on the request."""
         unfinished = sum(choice.finish is None for choice in self.choices)
-        for number in itertools.count(1):
-            if not unfinished:
-                break
-            if number % _AT_ONCE == 0:
+        taken = 0
+        while unfinished:
+            taken += 1
+            if taken % _AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands may be there, and others have their turn too
             choice, event = await self._events.get()
             delta = None

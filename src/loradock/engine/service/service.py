@@ -59,7 +59,7 @@ class Service:
         self.metrics = Metrics()
         self.aside = Aside()
         self.admission = Admission(loop, limits.running, limits.waiting)
-        self.encoder = Encoder(files.tokenizer, limits.context)
+        self.encoder = Encoder(files.tokenizer, self.tokens, limits.context)
         self._tokenizer = files.tokenizer
         self.conversations = Conversations(files, limits.vocabulary)
         self._grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from loradock.engine.errors import PromptTooLong
 from loradock.engine.runtime.threads import processors
 from loradock.engine.text.token_bound import TokenBound
+from loradock.engine.text.tokens import TokenBytes
 
 T = TypeVar("T")
 _SLOW_THREADS = 2
@@ -68,12 +69,12 @@ class Aside:
 
 
 class Encoder:
-    """`context` is how many tokens the model can take."""
+    """`tokens` are the tokenizer's; `context` is how many of them the model can take."""
 
-    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, tokens: TokenBytes, context: int) -> None:
         self._tokenizer = tokenizer
         self._context = context
-        self._bound = TokenBound(tokenizer)
+        self._bound = TokenBound(tokenizer, tokens)
 
     def encode(self, text: str, *, special: bool, param: str) -> list[int]:
         """Raises PromptTooLong, without reading on, once more came than fits in any case."""

@@ -7,6 +7,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from loradock.engine.text.tokens import TokenBytes
+
 _PIECE = 1 << 16
 _COUNTED = (string.ascii_letters + string.digits).encode()
 _OTHERS = bytes(set(range(256)) - set(_COUNTED))
@@ -22,9 +24,8 @@ class TokenBound:
     """Counts ASCII letters and digits. Says nothing of tokenizers that may leave some out, or put many into one token
     that is not made of them, as those with an unknown token for whole words do."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        self._per_token = max(map(_counted, vocabulary), default=0) if _keeps_all(tokenizer, vocabulary) else 0
+    def __init__(self, tokenizer: Tokenizer, tokens: TokenBytes) -> None:
+        self._per_token = _most_counted(tokens) if _keeps_all(tokenizer) else 0
         """Letters and digits in the longest token; 0 where nothing is known."""
 
     def exceeds(self, text: bytes, tokens: int) -> bool:
@@ -41,14 +42,23 @@ class TokenBound:
         return False
 
 
-def _counted(token: str) -> int:
-    return len(token.encode().translate(None, _OTHERS))
+def _counted(token: bytes) -> int:
+    return len(token.translate(None, _OTHERS))
 
 
-def _keeps_all(tokenizer: Tokenizer, vocabulary: dict[str, int]) -> bool:
+def _most_counted(tokens: TokenBytes) -> int:
+    most = 0
+    for token in sorted(tokens, key=len, reverse=True):
+        if len(token) <= most:
+            break
+        most = max(most, _counted(token))
+    return most
+
+
+def _keeps_all(tokenizer: Tokenizer) -> bool:
     return (
         isinstance(tokenizer.model, BPE)
-        and all(chr(character) in vocabulary for character in _COUNTED)
+        and all(tokenizer.token_to_id(chr(character)) is not None for character in _COUNTED)
         and tokenizer.truncation is None
         and all(map(_normalizer_keeps, _parts(tokenizer.normalizer, "normalizers")))
         and all(map(_pre_tokenizer_keeps, _parts(tokenizer.pre_tokenizer, "pretokenizers")))
@@ -65,7 +75,7 @@ def _parts(component: Any, members: str) -> list[dict[str, Any]]:
 
 def _normalizer_keeps(part: dict[str, Any]) -> bool:
     if part["type"] == "Replace":
-        return "String" in part["pattern"] and not _counted(part["pattern"]["String"])
+        return "String" in part["pattern"] and not _counted(part["pattern"]["String"].encode())
     return part["type"] in _NORMALIZERS
 
 

@@ -1,7 +1,7 @@
 """What each token id is in bytes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tokenizers import Tokenizer
 
@@ -21,6 +21,9 @@ class TokenBytes:
 
     def __len__(self) -> int:
         return len(self._bytes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._bytes)
 
     def __getitem__(self, token: int) -> bytes:
         """Ids beyond the vocabulary (padding of the embedding matrix) are empty."""

@@ -56,17 +56,6 @@ class _Graph:
         return node
 
 
-def ends(part: Any, ending: set[str]) -> bool:
-    """Whether a finite value may fit, given the definitions that have one."""
-    if isinstance(part, bool):
-        return part
-    if "$ref" in part and part["$ref"].removeprefix("#/$defs/") not in ending:
-        return False
-    if "anyOf" in part and not any(ends(one, ending) for one in part["anyOf"]):
-        return False
-    return all(ends(one, ending) for one in [*part.get("allOf", []), *_inside(part)])
-
-
 def _inside(part: Json) -> list[Any]:
     """What every value of the schema has inside."""
     if part.get("type") == "object":

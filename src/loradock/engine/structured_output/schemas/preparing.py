@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loradock.engine.structured_output.schemas import keywords
-from loradock.engine.structured_output.schemas.endings import endless, ends, pruned
+from loradock.engine.structured_output.schemas.endings import endless, pruned
 from loradock.engine.structured_output.schemas.errors import Unfollowable
 from loradock.engine.structured_output.schemas.objects import prepare_object
 from loradock.engine.structured_output.schemas.overlap import Overlap
@@ -16,6 +16,9 @@ MAX_DEPTH = 50
 MAX_SIZE = 20_000
 SECONDS = 10.0
 """For all of a schema's patterns, of which those that may grow are tried; that takes some ten milliseconds."""
+
+_ROOT = ""
+"""Stands for the schema itself among its definitions: those have other names."""
 
 Json = dict[str, Any]
 
@@ -54,8 +57,8 @@ class _Preparation:
             root = {} if root else {"enum": []}
         for parts, where in self._unchecked:
             self._check_apart(parts, where)
-        without = endless(self._definitions)
-        if not ends(root, set(self._definitions) - without):
+        without = endless({**self._definitions, _ROOT: root})
+        if _ROOT in without:
             raise Unfollowable("", "no value fits it: it is unsatisfiable, or requires itself inside itself for ever")
         # What has none is part of an alternative that was left out, or of one that can be.
         dead = {f"#/$defs/{name}" for name in {*self._names.values()} - set(self._definitions) | without}
