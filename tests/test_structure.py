@@ -22,10 +22,11 @@ EDGES: dict[str, set[str]] = {
     "registry": {"types", "checkpoints", "store"},
     "replicas": {"machine", "types", "checkpoints"},
     "telemetry": {"types", "store"},
+    "queries": {"types", "store", "endpoints"},
     "gateway": {"types", "store", "telemetry"},
     "control": {"machine", "types", "checkpoints", "store", "endpoints", "replicas", "telemetry", "gateway"},
     "api": {"types", "configuration", "store", "endpoints", "registry", "telemetry", "gateway", "control"},
-    "dashboard": {"types", "store", "endpoints", "registry", "telemetry", "gateway", "control", "api"},
+    "dashboard": {"types", "store", "endpoints", "registry", "telemetry", "queries", "gateway", "control", "api"},
     "server": {
         "types",
         "configuration",

@@ -3,15 +3,14 @@
 import asyncio
 import time
 
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from loradock.api.services import Services
 from loradock.endpoints.attachments import binding, find_adapter
 from loradock.endpoints.rules import find_endpoint
+from loradock.queries.attachments import is_held
 from loradock.registry.models import delete_model
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Attachment
 from loradock.types.errors import NotBound, Unavailable
 from loradock.types.names import combined_id
 
@@ -64,5 +63,4 @@ def _place(services: Services, me: SignedIn, adapter: str) -> tuple[str, str] | 
 
 def _drains(services: Services, me: SignedIn, adapter: str) -> bool:
     with services.database.session() as session:
-        model = find_adapter(session, me.account_id, adapter)
-        return session.scalar(select(Attachment.id).where(Attachment.model_id == model.id)) is not None
+        return is_held(session, find_adapter(session, me.account_id, adapter))

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from loradock import __version__
 from loradock.dashboard import assets
 from loradock.dashboard.base_path import prefix_of, prefixed
+from loradock.dashboard.components.attach_meanings import MEANINGS
 from loradock.dashboard.security import CSRF_FIELD
 from loradock.store.tables import Job
 
@@ -91,5 +92,7 @@ def share(job: Job) -> float | None:
     return min(1.0, progress["done"] / progress["total"]) if progress.get("total") else None
 
 
-_templates.filters.update(size=size, number=number, ago=ago, exactly=exactly, moment=moment, share=share)
+_templates.filters.update(
+    size=size, number=number, ago=ago, exactly=exactly, moment=moment, share=share, meaning=MEANINGS.__getitem__
+)
 _templates.globals.update(asset=assets.url, csrf_field=CSRF_FIELD, version=__version__)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -13,15 +12,16 @@ from loradock.api.services import Services
 from loradock.api.v1.views import why_not_served
 from loradock.control.capacity import Capacity, capacity
 from loradock.control.views import ReplicaFacts
-from loradock.dashboard.components.attaches import OneAttach, newest_attaches
 from loradock.dashboard.components.endpoint_adapters import AdapterRow, adapters_of
 from loradock.dashboard.components.lists import Asked, Shown
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.tables import Attachment, Endpoint, Revision, now
+from loradock.queries.attaches import OneAttach, newest_attaches
+from loradock.queries.attachments import sum_up
+from loradock.store.tables import Endpoint, now
 from loradock.telemetry.downsample import FLUSH_S
 from loradock.telemetry.queries import AdapterUse, Rates, endpoint_rates, per_adapter
 from loradock.telemetry.readings import Reading
-from loradock.types.enums import AdapterTier, AttachmentState, EndpointState, ReplicaState
+from loradock.types.enums import AdapterTier, EndpointState, ReplicaState
 
 _RECENT = timedelta(minutes=15)
 _USUAL_BYTES = 5_000_000
@@ -127,12 +127,12 @@ class EndpointReader:
         with self._services.database.session() as session:
             endpoint = find_endpoint(session, self._account_id, self._endpoint_id)
             self._read_traffic(session, endpoint.id)
-            attached, complete, mean_size = _sum_up(session, endpoint.deployment.id)
+            sums = sum_up(session, endpoint.deployment.id)
             return Stored(
                 endpoint=endpoint,
-                attached=attached,
-                changing=attached != complete,
-                mean_size=mean_size or _USUAL_BYTES,
+                attached=sums.count,
+                changing=sums.count != sums.attached,
+                mean_size=sums.mean_size or _USUAL_BYTES,
                 attaches=newest_attaches(session, self._account_id, endpoint.id),
             )
 
@@ -163,12 +163,3 @@ def uses_of(session: Session, account_id: str, endpoint_id: str) -> dict[str, Ad
     """Of the last hour, by adapter, "" for the base."""
     since = written_until(time.time()) - _HOUR_S
     return {use.model: use for use in per_adapter(session, account_id, endpoint_id, since)}
-
-
-def _sum_up(session: Session, deployment_id: str) -> tuple[int, int, int]:
-    """How many adapters are attached, on their way or leaving; how many of them are just attached; their mean size in
-    bytes."""
-    complete = func.sum(case((Attachment.state == AttachmentState.ATTACHED, 1), else_=0))
-    query = select(func.count(), complete, func.avg(Revision.size_bytes)).select_from(Attachment).join(Revision)
-    count, attached, mean = session.execute(query.where(Attachment.deployment_id == deployment_id)).one()
-    return count, int(attached or 0), int(mean or 0)

@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
+from loradock.queries.lists import Found, ListQuery
+
 PAGE_SIZE = 50
 _LONGEST_TEXT = 200
 _MOST_DIGITS = 6
@@ -52,6 +54,10 @@ class Asked:
             "page": "" if self.page == 1 else str(self.page),
         }
         return urlencode({name: word for name, word in words.items() if word})
+
+    def list_query(self, size: int = PAGE_SIZE) -> ListQuery:
+        """What is to be read of the database."""
+        return ListQuery(self.column, self.descending, self.text, size, (self.page - 1) * size)
 
     def address(self, **changes: Any) -> str:
         """Of the list with `changes`; it begins anew unless the page is one of them."""
@@ -107,6 +113,10 @@ def read_asked(
 
 def _allowed(word: str, words: Collection[str] | None) -> str:
     return word if words is None or word in words else ""
+
+
+def shown(asked: Asked, found: Found[Row], size: int = PAGE_SIZE) -> Shown[Row]:
+    return Shown(asked, found.rows, found.total, size, found.all)
 
 
 def cut(asked: Asked, rows: Sequence[Row], size: int = PAGE_SIZE, all: int | None = None) -> Shown[Row]:

@@ -1,23 +1,16 @@
 """Events: who did what when. An attach, and a detach, is one row; its steps open on demand."""
 
-from collections.abc import Sequence
-from itertools import takewhile
-
-from sqlalchemy import ColumnElement, or_, select
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.components.attach_steps import TOLD
-from loradock.dashboard.components.event_subjects import subjects_of
 from loradock.dashboard.components.lists import Asked, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
-from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
+from loradock.queries.event_subjects import subjects_of
+from loradock.queries.events import EventQuery, search_events, steps_behind
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Event
 
 KINDS = {
     "endpoint": "Endpoints",
@@ -29,10 +22,7 @@ KINDS = {
     "key": "API keys",
 }
 """The first part of an event's kind → what the filter calls it."""
-_LEAVING = ("detach.begun", "detach.done")
 _PAGE = 50
-_STEPS = 2000
-"""Events looked through for the steps of a page's attaches."""
 
 
 @signed_in
@@ -48,7 +38,7 @@ def events(request: Request, me: SignedIn) -> Response:
     )
     subject, beyond = asked.more.get("subject", ""), _beyond(request)
     with services.database.session() as session:
-        found = _read(session, me.account_id, asked, beyond)
+        found = search_events(session, me.account_id, _query(asked, beyond), _PAGE + 1)  # one tells of a next page
         shown = found[:_PAGE]
         ids = {event.subject_id for event in shown} | ({subject} if subject else set())
         return page(
@@ -56,7 +46,7 @@ def events(request: Request, me: SignedIn) -> Response:
             "events.html",
             asked=asked,
             events=shown,
-            steps=_steps(session, me.account_id, shown),
+            steps=steps_behind(session, me.account_id, shown),
             subjects=subjects_of(session, me.account_id, ids),
             kinds=KINDS,
             subject=subject,
@@ -71,57 +61,14 @@ def _beyond(request: Request) -> int | None:
     return int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None
 
 
-def _read(session: Session, account_id: str, asked: Asked, beyond: int | None) -> list[Event]:
-    """One more than a page has. By number, not by page: more come in at the top meanwhile."""
-    query = select(Event).where(Event.account_id == account_id, TOLD, *_wanted(asked))
-    if beyond is not None:
-        query = query.where(Event.id < beyond if asked.descending else Event.id > beyond)
-    order = Event.id.desc() if asked.descending else Event.id.asc()
-    return list(session.scalars(query.order_by(order).limit(_PAGE + 1)))
-
-
-def _wanted(asked: Asked) -> list[ColumnElement[bool]]:
-    wanted: list[ColumnElement[bool]] = []
-    if kind := asked.filters["kind"]:
-        wanted.append(Event.kind.startswith(f"{kind}."))
-    if subject := asked.more.get("subject"):
-        wanted.append(Event.subject_id == subject)
-    if asked.text:
-        columns = (Event.message, Event.actor, Event.kind, Event.subject_id)
-        wanted.append(or_(*(column.icontains(asked.text, autoescape=True) for column in columns)))
-    return wanted
-
-
-def _steps(session: Session, account_id: str, shown: list[Event]) -> dict[int, list[Event]]:
-    """By the number of the event that tells of an attach or a detach: all of its events."""
-    ends = {event.id: event for event in shown if event.kind in ("attach.route", "attach.undone")}
-    begins = {event.id: event for event in shown if event.kind == "detach.begun"}
-    own = Event.account_id == account_id
-    found: dict[int, list[Event]] = {}
-    if ends:
-        subjects = {event.subject_id for event in ends.values()}
-        query = select(Event).where(own, Event.subject_id.in_(subjects), Event.kind.startswith("attach."))
-        query = query.where(Event.id <= max(ends)).order_by(Event.id.desc()).limit(_STEPS)
-        newest_first = session.scalars(query).all()
-        found |= {number: _up_to(end, newest_first) for number, end in ends.items()}
-    if begins:
-        subjects = {event.subject_id for event in begins.values()}
-        query = select(Event).where(own, Event.subject_id.in_(subjects), Event.kind.in_(_LEAVING))
-        query = query.where(Event.id > min(begins)).order_by(Event.id.asc()).limit(_STEPS)
-        oldest_first = session.scalars(query).all()
-        found |= {number: _from(begin, oldest_first) for number, begin in begins.items()}
-    return {number: steps for number, steps in found.items() if len(steps) > 1}
-
-
-def _up_to(end: Event, newest_first: Sequence[Event]) -> list[Event]:
-    """The steps of an attach, back to the end of what went before it."""
-    before = [e for e in newest_first if e.subject_id == end.subject_id and e.id < end.id]
-    return [end, *takewhile(lambda event: event.kind in INTERMEDIATE_ATTACH_KINDS, before)][::-1]
-
-
-def _from(begin: Event, oldest_first: Sequence[Event]) -> list[Event]:
-    after = next((e for e in oldest_first if e.subject_id == begin.subject_id and e.id > begin.id), None)
-    return [begin, after] if after is not None and after.kind == "detach.done" else [begin]
+def _query(asked: Asked, beyond: int | None) -> EventQuery:
+    return EventQuery(
+        text=asked.text,
+        kind=asked.filters["kind"],
+        subject_id=asked.more.get("subject", ""),
+        newest_first=asked.descending,
+        beyond=beyond,
+    )
 
 
 routes = [Route("/ui/events", events)]

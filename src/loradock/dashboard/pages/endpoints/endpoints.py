@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from loradock.api.services import Services
 from loradock.api.v1.endpoint_changes import create, update
-from loradock.dashboard.components.endpoint_rows import SORTS, list_rows
+from loradock.dashboard.components.endpoint_rows import list_rows
 from loradock.dashboard.components.lists import read_asked
 from loradock.dashboard.pages.endpoints.endpoint_form import (
     Values,
@@ -23,6 +23,7 @@ from loradock.endpoints.attachments import find_adapter
 from loradock.endpoints.hardware import machine_hardware
 from loradock.endpoints.rules import find_endpoint
 from loradock.gateway.keys import Caller
+from loradock.queries.endpoints import SORTS
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -11,15 +10,16 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.components.attach_steps import newest_event, steps_since
-from loradock.dashboard.pages.models.model import attachment_of, name_of, own_adapter
+from loradock.dashboard.pages.models.model import name_of, own_adapter
 from loradock.dashboard.render import dialog
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import binding, deploy_targets
 from loradock.endpoints.rules import find_endpoint
+from loradock.queries.attach_steps import newest_event, steps_since
+from loradock.queries.attachments import attachment_of, count_by_deployment
 from loradock.registry.settling import Settler
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Attachment, Endpoint, Model
+from loradock.store.tables import Model
 from loradock.types.enums import EndpointState
 from loradock.types.errors import BadRequest, EndpointNotRunning, LoradockError
 from loradock.types.names import combined_id
@@ -113,7 +113,7 @@ def _form(
         model=adapter,
         rank=adapter.revisions[-1].rank or 0,
         targets=targets,
-        attached=_attached(session, targets),
+        attached=count_by_deployment(session, [endpoint.deployment.id for endpoint in targets]),
         bound=binding(session, adapter),
         error=error,
         chosen=chosen,
@@ -126,13 +126,6 @@ def _fitting(services: Services, adapter: Model) -> list[str]:
     if services.bases.find(adapter.base_model or "", adapter.account_id) is not None:
         return []
     return Settler(services.database, services.blobs, services.bases).fitting(adapter.account_id, adapter)
-
-
-def _attached(session: Session, endpoints: list[Endpoint]) -> dict[str, int]:
-    """Deployment id → how many adapters are attached to it."""
-    ids = [endpoint.deployment.id for endpoint in endpoints]
-    query = select(Attachment.deployment_id, func.count()).where(Attachment.deployment_id.in_(ids))
-    return dict(session.execute(query.group_by(Attachment.deployment_id)).tuples().all())
 
 
 def _services(request: Request) -> Services:

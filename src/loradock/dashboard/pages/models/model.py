@@ -1,27 +1,26 @@
 """One model: an adapter of the account, or a base model at hand."""
 
-from collections.abc import Sequence
-
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from loradock.api.services import Services
-from loradock.dashboard.components.attach_steps import TOLD
 from loradock.dashboard.components.call_code import Call, api_url, snippets
-from loradock.dashboard.components.endpoint_rows import RUNNING_FIRST
 from loradock.dashboard.components.traffic import of_model
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.queries.attachments import attachment_of
+from loradock.queries.endpoints import endpoints_of_base
+from loradock.queries.events import newest_events_of
+from loradock.queries.models import count_for_base
 from loradock.registry.bases.base_models import LocalBaseModel
 from loradock.registry.details import AdapterFacts, adapter_facts, files_of
 from loradock.registry.listing import newest_jobs
 from loradock.registry.models import get_model
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model, Revision
-from loradock.types.enums import AttachmentState, ModelKind, ModelState
+from loradock.store.tables import Model, Revision
+from loradock.types.enums import ModelKind, ModelState
 from loradock.types.errors import AdapterRefused, ModelMissing
 
 _EVENTS = 8
@@ -61,12 +60,6 @@ def own_adapter(session: Session, me: SignedIn, name: str) -> Model:
     return model
 
 
-def attachment_of(session: Session, model: Model) -> Attachment | None:
-    """Where the adapter is attached, or is leaving, if nothing else follows."""
-    rows = session.scalars(select(Attachment).where(Attachment.model_id == model.id)).all()
-    return min(rows, key=lambda row: row.state is AttachmentState.DETACHING, default=None)
-
-
 def _adapter(request: Request, services: Services, session: Session, model: Model) -> Response:
     revision = model.revisions[-1]
     facts, damage = _facts(services, revision)
@@ -80,7 +73,7 @@ def _adapter(request: Request, services: Services, session: Session, model: Mode
         files=files_of(services.blobs.path(revision.digest)),
         attachment=attachment_of(session, model),
         traffic=of_model(session, model.account_id, model.name),
-        events=_events(session, model.id),
+        events=newest_events_of(session, model.id, _EVENTS),
         snippets=snippets(Call(api_url(request), model.name, _HELLO, {"max_tokens": 128})),
     )
 
@@ -96,7 +89,6 @@ def _facts(services: Services, revision: Revision) -> tuple[AdapterFacts | None,
 def _base(
     request: Request, services: Services, session: Session, me: SignedIn, base: LocalBaseModel, own: Model | None
 ) -> Response:
-    endpoints, adapters = _for_base(session, me, base.name)
     return page(
         request,
         "base_model.html",
@@ -104,34 +96,19 @@ def _base(
         own=own,
         architecture=services.bases.architecture(base.name, me.account_id),
         files=files_of(base.path),
-        endpoints=endpoints,
-        adapters=adapters,
-        events=_events(session, own.id) if own else [],
+        endpoints=endpoints_of_base(session, me.account_id, base.name, _ENDPOINTS),
+        adapters=count_for_base(session, me.account_id, base.name),
+        events=newest_events_of(session, own.id, _EVENTS) if own else [],
     )
 
 
 def _elsewhere(request: Request, session: Session, me: SignedIn, name: str) -> Response:
     """A base model that is not on this machine, where something of the account's own is for it. Raises ModelMissing."""
-    endpoints, adapters = _for_base(session, me, name)
+    endpoints = endpoints_of_base(session, me.account_id, name, _ENDPOINTS)
+    adapters = count_for_base(session, me.account_id, name)
     if not endpoints and not adapters:
         raise ModelMissing
     return page(request, "base_elsewhere.html", name=name, endpoints=endpoints, adapters=adapters)
-
-
-def _for_base(session: Session, me: SignedIn, name: str) -> tuple[Sequence[Endpoint], int]:
-    """The account's endpoints that run it, running ones first, and how many of its adapters are for it."""
-    endpoints = select(Endpoint).join(Deployment).where(Deployment.base_model == name)
-    endpoints = endpoints.where(Endpoint.account_id == me.account_id).order_by(
-        RUNNING_FIRST, Endpoint.created_at.desc()
-    )
-    adapters = select(func.count()).select_from(Model).where(Model.base_model == name)
-    count = session.scalar(adapters.where(Model.account_id == me.account_id)) or 0
-    return session.scalars(endpoints.limit(_ENDPOINTS)).all(), count
-
-
-def _events(session: Session, model_id: str) -> list[Event]:
-    query = select(Event).where(Event.subject_id == model_id, TOLD).order_by(Event.id.desc()).limit(_EVENTS)
-    return list(session.scalars(query))
 
 
 routes = [Route("/ui/models/{name}", show), Route("/ui/models/{account}/{name}", show)]

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from loradock.api.services import Services
 from loradock.dashboard.components.lists import Asked, Shown, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.queries.endpoints import count_by_base
 from loradock.registry.details import files_of
 from loradock.registry.listing import (
     PAGE_SIZE,
@@ -24,7 +24,6 @@ from loradock.registry.listing import (
     search_adapters,
 )
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Deployment, Endpoint
 from loradock.types.enums import ModelState
 
 _PATH = "/ui/models"
@@ -92,7 +91,7 @@ def search_of(asked: Asked) -> Search:
 
 def _base_rows(services: Services, session: Session, account_id: str) -> list[BaseRow]:
     adapters = bases_of_adapters(session, account_id)
-    endpoints = _endpoints_by_base(session, account_id)
+    endpoints = count_by_base(session, account_id)
     return [
         BaseRow(
             name=base.name,
@@ -103,11 +102,6 @@ def _base_rows(services: Services, session: Session, account_id: str) -> list[Ba
         )
         for base in services.bases.at_hand(account_id)
     ]
-
-
-def _endpoints_by_base(session: Session, account_id: str) -> dict[str, int]:
-    query = select(Deployment.base_model, func.count()).join(Endpoint).where(Endpoint.account_id == account_id)
-    return dict(session.execute(query.group_by(Deployment.base_model)).tuples().all())
 
 
 routes = [Route(_PATH, index), Route(_BASES_PATH, base_models)]

@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -16,16 +15,17 @@ from starlette.routing import Route
 
 from loradock.api.services import Services
 from loradock.api.v1.model_routes import lora_base
-from loradock.dashboard.pages.models.model import attachment_of
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
-from loradock.endpoints.attachments import may_take_adapters, same_base
-from loradock.endpoints.rules import list_endpoints
+from loradock.endpoints.attachments import same_base
+from loradock.queries.attachments import attachment_of
+from loradock.queries.endpoints import takers
+from loradock.queries.models import model_by_id
 from loradock.registry.jobs import get_job
 from loradock.registry.listing import bases_of_adapters
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Endpoint, Job, Model
+from loradock.store.tables import Endpoint, Job
 from loradock.types.enums import EndpointState, ModelKind
 from loradock.types.errors import BadRequest, LoradockError
 
@@ -89,7 +89,7 @@ def job(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
         found = get_job(session, me.account_id, request.path_params["id"])
-        model = session.get(Model, found.model_id)
+        model = model_by_id(session, found.model_id)
         bound = attachment_of(session, model) if model else None
         return page(request, "job.html", job=found, model=model, bound=bound, again=_again(found))
 
@@ -118,7 +118,7 @@ def _submit(request: Request, me: SignedIn, sent: FormData) -> Response:
 def _form(request: Request, me: SignedIn, draft: Draft, *, status: int = 200) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoints = _takers(session, me.account_id)
+        endpoints = sorted(takers(session, me.account_id), key=_rests)
         known = {*bases_of_adapters(session, me.account_id), *(e.deployment.base_model for e in endpoints)}
     bases = sorted(known | {base.name for base in services.bases.at_hand(me.account_id)})
     imports = services.settings.import_root is not None
@@ -127,14 +127,8 @@ def _form(request: Request, me: SignedIn, draft: Draft, *, status: int = 200) ->
     return page(request, "upload.html", status=status, draft=draft, bases=bases, endpoints=offered, imports=imports)
 
 
-def _takers(session: Session, account_id: str) -> list[Endpoint]:
-    """Endpoints that could take an adapter; running ones first, none in ERROR."""
-    found = [
-        endpoint
-        for endpoint in list_endpoints(session, account_id)
-        if may_take_adapters(endpoint) and endpoint.deployment.state is not EndpointState.ERROR
-    ]
-    return sorted(found, key=lambda endpoint: endpoint.deployment.state is not EndpointState.STARTED)
+def _rests(endpoint: Endpoint) -> bool:
+    return endpoint.deployment.state is not EndpointState.STARTED
 
 
 def _kind(word: str | None) -> ModelKind:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from loradock.dashboard.components.attach_steps import Step, Steps, steps_of
+from loradock.queries.attach_steps import Step, Steps, steps_of
 from loradock.store.tables import Event
 from loradock.types.enums import AttachStep
 

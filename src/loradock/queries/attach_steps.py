@@ -7,27 +7,14 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
 from loradock.store.tables import Event, Model
 from loradock.types.enums import AttachStep
 
-_MEANING = {
-    AttachStep.AUTHORIZE: "the endpoint and the adapter are both yours",
-    AttachStep.RESOLVE: "the name leads to this endpoint and this adapter",
-    AttachStep.COMPATIBLE: "the base models match, and the endpoint takes adapters",
-    AttachStep.FITS: "rank, number and memory are within the limits",
-    AttachStep.STAGE: "the files are where the replicas read them",
-    AttachStep.LOAD: "every ready replica holds it",
-    AttachStep.PROBE: "one token through it, with finite values",
-    AttachStep.ROUTE: "requests by its name reach it",
-}
 _UNDONE = "attach.undone"
-TOLD = Event.kind.not_in(INTERMEDIATE_ATTACH_KINDS) & Event.facts["unloaded"].as_boolean().is_not(True)
-"""What lists of events tell: of an attach its last step, of a detach who asked for it."""
 
 
 class Progress(StrEnum):
-    """How a step stands; also the class it is drawn with."""
+    """How a step stands."""
 
     DONE = "done"
     NOW = "now"
@@ -38,7 +25,6 @@ class Progress(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Step:
     name: AttachStep
-    meaning: str
     progress: Progress
     done_at: datetime | None = None
 
@@ -84,5 +70,5 @@ def steps_of(events: list[Event]) -> Steps:
         elif not failure and not reached:
             progress = Progress.NOW
         reached = reached or progress is not Progress.DONE
-        steps.append(Step(step, _MEANING[step], progress, done.get(f"attach.{step}")))
+        steps.append(Step(step, progress, done.get(f"attach.{step}")))
     return Steps(steps, failure)
