@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from tests import answers
+
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EXAMPLES = Path(__file__).parent.parent / "examples" / "adapters"
 KEY = "ld-test-key-of-the-first-account"
@@ -64,7 +66,8 @@ class RunningServer:
         self.process.wait(timeout=60)
 
     def client(self, key: str = KEY) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
+        headers, hooks = {"Authorization": f"Bearer {key}"}, {"response": [answers.check]}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, event_hooks=hooks)
 
     def make_key(self, account: str) -> str:
         command = [sys.executable, "-m", "loradock.cli.main", "keys", "create", "--account", account, "--json"]

@@ -7,11 +7,12 @@ import json
 import httpx
 import pytest
 
-from loradock.gateway.keys import CALLER, Caller
+from loradock.gateway.keys import KNOWN_ACTOR
 from loradock.gateway.proxy.proxy import Gateway
 from loradock.gateway.routing.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.routing.upstream import Upstream
 from loradock.telemetry.meter import Meter
+from loradock.types.access import Actor
 from loradock.types.enums import EndpointState
 from tests.gateway.scripted import replica, saying, then_closing
 from tests.rig import eventually, serve
@@ -33,7 +34,7 @@ class Edge:
         self.gateway = Gateway(routes, None, report=self.reported.append, meter=self.meter, **settings)
 
     async def __call__(self, scope, receive, send):
-        await self.gateway({**scope, CALLER: Caller("acct_1", "alice", "key_1", "key")}, receive, send)
+        await self.gateway({**scope, KNOWN_ACTOR: Actor("acct_1", "alice", "key_1", "key")}, receive, send)
 
     @property
     def served(self):

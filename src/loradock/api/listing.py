@@ -1,12 +1,27 @@
 """Search, order and pages of what can be many; all of it ours, and nothing changes for clients that ask for none."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 from fastapi import Depends, Query
+from typing_extensions import TypedDict
 
 from loradock.types.errors import BadRequest
 
-Json = dict[str, Any]
+Item = TypeVar("Item", bound=Mapping[str, Any])
+
+
+class Listed(TypedDict, Generic[Item]):
+    """`total` and `has_more` only where a page was asked for."""
+
+    object: Literal["list"]
+    data: list[Item]
+    total: NotRequired[int]
+    has_more: NotRequired[bool]
+
+
+def as_list(data: list[Item]) -> Listed[Item]:
+    return {"object": "list", "data": data}
 
 
 class Page:
@@ -30,28 +45,31 @@ class Page:
     def asked(self) -> bool:
         return (self.search, self.sort, self.limit, self.offset) != (None, None, None, 0)
 
-    def of(self, items: list[Json]) -> list[Json]:
+    def of(self, items: Sequence[Item]) -> list[Item]:
         """Raises BadRequest for a field that the items do not have."""
         return self._cut(self.found(items))
 
-    def found(self, items: list[Json]) -> list[Json]:
+    def found(self, items: Sequence[Item]) -> list[Item]:
         """Searched and in order, whole."""
         if self.search is not None:
             wanted = self.search.casefold()
             items = [item for item in items if wanted in _text(item)]
-        return self._sorted(items) if self.sort is not None else items
+        return self._sorted(items) if self.sort is not None else list(items)
 
-    def listed(self, items: list[Json]) -> Json:
+    def listed(self, items: Sequence[Item]) -> Listed[Item]:
         """A list object of the page; with `total` and `has_more` for those who asked for one."""
         found = self.found(items)
         shown = self._cut(found)
-        more = {"total": len(found), "has_more": self.offset + len(shown) < len(found)} if self.asked else {}
-        return {"object": "list", "data": shown, **more}
+        listed = as_list(shown)
+        if self.asked:
+            listed["total"] = len(found)
+            listed["has_more"] = self.offset + len(shown) < len(found)
+        return listed
 
-    def _cut(self, items: list[Json]) -> list[Json]:
+    def _cut(self, items: list[Item]) -> list[Item]:
         return items[self.offset : None if self.limit is None else self.offset + self.limit]
 
-    def _sorted(self, items: list[Json]) -> list[Json]:
+    def _sorted(self, items: Sequence[Item]) -> list[Item]:
         field = (self.sort or "").removeprefix("-")
         fields = {name for item in items for name, value in item.items() if not isinstance(value, dict | list)}
         if items and field not in fields:
@@ -61,7 +79,7 @@ class Page:
         return having + [item for item in items if item.get(field) is None]
 
 
-def _text(item: Json) -> str:
+def _text(item: Mapping[str, Any]) -> str:
     """What is looked through: the texts, also one level below (a job's arguments)."""
     below = [value for part in item.values() if isinstance(part, dict) for value in part.values()]
     return "\n".join(value for value in [*item.values(), *below] if isinstance(value, str)).casefold()

@@ -4,7 +4,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
+from loradock.api.v1.model_answers import ChatCompletion, Completion
 from loradock.types.parameters import PARAMETERS, Handling
 
 Json = dict[str, Any]
@@ -42,15 +44,18 @@ _ERROR = {
 }
 _ERROR_SCHEMA: Json = {
     "type": "object",
+    "required": ["message", "error"],
     "properties": {
         "message": _TEXT,
         "error": {
             "type": "object",
+            "required": ["message", "type", "param", "code"],
             "properties": {
                 "message": _TEXT,
                 "type": _TEXT,
                 "param": {"type": ["string", "null"]},
                 "code": {"type": ["string", "null"]},
+                "detail": _TEXT,
             },
         },
     },
@@ -90,10 +95,11 @@ def document(api: FastAPI) -> Json:
     """Made once."""
     if api.openapi_schema is None:
         made = get_openapi(title=api.title, version=api.version, routes=api.routes, description=_ABOUT)
-        _add_models(made["paths"])
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Error"] = _ERROR_SCHEMA
+        _add_models(made["paths"], schemas)
         _describe_upload(made["paths"][_MULTIPART]["post"])
-        components = made.setdefault("components", {})
-        components.setdefault("schemas", {})["Error"] = _ERROR_SCHEMA
+        components = made["components"]
         components["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer", "description": _KEY_IS}}
         for path, operations in made["paths"].items():
             for method, operation in operations.items():
@@ -109,11 +115,14 @@ _ABOUT = "One running endpoint, one base model, many LoRA adapters. Clients of T
 _KEY_IS = "An API key: `loradock keys create`."
 
 
-def _add_models(paths: Json) -> None:
-    for path, chat, summary in (
-        ("/v1/chat/completions", True, "Continue a conversation"),
-        ("/v1/completions", False, "Continue a text"),
+def _add_models(paths: Json, schemas: Json) -> None:
+    for path, chat, summary, answer in (
+        ("/v1/chat/completions", True, "Continue a conversation", ChatCompletion),
+        ("/v1/completions", False, "Continue a text", Completion),
     ):
+        described = TypeAdapter(answer).json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas |= described.pop("$defs")
+        schemas[answer.__name__] = described
         paths[path] = {
             "post": {
                 "summary": summary,
@@ -123,7 +132,10 @@ def _add_models(paths: Json) -> None:
                 "responses": {
                     "200": {
                         "description": "The answer; with `stream`, server-sent events that end with [DONE].",
-                        "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
+                        "content": {
+                            "application/json": {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}},
+                            "text/event-stream": {},
+                        },
                     }
                 },
             }

@@ -1,35 +1,13 @@
-"""What the routes work with, and how they get at it."""
+"""How routes get at what they work with, and at who asks."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from loradock.configuration.settings import Settings
-from loradock.control.controller import Controller
-from loradock.gateway.keys import CALLER, Caller, KeyCache
-from loradock.gateway.routing.routes import RouteTable
-from loradock.registry.bases.base_models import BaseModels
-from loradock.registry.blobs import Blobs
-from loradock.registry.uploads.uploads import UploadRunner
+from loradock.gateway.keys import KNOWN_ACTOR
+from loradock.operations.services import Services
 from loradock.store.actor import ACTOR
-from loradock.store.database import Database
-from loradock.telemetry.history import History
-from loradock.telemetry.meter import Meter
-
-
-@dataclass
-class Services:
-    settings: Settings
-    database: Database
-    keys: KeyCache
-    routes: RouteTable
-    bases: BaseModels
-    blobs: Blobs
-    uploads: UploadRunner
-    controller: Controller
-    meter: Meter
-    history: History
+from loradock.types.access import Actor
 
 
 def get_services(request: Request) -> Services:
@@ -37,13 +15,13 @@ def get_services(request: Request) -> Services:
     return services
 
 
-async def get_caller(request: Request) -> Caller:
-    """The account behind the request's key, and from here on the actor. Raises Unauthenticated."""
-    known: Caller | None = request.scope.get(CALLER)
-    caller = known or await get_services(request).keys.caller(request.headers.get("authorization", ""))
-    ACTOR.set(caller.key_name)
-    return caller
+async def get_actor(request: Request) -> Actor:
+    """Whoever holds the request's key, from here on told as who acts. Raises Unauthenticated."""
+    known: Actor | None = request.scope.get(KNOWN_ACTOR)
+    actor = known or await get_services(request).keys.actor(request.headers.get("authorization", ""))
+    ACTOR.set(actor.key_name)
+    return actor
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
-CallerDep = Annotated[Caller, Depends(get_caller)]
+ActorDep = Annotated[Actor, Depends(get_actor)]

@@ -1,14 +1,28 @@
 """Fields of a request that nobody knows here: one that was probably mistyped is refused, another is remarked on."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import NotRequired, TypeVar
+
+from typing_extensions import TypedDict
 
 from loradock.types.errors import BadRequest
 from loradock.types.parameters import MAX_REMARKS, nearest
 
 _HOSTED = {"allow_unsupported", "disable_prompt_cache", "disable_speculative_decoding"}
 """What the hosted original's clients send and nothing depends on here."""
-Json = dict[str, Any]
+
+
+class Remark(TypedDict):
+    message: str
+
+
+class Warned(TypedDict):
+    """An answer in which fields of the request that were ignored are told."""
+
+    warnings: NotRequired[list[Remark]]
+
+
+Answer = TypeVar("Answer", bound=Warned)
 
 
 def check_spelling(given: Iterable[str], known: Iterable[str]) -> None:
@@ -32,9 +46,11 @@ def remarks(given: Iterable[str], known: Iterable[str]) -> list[str]:
     return told
 
 
-def remarked(answer: Json, told: list[str]) -> Json:
+def remarked(answer: Answer, told: list[str]) -> Answer:
     """The answer with `warnings`, in the form that answers of models have them."""
-    return {**answer, "warnings": [{"message": message} for message in told]} if told else answer
+    if told:
+        answer["warnings"] = [{"message": message} for message in told]
+    return answer
 
 
 def _shown(name: str) -> str:

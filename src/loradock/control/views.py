@@ -1,5 +1,6 @@
 """What the API shows of the replicas at work."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loradock.checkpoints.memory_plan import MemoryPlan
@@ -20,3 +21,8 @@ class ReplicaFacts:
     refused: dict[str, str]
     plan: MemoryPlan | None = None
     resident: int = 0
+
+
+def why_not_served(adapter: str, replicas: Iterable[ReplicaFacts]) -> str | None:
+    """What the first replica said that would not take it."""
+    return next((replica.refused[adapter] for replica in replicas if adapter in replica.refused), None)

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from loradock.api.services import Services
 from loradock.dashboard import assets, errors
 from loradock.dashboard.base_path import BelowPath
 from loradock.dashboard.live import Live
@@ -19,6 +18,7 @@ from loradock.dashboard.pages.endpoints import attaching, endpoint, endpoint_log
 from loradock.dashboard.pages.models import bulk, deploying, detaching, model, models, rebasing, uploads
 from loradock.dashboard.runs import Runs
 from loradock.dashboard.security import SecurityHeaders, who
+from loradock.operations.services import Services
 from loradock.types.errors import LoradockError
 
 _ROUTES: list[Route | Mount] = [

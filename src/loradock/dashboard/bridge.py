@@ -7,10 +7,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from loradock.api.services import Services
 from loradock.dashboard.security import CSRF_HEADER, check_csrf, who
-from loradock.gateway.keys import CALLER, Caller
+from loradock.gateway.keys import KNOWN_ACTOR
+from loradock.operations.services import Services
 from loradock.store.workers import Workers
+from loradock.types.access import Actor
 from loradock.types.errors import LoradockError, Unauthenticated
 
 PREFIX = "/ui/api"
@@ -21,7 +22,7 @@ class SignedOut(Unauthenticated):
 
 
 class Bridge:
-    """ASGI. Hands requests on to `server` with the caller already known."""
+    """ASGI. Hands requests on to `server` with the actor already known."""
 
     def __init__(self, services: Services, server: ASGIApp) -> None:
         self._services = services
@@ -31,7 +32,7 @@ class Bridge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         try:
-            caller = await self._workers.run(lambda: self._caller(connection))
+            actor = await self._workers.run(lambda: self._actor(connection))
         except LoradockError as error:
             await JSONResponse(error.body(), error.status, error.headers())(scope, receive, send)
             return
@@ -40,13 +41,13 @@ class Bridge:
             **scope,
             "path": scope["path"].removeprefix(PREFIX),
             "raw_path": raw.removeprefix(PREFIX.encode()),
-            CALLER: caller,
+            KNOWN_ACTOR: actor,
         }
         await self._server(inner, receive, send)
 
-    def _caller(self, connection: HTTPConnection) -> Caller:
+    def _actor(self, connection: HTTPConnection) -> Actor:
         me = who(connection, self._services)
         if me is None:
             raise SignedOut
         check_csrf(connection, me, connection.headers.get(CSRF_HEADER))
-        return Caller(me.account_id, me.account, me.key_id, me.actor)
+        return me.actor

@@ -13,8 +13,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from loradock.api.services import Services
 from loradock.dashboard.base_path import prefix_of, without_prefix
+from loradock.operations.services import Services
 from loradock.store.actor import ACTOR
 from loradock.store.sessions import LIFETIME, SignedIn, find_session
 from loradock.types.errors import LoradockError
@@ -127,7 +127,7 @@ def signed_in(handler: Handler) -> Handler:
             sent = request.headers.get(CSRF_HEADER) or (await request.form()).get(CSRF_FIELD)
             check_csrf(request, me, sent if isinstance(sent, str) else None)
         request.state.me = me
-        ACTOR.set(me.actor)
+        ACTOR.set(me.actor.key_name)
         return await _call(handler, request, me)
 
     return guarded

@@ -1,6 +1,6 @@
 """What is allowed for endpoints and their deployments, on a database session."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
@@ -39,9 +39,9 @@ class NewEndpoint:
     vLLM can be started here."""
 
     model: str
-    hardware: str
-    min_replicas: int
-    max_replicas: int
+    hardware: str = ""
+    min_replicas: int = 1
+    max_replicas: int = 1
     display_name: str | None = None
     inactive_timeout: int | None = None
     availability_zone: str | None = None
@@ -69,6 +69,12 @@ class EndpointChange:
     auto_start: bool | None = None
     quantization: EndpointQuantization | None = None
     desired: DesiredState | None = None
+
+    def given(self) -> list[str]:
+        """What is to be changed, as the API calls it."""
+        called = {"min_replicas": "autoscaling", "max_replicas": "autoscaling", "desired": "state"}
+        names = (each.name for each in fields(self) if getattr(self, each.name) is not None)
+        return sorted({called.get(name, name) for name in names})
 
 
 def find_endpoint(session: Session, account_id: str, reference: str) -> Endpoint:

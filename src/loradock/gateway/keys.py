@@ -11,10 +11,11 @@ from loradock.store.database import Database
 from loradock.store.failures import DATABASE_FAILURES
 from loradock.store.repeats import Repeats
 from loradock.store.workers import Workers
+from loradock.types.access import Actor
 from loradock.types.errors import DatabaseBusy, Unauthenticated
 
-CALLER = "loradock.caller"
-"""Key of an ASGI scope whose caller is known already. Scopes are ours: no client can write there."""
+KNOWN_ACTOR = "loradock.actor"
+"""Key of an ASGI scope whose actor is known already. Scopes are ours: no client can write there."""
 
 _log = logging.getLogger(__name__)
 _THREADS = 2
@@ -22,20 +23,10 @@ _PATIENCE_S = 0.25
 """How long a request waits for a key to be read again that was valid when it was read last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    account_id: str
-    account: str
-    """The account's slug."""
-    key_id: str
-    key_name: str
-    """The key's name and hint: who acts, where it is told."""
-
-
 @dataclass(slots=True)
 class _Known:
     read: float
-    caller: Caller | None
+    actor: Actor | None
 
 
 class KeyCache:
@@ -60,7 +51,7 @@ class KeyCache:
         self._workers = Workers("keys", _THREADS)
         self._repeats = Repeats(_log)
 
-    async def caller(self, authorization: str) -> Caller:
+    async def actor(self, authorization: str) -> Actor:
         """`authorization` is the header's value, `Bearer <key>`. Raises Unauthenticated, and DatabaseBusy where it
         cannot be known."""
         scheme, _, key = authorization.partition(" ")
@@ -73,9 +64,9 @@ class KeyCache:
             known = await self._read_again(known_as, key, known, age)
         elif age > self._lifetime / 2:
             self._read(known_as, key)
-        if known.caller is None:
+        if known.actor is None:
             raise Unauthenticated
-        return known.caller
+        return known.actor
 
     def forget(self) -> None:
         """Call after a key was made or revoked."""
@@ -84,7 +75,7 @@ class KeyCache:
         self._reading.clear()  # what was begun before may have read what was before
 
     async def _read_again(self, known_as: str, key: str, before: _Known | None, age: float) -> _Known:
-        usable = before is not None and before.caller is not None and age <= self._outage
+        usable = before is not None and before.actor is not None and age <= self._outage
         reading = self._read(known_as, key)
         await asyncio.wait({reading}, timeout=_PATIENCE_S if usable else self._wait)
         if reading.done() and not reading.cancelled() and reading.exception() is None:
@@ -119,14 +110,14 @@ class KeyCache:
         else:
             self._repeats.failed("reading keys", error, traceback=not isinstance(error, DATABASE_FAILURES))
 
-    def _look_up(self, key: str) -> Caller | None:
+    def _look_up(self, key: str) -> Actor | None:
         with self._database.session() as session:
             found = valid_key(session, key)
-            return Caller(found.account.id, found.account.slug, found.id, found.label) if found else None
+            return Actor(found.account.id, found.account.slug, found.id, found.label) if found else None
 
     def _remember(self, known_as: str, known: _Known) -> None:
         """Apart from each other: a flood of keys that nobody has drives out none that somebody uses."""
-        kept, other = (self._known, self._unknown) if known.caller else (self._unknown, self._known)
+        kept, other = (self._known, self._unknown) if known.actor else (self._unknown, self._known)
         other.pop(known_as, None)
         kept[known_as] = known
         kept.move_to_end(known_as)

@@ -25,11 +25,6 @@ def attachment_of(session: Session, model: Model) -> Attachment | None:
     return min(rows, key=lambda row: row.state is AttachmentState.DETACHING, default=None)
 
 
-def is_held(session: Session, model: Model) -> bool:
-    """Whether the adapter is attached, on its way or leaving."""
-    return session.scalar(select(Attachment.id).where(Attachment.model_id == model.id)) is not None
-
-
 def count_attached(session: Session, account_id: str) -> int:
     """The account's adapters that are."""
     query = select(func.count()).select_from(Attachment).join(Model)

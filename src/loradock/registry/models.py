@@ -31,6 +31,11 @@ def where_attached(session: Session, model: Model) -> str | None:
     return attachment.deployment.endpoint.name if attachment else None
 
 
+def is_held(session: Session, model: Model) -> bool:
+    """Whether it is attached, or still finishes requests."""
+    return session.scalar(select(Attachment.id).where(Attachment.model_id == model.id)) is not None
+
+
 def delete_model(database: Database, blobs: Blobs, account_id: str, name: str) -> str:
     """Delete an own model; its files go when nothing else refers to them. Returns its name.
 
@@ -60,7 +65,7 @@ def _check_unused(session: Session, model: Model) -> None:
     endpoint = where_attached(session, model)
     if endpoint is not None:
         raise BadRequest(f"{model.name} is attached to {endpoint}; remove it there first")
-    if session.scalar(select(Attachment.id).where(Attachment.model_id == model.id)) is not None:
+    if is_held(session, model):
         raise BadRequest(f"{model.name} is still finishing its last requests; try again in a moment")
     serving = session.scalar(select(Deployment).where(Deployment.base_model == model.name))
     if serving is not None:

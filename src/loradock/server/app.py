@@ -10,7 +10,6 @@ from starlette.routing import Match
 from loradock import __version__
 from loradock.api import docs_routes, errors, openapi
 from loradock.api.paths import canonical_path
-from loradock.api.services import Services
 from loradock.api.v1 import account_routes, adapter_routes, endpoint_routes, model_routes
 from loradock.api.v1 import observability_routes as watching_routes
 from loradock.configuration.settings import Settings
@@ -20,10 +19,11 @@ from loradock.control.scaling import ScalingRules
 from loradock.dashboard.app import belongs, dashboard
 from loradock.dashboard.app import close as close_dashboard
 from loradock.dashboard.bridge import PREFIX, Bridge
-from loradock.gateway.keys import CALLER, KeyCache
+from loradock.gateway.keys import KNOWN_ACTOR, KeyCache
 from loradock.gateway.proxy.proxy import PROXY_PATHS, Gateway
 from loradock.gateway.revoked import Revoked
 from loradock.gateway.routing.routes import RouteTable
+from loradock.operations.services import Services
 from loradock.registry.bases.base_models import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.settling import Settler
@@ -78,13 +78,13 @@ class Server:
 
     async def _others(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            if scope["path"].startswith(f"{PREFIX}/") and CALLER not in scope:
+            if scope["path"].startswith(f"{PREFIX}/") and KNOWN_ACTOR not in scope:
                 return await self._bridge(scope, receive, send)
             request_id = uuid.uuid4().hex
             scope = {**scope, "path": canonical_path(dict(scope)), "request_id": request_id}
             pages = belongs(scope["path"]) or self._lost_reader(scope)
             if self._cors is not None and not pages:
-                if CALLER not in scope and await self._cors.preflight(scope, send):
+                if KNOWN_ACTOR not in scope and await self._cors.preflight(scope, send):
                     return None
                 send = self._tagging(scope, send)
             if scope["method"] == "POST" and scope["path"] in PROXY_PATHS:  # an unusual spelling of it
@@ -107,7 +107,7 @@ class Server:
 
     def _tagging(self, scope: Scope, send: Send) -> Send:
         """What the dashboard's own scripts ask is for nobody else."""
-        return send if self._cors is None or CALLER in scope else self._cors.tagging(scope, send)
+        return send if self._cors is None or KNOWN_ACTOR in scope else self._cors.tagging(scope, send)
 
     @property
     def failure(self) -> LoradockError | None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from loradock.api.services import Services
 from loradock.gateway.proxy.proxy import Gateway
+from loradock.operations.services import Services
 from loradock.server.housekeeping import Housekeeping
 from loradock.store.failures import unusable
 from loradock.types.errors import DataUnusable, LoradockError

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from loradock.store.accounts import digest, valid_key
 from loradock.store.actor import key_label
 from loradock.store.tables import BrowserSession, now
+from loradock.types.access import Actor
 
 LIFETIME = timedelta(days=7)
 
@@ -27,9 +28,8 @@ class SignedIn:
     csrf: str
 
     @property
-    def actor(self) -> str:
-        """Who acts, where it is told."""
-        return key_label(self.key_name, self.key_hint)
+    def actor(self) -> Actor:
+        return Actor(self.account_id, self.account, self.key_id, key_label(self.key_name, self.key_hint))
 
 
 def open_session(session: Session, key: str) -> str | None:

@@ -1,28 +1,29 @@
 """Who am I, and the one project that an account is."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
-from loradock.api.services import CallerDep
-from loradock.api.v1.views import Json, whoami_view
+from loradock.api.services import ActorDep
+from loradock.api.v1.answers import Health, ProjectItem, Projects, Whoami
+from loradock.api.v1.views import whoami_view
 
 router = APIRouter()
 
 
 @router.get("/v1/whoami")
 @router.get("/v3/whoami")
-async def whoami(caller: CallerDep) -> Json:
-    return whoami_view(caller.account_id, caller.account)
+async def whoami(actor: ActorDep) -> Whoami:
+    return whoami_view(actor)
 
 
 @router.get("/v1/projects")
-async def projects(caller: CallerDep) -> dict[str, Any]:
-    who = whoami_view(caller.account_id, caller.account)
-    project = {**who["project"], "organization_id": who["organization_id"], "organization_name": caller.account}
+async def projects(actor: ActorDep) -> Projects:
+    who = whoami_view(actor)
+    project = ProjectItem(
+        **who["project"], organization_id=who["organization_id"], organization_name=who["organization_name"]
+    )
     return {"object": "list", "data": [project], "next_cursor": None}
 
 
 @router.get("/health")
-async def health() -> Json:
+async def health() -> Health:
     return {"status": "ok"}

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from loradock.api.unknown_fields import check_spelling, remarks
+from loradock.endpoints.rules import DEFAULT_LORA_RANK, EndpointChange, NewEndpoint
+from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.types.enums import DesiredState, EndpointKind, EndpointQuantization, EngineKind, ModelKind, Visibility
 
 NonEmpty = Annotated[str, Field(min_length=1, max_length=500)]
@@ -27,10 +29,6 @@ class Body(BaseModel):
         own = remarks(extra, type(self).model_fields)
         parts = [part for name in type(self).model_fields if isinstance(part := getattr(self, name), Body)]
         return [*own, *(remark for part in parts for remark in part.remarks())]
-
-    def given(self) -> list[str]:
-        """The known fields that were given a value."""
-        return sorted(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @field_validator("*")
     @classmethod
@@ -69,6 +67,26 @@ class CreateEndpoint(Body):
     auto_start: StrictBool | None = None
     quantization: EndpointQuantization | None = None
 
+    def wanted(self, zone: str | None) -> NewEndpoint:
+        """`zone` of the query counts where the body names none."""
+        return NewEndpoint(
+            model=self.model,
+            hardware=self.hardware or "",
+            min_replicas=self.autoscaling.min_replicas,
+            max_replicas=self.autoscaling.max_replicas,
+            display_name=self.display_name,
+            inactive_timeout=self.inactive_timeout,
+            availability_zone=self.availability_zone or zone,
+            lora_enabled=self.lora_enabled is not False,
+            max_lora_rank=DEFAULT_LORA_RANK if self.max_lora_rank is None else self.max_lora_rank,
+            engine=self.engine,
+            auto_start=self.auto_start is True,
+            quantization=self.quantization,
+            desired=self.state or DesiredState.STARTED,
+            kind=self.type or EndpointKind.DEDICATED,
+            visibility=self.visibility or Visibility.PRIVATE,
+        )
+
 
 class UpdateEndpoint(Body):
     display_name: str | None = None
@@ -80,10 +98,19 @@ class UpdateEndpoint(Body):
     auto_start: StrictBool | None = None
     quantization: EndpointQuantization | None = None
 
-    @property
-    def new_timeout(self) -> int | None:
-        """None when it was not given; an explicit null means never, as 0 does."""
-        return self.inactive_timeout or 0 if "inactive_timeout" in self.model_fields_set else None
+    def change(self) -> EndpointChange:
+        """An explicit null for `inactive_timeout` means never, as 0 does."""
+        return EndpointChange(
+            display_name=self.display_name,
+            min_replicas=self.autoscaling.min_replicas if self.autoscaling else None,
+            max_replicas=self.autoscaling.max_replicas if self.autoscaling else None,
+            inactive_timeout=self.inactive_timeout or 0 if "inactive_timeout" in self.model_fields_set else None,
+            lora_enabled=self.lora_enabled,
+            max_lora_rank=self.max_lora_rank,
+            auto_start=self.auto_start,
+            quantization=self.quantization,
+            desired=self.state,
+        )
 
 
 class AdapterReference(Body):
@@ -99,6 +126,18 @@ class UploadModel(Body):
     hf_token: str | None = None
     description: str | None = None
     subfolder: str | None = None
+
+    def request(self) -> UploadRequest:
+        return UploadRequest(
+            model_name=self.model_name,
+            model_source=self.model_source,
+            kind=self.model_type,
+            base_model=self.base_model,
+            lora_model=self.lora_model,
+            hf_token=self.hf_token,
+            description=self.description,
+            subfolder=self.subfolder,
+        )
 
 
 class ChangeModel(Body):

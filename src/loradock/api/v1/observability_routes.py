@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from loradock.api.services import CallerDep, ServicesDep
+from loradock.api.listing import Listed
+from loradock.api.services import ActorDep, ServicesDep
+from loradock.api.v1.answers import EventItem
 from loradock.api.v1.attach_summary import summarised
-from loradock.api.v1.views import Json, as_list, event_view
+from loradock.api.v1.views import event_view
 from loradock.registry.models import get_model
 from loradock.store.events import INTERMEDIATE_ATTACH_KINDS, list_events
 from loradock.store.tables import Endpoint
@@ -21,12 +23,12 @@ _LARGEST = (1 << 63) - 1
 
 
 @router.get("/metrics", response_model=None)
-async def metrics(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+async def metrics(request: Request, actor: ActorDep, services: ServicesDep) -> Response:
     """The account's own endpoints."""
 
     def names() -> dict[str, str]:
         with services.database.session() as session:
-            query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == caller.account_id)
+            query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == actor.account_id)
             return {row.id: row.name for row in session.execute(query)}
 
     endpoints = await run_in_threadpool(names)
@@ -38,22 +40,22 @@ async def metrics(request: Request, caller: CallerDep, services: ServicesDep) ->
 
 @router.get("/v1/events")
 def events(
-    caller: CallerDep,
+    actor: ActorDep,
     services: ServicesDep,
     subject: str | None = None,
     before: Annotated[int | None, Query(le=_LARGEST)] = None,
     after: Annotated[int | None, Query(ge=0, le=_LARGEST)] = None,
     steps: bool = True,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> Json:
+) -> Listed[EventItem]:
     """Newest first. `subject`: the id or name of an endpoint or model, or a key's id. `before`: the last event's id
     of the page before. `after`: only what came after this event, oldest first. Without `steps` an attach is one
     event, its last."""
     with services.database.session() as session:
-        subject_id = subject and _subject_id(session, caller.account_id, subject)
+        subject_id = subject and _subject_id(session, actor.account_id, subject)
         found = list_events(
             session,
-            caller.account_id,
+            actor.account_id,
             subject_id=subject_id,
             before_id=before,
             after_id=after,
@@ -62,7 +64,7 @@ def events(
         )
         shown = found[:limit]
         views = [event_view(event) for event in shown] if steps else summarised(shown)
-        return {**as_list(views), "has_more": len(found) > limit}
+        return {"object": "list", "data": views, "has_more": len(found) > limit}
 
 
 def _subject_id(session: Session, account_id: str, given: str) -> str:

@@ -1,11 +1,27 @@
-"""Response objects of the v1 API, field for field as its clients parse them."""
+"""Answers of the v1 API, made of what operations return."""
 
 from collections import Counter
-from typing import Any
+from typing import cast
 
-from loradock.control.views import ReplicaFacts
+from loradock.api.v1.answers import (
+    AttachedAdapter,
+    EndpointAnswer,
+    EndpointItem,
+    EventItem,
+    HardwareItem,
+    JobItem,
+    ModelAnswer,
+    ModelItem,
+    ReplicaItem,
+    ReplicaMemory,
+    StatusUpdate,
+    Whoami,
+)
+from loradock.control.views import ReplicaFacts, why_not_served
 from loradock.endpoints.hardware import Hardware
-from loradock.store.tables import Deployment, Endpoint, Event, Job, Model, iso
+from loradock.operations.records import EndpointRecord, JobRecord, ModelRecord
+from loradock.store.tables import Event, iso
+from loradock.types.access import Actor
 from loradock.types.enums import (
     AdapterTier,
     EndpointQuantization,
@@ -16,66 +32,60 @@ from loradock.types.enums import (
 )
 from loradock.types.names import combined_id
 
-Json = dict[str, Any]
 
-
-def as_list(data: list[Json]) -> Json:
-    return {"object": "list", "data": data}
-
-
-def quantization_of(deployment: Deployment, default: Quantization | None) -> str | None:
+def quantization_of(endpoint: EndpointRecord, default: Quantization | None) -> str | None:
     """`none`, `int8` or `int4`; None where vLLM decides. `default`: the server's."""
-    if deployment.engine is EngineKind.VLLM:
+    if endpoint.engine is EngineKind.VLLM:
         return None
-    return quantization_in_effect(deployment.quantization, default) or EndpointQuantization.NONE
+    return quantization_in_effect(endpoint.quantization, default) or EndpointQuantization.NONE
 
 
-def endpoint_item(endpoint: Endpoint, quantization: Quantization | None) -> Json:
+def endpoint_item(endpoint: EndpointRecord, quantization: Quantization | None) -> EndpointItem:
     """`quantization`: the server's default."""
     return {
         "object": "endpoint",
         "id": endpoint.id,
         "name": endpoint.name,
         "display_name": endpoint.display_name,
-        "model": endpoint.deployment.base_model,
+        "model": endpoint.base_model,
         "type": endpoint.kind,
-        "owner": endpoint.account.slug,
-        "state": endpoint.deployment.state,
-        "message": endpoint.deployment.message,
-        "quantization": quantization_of(endpoint.deployment, quantization),
+        "owner": endpoint.owner,
+        "state": endpoint.state,
+        "message": endpoint.message,
+        "quantization": quantization_of(endpoint, quantization),
         "created_at": iso(endpoint.created_at),
     }
 
 
-def endpoint_view(endpoint: Endpoint, quantization: Quantization | None) -> Json:
-    deployment = endpoint.deployment
+def endpoint_view(endpoint: EndpointRecord, quantization: Quantization | None) -> EndpointAnswer:
+    view = cast("EndpointAnswer", endpoint_item(endpoint, quantization))
+    view["hardware"] = endpoint.hardware
+    view["autoscaling"] = {"min_replicas": endpoint.min_replicas, "max_replicas": endpoint.max_replicas}
+    view["inactive_timeout"] = endpoint.inactive_timeout
+    view["lora_enabled"] = endpoint.lora_enabled
+    view["max_lora_rank"] = endpoint.max_lora_rank
+    view["engine"] = endpoint.engine
+    view["auto_start"] = endpoint.auto_start
+    view["visibility"] = endpoint.visibility
+    return view
+
+
+def adapter_view(name: str, endpoint: str, replicas: list[ReplicaFacts]) -> AttachedAdapter:
     return {
-        **endpoint_item(endpoint, quantization),
-        "hardware": deployment.hardware,
-        "autoscaling": {"min_replicas": deployment.min_replicas, "max_replicas": deployment.max_replicas},
-        "inactive_timeout": deployment.inactive_timeout,
-        "lora_enabled": deployment.lora_enabled,
-        "max_lora_rank": deployment.max_lora_rank,
-        "engine": deployment.engine,
-        "auto_start": deployment.auto_start,
-        "visibility": endpoint.visibility,
+        "model_id": combined_id(endpoint, name),
+        "adapter_name": name,
+        "endpoint_name": endpoint,
+        "replicas": where_kept(name, replicas),
+        "message": why_not_served(name, replicas),
     }
 
 
-def adapter_view(name: str, endpoint: str) -> Json:
-    return {"model_id": combined_id(endpoint, name), "adapter_name": name, "endpoint_name": endpoint}
-
-
-def where_kept(adapter: str, replicas: list[ReplicaFacts]) -> Json:
-    """Replica id → `active`, `ram` or `disk`."""
+def where_kept(adapter: str, replicas: list[ReplicaFacts]) -> dict[str, AdapterTier]:
+    """By the replica's id."""
     return {replica.id: replica.adapters[adapter] for replica in replicas if adapter in replica.adapters}
 
 
-def why_not_served(adapter: str, replicas: list[ReplicaFacts]) -> str | None:
-    return next((replica.refused[adapter] for replica in replicas if adapter in replica.refused), None)
-
-
-def replica_view(replica: ReplicaFacts) -> Json:
+def replica_view(replica: ReplicaFacts) -> ReplicaItem:
     kept = Counter(replica.adapters.values())
     return {
         "object": "replica",
@@ -88,19 +98,23 @@ def replica_view(replica: ReplicaFacts) -> Json:
     }
 
 
-def _memory_view(replica: ReplicaFacts) -> Json:
-    """In bytes; `planned` is None where no plan could be made."""
+def _memory_view(replica: ReplicaFacts) -> ReplicaMemory:
     plan = replica.plan
-    parts = (
-        {"weights": plan.weights, "kv_cache": plan.cache, "adapters": plan.adapters, "program": plan.program}
-        if plan
-        else {}
-    )
-    return {"used": replica.resident, "planned": plan.total if plan else None, **parts}
+    if plan is None:
+        return {"used": replica.resident, "planned": None}
+    return {
+        "used": replica.resident,
+        "planned": plan.total,
+        "weights": plan.weights,
+        "kv_cache": plan.cache,
+        "adapters": plan.adapters,
+        "program": plan.program,
+    }
 
 
-def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -> Json:
-    view: Json = {
+def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -> HardwareItem:
+    """`available` None: not known, as it depends on the model."""
+    view: HardwareItem = {
         "object": "hardware",
         "id": hardware.id,
         "pricing": {"cents_per_minute": 0},
@@ -117,7 +131,7 @@ def hardware_view(hardware: Hardware, started: str, *, available: bool | None) -
     return view
 
 
-def event_view(event: Event) -> Json:
+def event_view(event: Event) -> EventItem:
     return {
         "object": "event",
         "id": event.id,
@@ -129,12 +143,12 @@ def event_view(event: Event) -> Json:
     }
 
 
-def job_view(job: Job) -> Json:
+def job_view(job: JobRecord) -> JobItem:
     return {
         "type": job.type,
         "job_id": job.id,
         "status": job.status,
-        "status_updates": job.status_updates,
+        "status_updates": [cast("StatusUpdate", update) for update in job.status_updates],
         "message": job.status_updates[-1]["message"] if job.status_updates else None,
         "args": job.args,
         "created_at": iso(job.created_at),
@@ -142,24 +156,32 @@ def job_view(job: Job) -> Json:
     }
 
 
-def model_view(model: Model, attached_to: str | None = None) -> Json:
+def model_view(model: ModelRecord) -> ModelItem:
     """An uploaded model as `models list` shows it, with what we know beyond it."""
-    revision = model.revisions[-1] if model.revisions else None
-    return {
-        **catalogue_item(model.name, int(model.created_at.timestamp()), model.account.slug),
-        "kind": model.kind,
-        "state": model.state,
-        "base_model": model.base_model,
-        "description": model.description,
-        "rank": revision.rank if revision else None,
-        "target_modules": revision.target_modules if revision else [],
-        "size_bytes": revision.size_bytes if revision else None,
-        "digest": revision.digest if revision else None,
-        "attached_to": attached_to if model.kind is ModelKind.ADAPTER else None,
-    }
+    view = catalogue_item(model.name, int(model.created_at.timestamp()), model.owner)
+    view["kind"] = model.kind
+    view["state"] = model.state
+    view["base_model"] = model.base_model
+    view["description"] = model.description
+    view["rank"] = model.rank
+    view["target_modules"] = list(model.target_modules)
+    view["size_bytes"] = model.size_bytes
+    view["digest"] = model.digest
+    view["attached_to"] = model.attached_to if model.kind is ModelKind.ADAPTER else None
+    return view
 
 
-def catalogue_item(name: str, created: int, organization: str) -> Json:
+def model_answer(item: ModelItem, *, owned_by: str | None = None, message: str | None = None) -> ModelAnswer:
+    """The same, alone."""
+    answer = cast("ModelAnswer", item)
+    if owned_by is not None:
+        answer["owned_by"] = owned_by
+    if message is not None:
+        answer["message"] = message
+    return answer
+
+
+def catalogue_item(name: str, created: int, organization: str) -> ModelItem:
     return {
         "id": name,
         "object": "model",
@@ -170,18 +192,18 @@ def catalogue_item(name: str, created: int, organization: str) -> Json:
     }
 
 
-def whoami_view(account_id: str, slug: str) -> Json:
-    """One body that every client version accepts, flat and nested."""
+def whoami_view(actor: Actor) -> Whoami:
+    account, slug = actor.account_id, actor.account
     return {
         "type": "project_api_key",
-        "api_key": {"id": f"key_of_{account_id}"},
-        "organization": {"id": account_id, "name": slug},
-        "project": {"id": account_id, "name": slug, "slug": slug},
-        "api_key_id": f"key_of_{account_id}",
-        "organization_id": account_id,
+        "api_key": {"id": f"key_of_{account}"},
+        "organization": {"id": account, "name": slug},
+        "project": {"id": account, "name": slug, "slug": slug},
+        "api_key_id": f"key_of_{account}",
+        "organization_id": account,
         "organization_name": slug,
-        "project_id": account_id,
+        "project_id": account,
         "project_name": slug,
         "project_slug": slug,
-        "user_id": account_id,
+        "user_id": account,
     }

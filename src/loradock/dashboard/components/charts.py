@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from loradock.api.services import Services
 from loradock.dashboard.components.endpoint_view import written_until
+from loradock.operations.services import Services
 from loradock.telemetry.queries import series
 
 _DAY_S = 86400

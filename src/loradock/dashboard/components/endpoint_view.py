@@ -8,13 +8,12 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from loradock.api.services import Services
-from loradock.api.v1.views import why_not_served
 from loradock.control.capacity import Capacity, capacity
-from loradock.control.views import ReplicaFacts
+from loradock.control.views import ReplicaFacts, why_not_served
 from loradock.dashboard.components.endpoint_adapters import AdapterRow, adapters_of
 from loradock.dashboard.components.lists import Asked, Shown
 from loradock.endpoints.rules import find_endpoint
+from loradock.operations.services import Services
 from loradock.queries.attaches import OneAttach, newest_attaches
 from loradock.queries.attachments import sum_up
 from loradock.store.tables import Endpoint, now

@@ -4,10 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.lists import Asked, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.queries.event_subjects import subjects_of
 from loradock.queries.events import EventQuery, search_events, steps_behind
 from loradock.store.sessions import SignedIn

@@ -4,10 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.lists import read_asked, shown
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.queries.jobs import SORTS, search_jobs
 from loradock.registry.listing import count_adapters
 from loradock.store.sessions import SignedIn

@@ -7,14 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.lists import read_asked, shown
 from loradock.dashboard.render import dialog, go_to, page
 from loradock.dashboard.security import signed_in
+from loradock.operations import keys
+from loradock.operations.access import key_for
+from loradock.operations.services import Services
 from loradock.queries.keys import SORTS, is_last_key, search_keys
-from loradock.store.accounts import create_key, find_key, revoke_key
 from loradock.store.sessions import SignedIn
 from loradock.telemetry.queries import totals
+from loradock.types.access import Action
 
 _LONGEST_NAME = 64
 _DAY_S = 86400
@@ -34,8 +36,7 @@ async def create(request: Request, me: SignedIn) -> Response:
         error = f"Give it a name of 1 to {_LONGEST_NAME} characters that says who will use it."
         return await run_in_threadpool(_list, request, me, error=error, name=name)
     services: Services = request.app.state.services
-    plain = await run_in_threadpool(_create, services, me, name)
-    services.keys.forget()
+    plain = await keys.create(services, me.actor, name)
     return await run_in_threadpool(_list, request, me, plain=plain)
 
 
@@ -44,7 +45,7 @@ def ask_revoke(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     until = time.time()
     with services.database.session() as session:
-        key = find_key(session, me.account_id, request.path_params["id"])
+        key = key_for(session, me.actor, Action.READ, request.path_params["id"])
         used = totals(session, me.account_id, since=until - _DAY_S, until=until, by=("key",))
         requests = sum(total.requests for total in used if total.key_id == key.id)
         return dialog(request, "revoke_key.html", key=key, requests=requests, last=is_last_key(session, key))
@@ -54,8 +55,7 @@ def ask_revoke(request: Request, me: SignedIn) -> Response:
 async def revoke(request: Request, me: SignedIn) -> Response:
     """Revoking the key one is signed in with ends the session; the next page asks for another."""
     services: Services = request.app.state.services
-    await run_in_threadpool(_revoke, services, me, request.path_params["id"])
-    services.keys.forget()
+    await keys.revoke(services, me.actor, request.path_params["id"])
     return go_to(request, "/ui/keys")
 
 
@@ -70,16 +70,6 @@ def _list(
         found = search_keys(session, me.account_id, asked.list_query(), _REVOKED.get(asked.filters["status"]))
         status = 422 if error else 200
         return page(request, "keys.html", status=status, list=shown(asked, found), error=error, name=name, plain=plain)
-
-
-def _create(services: Services, me: SignedIn, name: str) -> str:
-    with services.database.session() as session:
-        return create_key(session, me.account, name)[1]
-
-
-def _revoke(services: Services, me: SignedIn, key_id: str) -> None:
-    with services.database.session(make_room=True) as session:
-        revoke_key(session, find_key(session, me.account_id, key_id).id)
 
 
 routes = [

@@ -4,12 +4,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.endpoint_rows import list_rows
 from loradock.dashboard.components.lists import Asked
 from loradock.dashboard.components.traffic import of_account
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.queries.attachments import count_attached
 from loradock.queries.endpoints import count_started
 from loradock.queries.events import newest_events

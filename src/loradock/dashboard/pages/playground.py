@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.call_code import Call, api_url, snippets
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.rules import attached_names, list_endpoints
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint
 from loradock.types.enums import EndpointState

@@ -5,9 +5,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.render import page
 from loradock.dashboard.security import COOKIE, delete_cookie, refuse_foreign, set_cookie, signed_in, who
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn, close_session, open_session
 
 _WRONG = "No valid key reads like this. Paste a whole key, from “ld-” on, or make one with: loradock keys create"

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.charts import TRAFFIC_CHARTS, TRAFFIC_SPANS, chart_data, span_of
 from loradock.dashboard.components.lists import PAGE_SIZE, Asked, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
 from loradock.telemetry.queries import By, Total, totals
 

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Set
 
-from loradock.gateway.keys import CALLER, Caller, KeyCache
+from loradock.gateway.keys import KNOWN_ACTOR, KeyCache
 from loradock.gateway.proxy._asgi import ClientGone, Headers, Receive, Scope, Send
 from loradock.gateway.proxy.bodies import Bodies
 from loradock.gateway.proxy.connections import Connection, Connections, Lost, Unreached
@@ -24,6 +24,7 @@ from loradock.gateway.routing.waking import BACK_S, Waker
 from loradock.store.actor import ACTOR
 from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
+from loradock.types.access import Actor
 from loradock.types.enums import Dialect, Outcome
 from loradock.types.errors import Internal, LoradockError, ReplicaLost
 from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
@@ -121,17 +122,17 @@ class Gateway:
         return exchange
 
     async def _serve(self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> None:
-        caller: Caller | None = scope.get(CALLER)
-        if caller is None:
-            caller = await self._keys.caller(headers.get(b"authorization", b"").decode("latin-1"))
-        exchange.key_id = caller.key_id
-        exchange.account = caller.account_id
+        actor: Actor | None = scope.get(KNOWN_ACTOR)
+        if actor is None:
+            actor = await self._keys.actor(headers.get(b"authorization", b"").decode("latin-1"))
+        exchange.key_id = actor.key_id
+        exchange.account = actor.account_id
         exchange.body = await self._bodies.read(receive, headers.get(b"content-length"), exchange)
         head = head_of(exchange.body)
         exchange.read(head)
         unwatch = watch(scope, receive, exchange.leave)
         try:
-            await self._forward(exchange, head, caller)
+            await self._forward(exchange, head, actor)
         except asyncio.CancelledError:
             if not exchange.left or exchange.task.uncancel():
                 raise
@@ -139,23 +140,23 @@ class Gateway:
         finally:
             unwatch()
 
-    async def _forward(self, exchange: Exchange, head: RequestFields, caller: Caller) -> None:
+    async def _forward(self, exchange: Exchange, head: RequestFields, actor: Actor) -> None:
         began = time.perf_counter()
-        ACTOR.set(caller.key_name)
+        ACTOR.set(actor.key_name)
         ASKED_MODEL.set(head.model)
-        route = await self._waker.resolve(head.model, caller.account_id, caller.account)
-        with Measured(self._meter, _key(caller, route), began) as measured:
+        route = await self._waker.resolve(head.model, actor.account_id, actor.account)
+        with Measured(self._meter, _key(actor, route), began) as measured:
             loss = await self._attempt(exchange, head, route, measured)
             if loss is not None:
-                await self._forward_again(exchange, head, caller, measured, loss)
+                await self._forward_again(exchange, head, actor, measured, loss)
 
     async def _forward_again(
-        self, exchange: Exchange, head: RequestFields, caller: Caller, measured: Request, loss: Loss | None
+        self, exchange: Exchange, head: RequestFields, actor: Actor, measured: Request, loss: Loss | None
     ) -> None:
         again = Again(len(exchange.body))
         while loss is not None:
             await again.allow(loss)
-            route = await self._waker.resolve(head.model, caller.account_id, caller.account, again.lost)
+            route = await self._waker.resolve(head.model, actor.account_id, actor.account, again.lost)
             loss = await self._attempt(exchange, head, route, measured, again)
 
     async def _attempt(
@@ -199,9 +200,9 @@ class Gateway:
             reply.leave()
 
 
-def _key(caller: Caller, route: Route) -> Key:
+def _key(actor: Actor, route: Route) -> Key:
     base = route.engine_name == route.endpoint.name
-    return Key(caller.account_id, caller.key_id, route.endpoint.id, "" if base else route.engine_name)
+    return Key(actor.account_id, actor.key_id, route.endpoint.id, "" if base else route.engine_name)
 
 
 async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> None:

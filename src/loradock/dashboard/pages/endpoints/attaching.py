@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard import actions as deeds
 from loradock.dashboard.components.endpoint_adapters import attached_matching, read_adapters_asked
 from loradock.dashboard.components.endpoint_view import refused_by, uses_of
@@ -17,10 +16,12 @@ from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.selection import sent_names
 from loradock.endpoints.attachments import same_base
-from loradock.endpoints.rules import find_endpoint
+from loradock.operations.access import endpoint_for
+from loradock.operations.services import Services
 from loradock.registry.listing import bases_of_adapters
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Attachment, Endpoint, Model
+from loradock.types.access import Action
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from loradock.types.errors import BadRequest, LoradockError
 
@@ -83,7 +84,7 @@ def _attach_dialog(request: Request, me: SignedIn, chosen: list[str], error: Lor
     services: Services = request.app.state.services
     text = request.query_params.get("q", "").strip()[:200]
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
         free = _attachable(session, me.account_id, endpoint)
         ticked = _models(session, [*free, Model.name.in_(chosen)], len(chosen)) if chosen else []
         others = [*free, Model.name.not_in(chosen), Model.name.icontains(text, autoescape=True)]
@@ -133,7 +134,7 @@ def _all(request: Request, me: SignedIn, refused: list[str]) -> list[str]:
     """Those that match what the list was asked for, on whatever page."""
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
         asked = read_adapters_asked(endpoint.id, request.query_params)
         uses = uses_of(session, me.account_id, endpoint.id) if asked.filters["only"] else {}
         return attached_matching(session, endpoint.deployment.id, asked, uses, refused)

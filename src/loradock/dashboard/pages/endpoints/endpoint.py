@@ -7,16 +7,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.charts import CHARTS, SPANS, chart_data, span_of
 from loradock.dashboard.components.endpoint_adapters import read_adapters_asked
 from loradock.dashboard.components.endpoint_view import EndpointReader, EndpointView
 from loradock.dashboard.live import HEADERS, Live, Parts
 from loradock.dashboard.render import fragment, page
 from loradock.dashboard.security import signed_in, who
-from loradock.endpoints.rules import find_endpoint
+from loradock.operations.access import endpoint_for
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint
+from loradock.types.access import Action
 from loradock.types.enums import EngineKind, quantization_in_effect
 
 PARTS = ("head", "tiles", "attaching", "adapters", "replicas", "capacity")
@@ -64,7 +65,7 @@ def own_endpoint(request: Request, me: SignedIn) -> Endpoint:
     """The endpoint of the address. Raises EndpointMissing."""
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
         assert endpoint.deployment  # read while the session is open
         return endpoint
 

@@ -1,9 +1,8 @@
-"""What the forms for creating and editing an endpoint hold, and how it becomes a request of the API."""
+"""What the forms for creating and editing an endpoint hold, and what is asked for with it."""
 
 from collections.abc import Mapping
 
-from loradock.api.v1.bodies import Autoscaling, CreateEndpoint, PartialAutoscaling, UpdateEndpoint
-from loradock.endpoints.rules import DEFAULT_LORA_RANK
+from loradock.endpoints.rules import DEFAULT_LORA_RANK, EndpointChange, NewEndpoint
 from loradock.store.tables import Endpoint
 from loradock.types.enums import EndpointQuantization, EngineKind
 from loradock.types.errors import BadRequest
@@ -58,45 +57,40 @@ def form_of(endpoint: Endpoint) -> Values:
     }
 
 
-def to_create(values: Values) -> CreateEndpoint:
+def to_create(values: Values) -> NewEndpoint:
     """Raises BadRequest naming the field at fault."""
     if not values["model"]:
         raise BadRequest("choose the base model that this endpoint runs", param="model")
-    return CreateEndpoint(
+    rank = _whole(values, "max_lora_rank")
+    return NewEndpoint(
         model=_encodable(values, "model"),
         hardware=values["hardware"],
-        autoscaling=Autoscaling(
-            min_replicas=_needed(values, "min_replicas"), max_replicas=_needed(values, "max_replicas")
-        ),
+        min_replicas=_needed(values, "min_replicas"),
+        max_replicas=_needed(values, "max_replicas"),
         display_name=_encodable(values, "display_name") or None,
         inactive_timeout=_whole(values, "inactive_timeout"),
         lora_enabled=bool(values["lora_enabled"]),
-        max_lora_rank=_whole(values, "max_lora_rank"),
+        max_lora_rank=DEFAULT_LORA_RANK if rank is None else rank,
         engine=_engine(values["engine"]),
         auto_start=bool(values["auto_start"]),
         quantization=_quantization(values["quantization"]),
     )
 
 
-def to_update(values: Values, before: Values) -> UpdateEndpoint:
+def to_update(values: Values, before: Values) -> EndpointChange:
     """Only what differs from `before`. Raises BadRequest naming the field at fault."""
     changed = {name for name in _FIELDS if values[name] != before[name]}
-    body: dict[str, object] = {}
-    if "display_name" in changed:
-        body["display_name"] = _encodable(values, "display_name")
-    if changed & {"min_replicas", "max_replicas"}:
-        body["autoscaling"] = PartialAutoscaling(
-            min_replicas=_needed(values, "min_replicas"), max_replicas=_needed(values, "max_replicas")
-        )
-    if "inactive_timeout" in changed:
-        body["inactive_timeout"] = _whole(values, "inactive_timeout") or 0
-    if "max_lora_rank" in changed:
-        body["max_lora_rank"] = _needed(values, "max_lora_rank")
-    for name in changed & {"lora_enabled", "auto_start"}:
-        body[name] = bool(values[name])
-    if "quantization" in changed and values["quantization"]:
-        body["quantization"] = _quantization(values["quantization"])
-    return UpdateEndpoint.model_validate(body)
+    bounds = bool(changed & {"min_replicas", "max_replicas"})
+    return EndpointChange(
+        display_name=_encodable(values, "display_name") if "display_name" in changed else None,
+        min_replicas=_needed(values, "min_replicas") if bounds else None,
+        max_replicas=_needed(values, "max_replicas") if bounds else None,
+        inactive_timeout=_whole(values, "inactive_timeout") or 0 if "inactive_timeout" in changed else None,
+        lora_enabled=bool(values["lora_enabled"]) if "lora_enabled" in changed else None,
+        max_lora_rank=_needed(values, "max_lora_rank") if "max_lora_rank" in changed else None,
+        auto_start=bool(values["auto_start"]) if "auto_start" in changed else None,
+        quantization=_quantization(values["quantization"]) if "quantization" in changed else None,
+    )
 
 
 def _needed(values: Values, name: str) -> int:

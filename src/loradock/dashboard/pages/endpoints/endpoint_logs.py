@@ -5,11 +5,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.control.views import ReplicaFacts
 from loradock.dashboard.pages.endpoints.endpoint import own_endpoint
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
 from loradock.types.errors import NotFound
 

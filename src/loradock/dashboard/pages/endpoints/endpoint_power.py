@@ -5,21 +5,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.api.v1.bodies import UpdateEndpoint
-from loradock.api.v1.endpoint_changes import update
-from loradock.dashboard.pages.endpoints.endpoints import caller_of
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
-from loradock.endpoints.rules import attached_names, find_endpoint
+from loradock.endpoints.rules import attached_names
+from loradock.operations import endpoints
+from loradock.operations.access import endpoint_for
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
-from loradock.types.enums import DesiredState
+from loradock.types.access import Action
 from loradock.types.errors import LoradockError, NotFound
 
 
 @signed_in
 def start(request: Request, me: SignedIn) -> Response:
-    return _set_desired(request, me, DesiredState.STARTED)
+    endpoint = endpoints.start(request.app.state.services, me.actor, request.path_params["id"])
+    return go_to(request, f"/ui/endpoints/{endpoint.id}")
 
 
 @signed_in
@@ -29,7 +29,8 @@ def stop_form(request: Request, me: SignedIn) -> Response:
 
 @signed_in
 def stop(request: Request, me: SignedIn) -> Response:
-    return _set_desired(request, me, DesiredState.STOPPED)
+    endpoint = endpoints.stop(request.app.state.services, me.actor, request.path_params["id"])
+    return go_to(request, f"/ui/endpoints/{endpoint.id}")
 
 
 @signed_in
@@ -43,7 +44,7 @@ async def delete(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     detach = bool((await request.form()).get("detach"))
     try:
-        await services.controller.delete_endpoint(me.account_id, request.path_params["id"], detach=detach)
+        await endpoints.delete(services, me.actor, request.path_params["id"], detach=detach)
     except NotFound:
         raise
     except LoradockError as error:
@@ -51,16 +52,10 @@ async def delete(request: Request, me: SignedIn) -> Response:
     return go_to(request, "/ui/endpoints")
 
 
-def _set_desired(request: Request, me: SignedIn, state: DesiredState) -> Response:
-    endpoint_id = request.path_params["id"]
-    update(request.app.state.services, caller_of(me), endpoint_id, UpdateEndpoint(state=state))
-    return go_to(request, f"/ui/endpoints/{endpoint_id}")
-
-
 def _ask(request: Request, me: SignedIn, template: str, error: LoradockError | None = None) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
         attached = attached_names(session, endpoint)
     status = 422 if error else 200
     return dialog(request, template, status=status, endpoint=endpoint, attached=attached, error=error)

@@ -5,8 +5,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.api.v1.endpoint_changes import create, update
 from loradock.dashboard.components.endpoint_rows import list_rows
 from loradock.dashboard.components.lists import read_asked
 from loradock.dashboard.pages.endpoints.endpoint_form import (
@@ -21,12 +19,14 @@ from loradock.dashboard.render import go_to, page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import find_adapter
 from loradock.endpoints.hardware import machine_hardware
-from loradock.endpoints.rules import find_endpoint
-from loradock.gateway.keys import Caller
+from loradock.operations import adapters, endpoints
+from loradock.operations.access import endpoint_for
+from loradock.operations.services import Services
 from loradock.queries.endpoints import SORTS
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint
 from loradock.telemetry.readings import Reading
+from loradock.types.access import Action
 from loradock.types.enums import EndpointState
 from loradock.types.errors import LoradockError, ModelMissing
 from loradock.types.names import combined_id
@@ -65,15 +65,15 @@ async def new(request: Request, me: SignedIn) -> Response:
     values, named = sent_form(form), form.get("deploy")
     deploy = await run_in_threadpool(_own_adapter, request, me, named if isinstance(named, str) else None)
     try:
-        made = await run_in_threadpool(create, services, caller_of(me), to_create(values))
+        made = await run_in_threadpool(endpoints.create, services, me.actor, to_create(values))
     except LoradockError as error:
         return await run_in_threadpool(_new, request, me, values, deploy, error)
     if deploy and form.get("deploy_now"):
         try:
-            await services.controller.attach(me.account_id, made["id"], combined_id(made["name"], deploy))
+            await adapters.attach(services, me.actor, made.id, combined_id(made.name, deploy))
         except LoradockError as error:
             return page(request, "endpoint_made.html", status=422, endpoint=made, adapter=deploy, error=error)
-    return go_to(request, f"/ui/endpoints/{made['id']}")
+    return go_to(request, f"/ui/endpoints/{made.id}")
 
 
 def _new(
@@ -111,7 +111,7 @@ def _own_adapter(request: Request, me: SignedIn, name: str | None) -> str | None
 def edit_form(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.CHANGE, request.path_params["id"])
         return _edit_page(request, endpoint, form_of(endpoint))
 
 
@@ -123,11 +123,11 @@ async def edit(request: Request, me: SignedIn) -> Response:
 def _edit(request: Request, me: SignedIn, sent: Values) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        endpoint = find_endpoint(session, me.account_id, request.path_params["id"])
+        endpoint = endpoint_for(session, me.actor, Action.CHANGE, request.path_params["id"])
         before = form_of(endpoint)
     values = {**sent, **{fixed: before[fixed] for fixed in ("model", "hardware", "engine")}}
     try:
-        update(services, caller_of(me), endpoint.id, to_update(values, before))
+        endpoints.update(services, me.actor, endpoint.id, to_update(values, before))
     except LoradockError as error:
         return _edit_page(request, endpoint, values, error)
     return go_to(request, f"/ui/endpoints/{endpoint.id}")
@@ -144,10 +144,6 @@ def _edit_page(request: Request, endpoint: Endpoint, values: Values, error: Lora
         errors=_errors(error),
         quantization=services.settings.quantization,
     )
-
-
-def caller_of(me: SignedIn) -> Caller:
-    return Caller(me.account_id, me.account, me.key_id, me.actor)
 
 
 def _errors(error: LoradockError | None) -> dict[str, str]:

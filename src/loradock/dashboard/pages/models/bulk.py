@@ -7,16 +7,17 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard import actions as deeds
 from loradock.dashboard.pages.models.models import asked_for, search_of
 from loradock.dashboard.render import dialog
 from loradock.dashboard.runs import Act, Run, Runs, lines_of
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.selection import MOST, places, sent_names, targets, ticked
-from loradock.endpoints.rules import find_endpoint
+from loradock.operations.access import endpoint_for
+from loradock.operations.services import Services
 from loradock.registry.listing import matching_names
 from loradock.store.sessions import SignedIn
+from loradock.types.access import Action
 from loradock.types.errors import BadRequest, LoradockError
 
 DEEDS = ("attach", "detach", "delete")
@@ -96,7 +97,7 @@ def _planned(request: Request, me: SignedIn, do: str, endpoint_id: str, names: l
         if do == "attach":
             if not endpoint_id:
                 raise BadRequest("Select an endpoint first.", param="endpoint")
-            endpoint = find_endpoint(session, me.account_id, endpoint_id)
+            endpoint = endpoint_for(session, me.actor, Action.ATTACH, endpoint_id)
             return attaching(services, me, endpoint.id, endpoint.display_name, known, "/ui/models")
     run = Run(me.account_id, {"detach": "Detaching", "delete": "Deleting"}[do], "", "/ui/models", lines_of(known))
     return run, partial(deeds.detach if do == "detach" else deeds.delete, services, me)

@@ -9,17 +9,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.dashboard.pages.models.model import name_of, own_adapter
+from loradock.dashboard.pages.models.model import name_of
 from loradock.dashboard.render import dialog
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import binding, deploy_targets
-from loradock.endpoints.rules import find_endpoint
+from loradock.operations import adapters, models
+from loradock.operations.access import adapter_for, endpoint_for
+from loradock.operations.services import Services
 from loradock.queries.attach_steps import newest_event, steps_since
 from loradock.queries.attachments import attachment_of, count_by_deployment
-from loradock.registry.settling import Settler
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Model
+from loradock.types.access import Action
 from loradock.types.enums import EndpointState
 from loradock.types.errors import BadRequest, EndpointNotRunning, LoradockError
 from loradock.types.names import combined_id
@@ -41,7 +42,7 @@ class Begun:
 @signed_in
 def choose(request: Request, me: SignedIn) -> Response:
     with _services(request).database.session() as session:
-        return _form(request, session, own_adapter(session, me, name_of(request)))
+        return _form(request, session, adapter_for(session, me.actor, Action.READ, name_of(request)))
 
 
 @signed_in
@@ -53,7 +54,7 @@ async def deploy(request: Request, me: SignedIn) -> Response:
     begun: Begun | None = None
     try:
         begun = await run_in_threadpool(_begin, services, me, name_of(request), str(chosen or ""))
-        attaching = services.controller.attach(me.account_id, begun.endpoint, begun.model_id)
+        attaching = adapters.attach(services, me.actor, begun.endpoint, begun.model_id)
         await asyncio.wait_for(attaching, _PATIENCE_S if scripted else None)
     except TimeoutError:
         assert begun is not None
@@ -75,10 +76,10 @@ def deployed(request: Request, me: SignedIn) -> Response:
 def _begin(services: Services, me: SignedIn, name: str, chosen: str) -> Begun:
     """Raises the errors of a target that is gone or no longer runs."""
     with services.database.session() as session:
-        adapter = own_adapter(session, me, name)
+        adapter = adapter_for(session, me.actor, Action.ATTACH, name)
         if not chosen:
             raise BadRequest("Select an endpoint first.")
-        endpoint = find_endpoint(session, me.account_id, chosen)
+        endpoint = endpoint_for(session, me.actor, Action.ATTACH, chosen)
         state = endpoint.deployment.state
         if state is not EndpointState.STARTED:
             raise EndpointNotRunning(name=endpoint.display_name, state=state.lower(), id=endpoint.id)
@@ -88,7 +89,7 @@ def _begin(services: Services, me: SignedIn, name: str, chosen: str) -> Begun:
 
 def _progress(request: Request, me: SignedIn, since: int) -> Response:
     with _services(request).database.session() as session:
-        adapter = own_adapter(session, me, name_of(request))
+        adapter = adapter_for(session, me.actor, Action.READ, name_of(request))
         bound = attachment_of(session, adapter)
         steps = steps_since(session, adapter, since)
         response = dialog(request, "deployed.html", model=adapter, attachment=bound, steps=steps, since=since)
@@ -98,7 +99,7 @@ def _progress(request: Request, me: SignedIn, since: int) -> Response:
 
 def _refused(request: Request, me: SignedIn, error: LoradockError, chosen: str) -> Response:
     with _services(request).database.session() as session:
-        adapter = own_adapter(session, me, name_of(request))
+        adapter = adapter_for(session, me.actor, Action.READ, name_of(request))
         return _form(request, session, adapter, error=error.whole, chosen=chosen)
 
 
@@ -125,7 +126,7 @@ def _fitting(services: Services, adapter: Model) -> list[str]:
     """Base models here that it fits by its shapes, where its own is not here."""
     if services.bases.find(adapter.base_model or "", adapter.account_id) is not None:
         return []
-    return Settler(services.database, services.blobs, services.bases).fitting(adapter.account_id, adapter)
+    return models.fitting(services, adapter)
 
 
 def _services(request: Request) -> Services:

@@ -5,15 +5,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.dashboard import actions as deeds
-from loradock.dashboard.pages.models.model import name_of, own_adapter
+from loradock.dashboard.pages.models.model import name_of
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import binding
-from loradock.endpoints.rules import find_endpoint
-from loradock.registry.models import delete_model, get_model
+from loradock.operations import adapters, models
+from loradock.operations.access import adapter_for, endpoint_for, model_for
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
+from loradock.types.access import Action
 from loradock.types.errors import LoradockError, ModelMissing
 from loradock.types.names import combined_id
 
@@ -29,7 +29,7 @@ async def detach(request: Request, me: SignedIn) -> Response:
     sent = (await request.form()).get("endpoint")
     try:
         model_id = await run_in_threadpool(_combined, services, me, name_of(request), str(sent or ""))
-        await services.controller.detach(me.account_id, str(sent), model_id)
+        await adapters.detach(services, me.actor, str(sent), model_id)
     except LoradockError as error:
         return await run_in_threadpool(_ask_detach, request, me, error.message)
     return go_to(request, f"/ui/models/{name_of(request)}")
@@ -47,9 +47,9 @@ async def delete(request: Request, me: SignedIn) -> Response:
     name = name_of(request)
     try:
         if (await request.form()).get("detach"):
-            await deeds.delete(services, me, name)
+            await models.detach_and_delete(services, me.actor, name)
         else:
-            await run_in_threadpool(delete_model, services.database, services.blobs, me.account_id, name)
+            await run_in_threadpool(models.delete, services, me.actor, name)
     except ModelMissing:
         raise
     except LoradockError as error:
@@ -60,14 +60,14 @@ async def delete(request: Request, me: SignedIn) -> Response:
 def _combined(services: Services, me: SignedIn, name: str, endpoint_id: str) -> str:
     """The combined id at the endpoint that the dialog was about. Raises EndpointMissing."""
     with services.database.session() as session:
-        adapter = own_adapter(session, me, name)
-        return combined_id(find_endpoint(session, me.account_id, endpoint_id).name, adapter.name)
+        adapter = adapter_for(session, me.actor, Action.DETACH, name)
+        return combined_id(endpoint_for(session, me.actor, Action.DETACH, endpoint_id).name, adapter.name)
 
 
 def _ask_detach(request: Request, me: SignedIn, error: str | None = None) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        adapter = own_adapter(session, me, name_of(request))
+        adapter = adapter_for(session, me.actor, Action.READ, name_of(request))
         bound = binding(session, adapter)
         status = 422 if error else 200
         return dialog(request, "detach.html", status=status, model=adapter, bound=bound, error=error)
@@ -76,9 +76,7 @@ def _ask_detach(request: Request, me: SignedIn, error: str | None = None) -> Res
 def _ask_delete(request: Request, me: SignedIn, error: str | None = None) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        model = get_model(session, me.account_id, name_of(request))
-        if model is None:
-            raise ModelMissing
+        model = model_for(session, me.actor, Action.DELETE, name_of(request))
         bound = binding(session, model)
         status = 422 if error else 200
         return dialog(request, "delete_model.html", status=status, model=model, bound=bound, error=error)

@@ -5,11 +5,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.call_code import Call, api_url, snippets
 from loradock.dashboard.components.traffic import of_model
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.queries.attachments import attachment_of
 from loradock.queries.endpoints import endpoints_of_base
 from loradock.queries.events import newest_events_of
@@ -50,14 +50,6 @@ def show(request: Request, me: SignedIn) -> Response:
 def name_of(request: Request) -> str:
     """The model's name that the address spells: `<account>/<short name>`, or a base model's."""
     return "/".join(value for part in ("account", "name") if (value := request.path_params.get(part)))
-
-
-def own_adapter(session: Session, me: SignedIn, name: str) -> Model:
-    """Raises ModelMissing, for another account's too."""
-    model = get_model(session, me.account_id, name)
-    if model is None or model.kind is not ModelKind.ADAPTER or model.state is not ModelState.READY:
-        raise ModelMissing
-    return model
 
 
 def _adapter(request: Request, services: Services, session: Session, model: Model) -> Response:

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
 from loradock.dashboard.components.lists import Asked, Shown, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
+from loradock.operations.services import Services
 from loradock.queries.endpoints import count_by_base
 from loradock.registry.details import files_of
 from loradock.registry.listing import (

@@ -5,12 +5,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.dashboard.pages.models.model import name_of, own_adapter
+from loradock.dashboard.pages.models.model import name_of
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
-from loradock.registry.settling import Settler
+from loradock.operations import models
+from loradock.operations.access import adapter_for
+from loradock.operations.services import Services
 from loradock.store.sessions import SignedIn
+from loradock.types.access import Action
 from loradock.types.errors import LoradockError, ModelMissing
 
 
@@ -23,7 +25,7 @@ def ask(request: Request, me: SignedIn) -> Response:
 async def correct(request: Request, me: SignedIn) -> Response:
     wanted = str((await request.form()).get("base_model") or "").strip()
     try:
-        await run_in_threadpool(_settler(request).change_base, me.account_id, name_of(request), wanted)
+        await run_in_threadpool(models.change_base, request.app.state.services, me.actor, name_of(request), wanted)
     except ModelMissing:
         raise
     except LoradockError as error:
@@ -34,21 +36,16 @@ async def correct(request: Request, me: SignedIn) -> Response:
 def _form(request: Request, me: SignedIn, wanted: str = "", error: str | None = None) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        adapter = own_adapter(session, me, name_of(request))
+        adapter = adapter_for(session, me.actor, Action.READ, name_of(request))
         return dialog(
             request,
             "adapter_base.html",
             status=422 if error else 200,
             model=adapter,
-            fitting=_settler(request).fitting(me.account_id, adapter),
+            fitting=models.fitting(services, adapter),
             wanted=wanted,
             error=error,
         )
-
-
-def _settler(request: Request) -> Settler:
-    services: Services = request.app.state.services
-    return Settler(services.database, services.blobs, services.bases)
 
 
 routes = [

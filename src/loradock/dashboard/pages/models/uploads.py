@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from loradock.api.services import Services
-from loradock.api.v1.model_routes import lora_base
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.endpoints.attachments import same_base
+from loradock.operations import models
+from loradock.operations.access import job_for
+from loradock.operations.services import Services
 from loradock.queries.attachments import attachment_of
 from loradock.queries.endpoints import takers
 from loradock.queries.models import model_by_id
-from loradock.registry.jobs import get_job
 from loradock.registry.listing import bases_of_adapters
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.store.sessions import SignedIn
@@ -45,7 +45,7 @@ class Draft:
     lora_model: str = ""
     errors: defaultdict[str, str] = field(default_factory=lambda: defaultdict(str))
 
-    def request(self, token: str | None, base: str | None) -> UploadRequest:
+    def request(self, token: str | None) -> UploadRequest:
         """Raises BadRequest."""
         if not self.model_source:
             raise BadRequest(
@@ -58,7 +58,6 @@ class Draft:
             kind=self.model_type,
             base_model=self.base_model or None if adapter else None,
             lora_model=self.lora_model or None if adapter else None,
-            lora_base=base if adapter else None,
             hf_token=token,
             description=self.description or None,
             subfolder=self.subfolder or None,
@@ -88,7 +87,7 @@ async def submit(request: Request, me: SignedIn) -> Response:
 def job(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     with services.database.session() as session:
-        found = get_job(session, me.account_id, request.path_params["id"])
+        found = job_for(session, me.actor, request.path_params["id"])
         model = model_by_id(session, found.model_id)
         bound = attachment_of(session, model) if model else None
         return page(request, "job.html", job=found, model=model, bound=bound, again=_again(found))
@@ -107,8 +106,7 @@ def _submit(request: Request, me: SignedIn, sent: FormData) -> Response:
         lora_model=values.get("lora_model", ""),
     )
     try:
-        base = lora_base(services, me.account_id, draft.lora_model or None)
-        started, _ = services.uploads.submit(me.account_id, draft.request(values.get("hf_token") or None, base))
+        started = models.upload(services, me.actor, draft.request(values.get("hf_token") or None))
     except LoradockError as error:
         draft.errors[error.param if error.param in _FIELDS else "model_source"] = error.message
         return _form(request, me, draft, status=422)

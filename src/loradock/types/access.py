@@ -1,0 +1,51 @@
+"""Who asks for what, and whether that is allowed: the one rule that every operation asks."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Whoever holds an API key, or is signed in with it."""
+
+    account_id: str
+    account: str
+    """The account's slug."""
+    key_id: str
+    key_name: str
+    """The key's name and hint: who acts, where it is told."""
+
+
+class Action(StrEnum):
+    """What may be done to a resource."""
+
+    READ = "read"
+    CREATE = "create"
+    CHANGE = "change"
+    DELETE = "delete"
+    ATTACH = "attach"
+    DETACH = "detach"
+
+
+class ResourceKind(StrEnum):
+    ENDPOINT = "endpoint"
+    MODEL = "model"
+    JOB = "job"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that belongs to an account, or shall be made in it."""
+
+    kind: ResourceKind
+    account_id: str
+
+
+_OWN = frozenset(Action)
+_FOREIGN: frozenset[Action] = frozenset()
+
+
+def allowed(actor: Actor, action: Action, resource: Resource) -> bool:
+    """Every key may do everything with what its account has, and nothing with what others have."""
+    return action in (_OWN if resource.account_id == actor.account_id else _FOREIGN)
