@@ -1,6 +1,8 @@
 """The description of the API, for programs and for people."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +112,45 @@ def test_what_official_clients_send_is_not_remarked_on(http, endpoint):
     made = http.post("/v1/endpoints", json={**sent, "disable_speculative_decoding": False}).json()
     assert "warnings" not in made
     assert http.delete(f"/v1/endpoints/{made['id']}").status_code == 204
+
+
+TOGETHER = json.loads(Path(__file__).with_name("together_answers.json").read_text())
+"""What the hosted original's answers always have (its OpenAPI document of April 2026): type or values by field."""
+
+
+def described(document, schema, path):
+    """All that `schema` says of what lies at `path`."""
+    schema = resolve(document, schema)
+    if "anyOf" in schema:
+        return [found for part in schema["anyOf"] for found in described(document, part, path)]
+    if not path:
+        return [schema]
+    name, *rest = path
+    inner = schema.get("items") if name == "[]" else schema.get("properties", {}).get(name)
+    return described(document, inner, rest) if inner is not None else []
+
+
+@pytest.mark.parametrize(("call", "field"), [(call, field) for call, fields in TOGETHER.items() for field in fields])
+def test_answers_have_what_the_hosted_originals_have(document, call, field):
+    method, path = call.split()
+    answer = document["paths"][path][method.lower()]["responses"]["200"]["content"]["application/json"]["schema"]
+    names = [part for part in re.split(r"(\[\])|\.", field) if part]
+    found = described(document, answer, names)
+    assert found, f"{call} does not describe {field}"
+    wanted = TOGETHER[call][field]
+    if isinstance(wanted, list):
+        ours = {value for schema in found for value in schema.get("enum", [schema.get("const")])}
+        assert ours & set(wanted)
+    elif wanted != "any":
+        types = {schema.get("type") for schema in found}
+        assert wanted in types or (wanted == "number" and "integer" in types)
+
+
+def test_every_call_says_what_it_answers(document):
+    silent = {"GET /metrics", "DELETE /v1/endpoints/{reference}"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            call = f"{method.upper()} {path}"
+            (status,) = set(operation["responses"]) - {"default"}
+            schema = operation["responses"][status].get("content", {}).get("application/json", {}).get("schema")
+            assert call in silent or schema, call
