@@ -10,7 +10,7 @@ from loradock.gateway.proxy.sse import COMMENT
 from tests.clients.clients import VERSIONS, environment, node_client, python_client
 from tests.servers import KEY, RunningServer, create_endpoint, wait_state
 
-PROMPT = "Tell me about rain. " * 400
+PROMPT = "Tell me about rain. " * 150
 STREAM = (
     "import json, sys, together\n"
     "asked = dict(model=%r, messages=%r, max_tokens=8, temperature=0)\n"

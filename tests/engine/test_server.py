@@ -8,6 +8,8 @@ import httpx
 import jsonschema
 import openai
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from loradock.checkpoints.base_config import read_architecture
 from loradock.engine.text.tokenizer import load_tokenizer
@@ -36,6 +38,20 @@ def test_a_wrong_secret_is_refused_but_health_needs_none(engine):
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
     assert httpx.get(f"{engine.url}/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("", text_string_to_metric_families), ("application/openmetrics-text; version=1.0.0", openmetrics_families)],
+)
+def test_metrics_are_what_prometheus_reads(engine, client, accept, parse):
+    say(client, model="a1", max_tokens=3)
+    with engine.http as http:
+        found = {family.name: family for family in parse(http.get("/metrics", headers={"accept": accept}).text)}
+    assert found["loradock_requests_running"].type == "gauge"
+    assert found["loradock_generated_tokens"].samples[0].value >= 3
+    served = {tuple(sorted(sample.labels.items())) for sample in found["loradock_requests"].samples}
+    assert (("model", "a1"), ("outcome", "finished")) in served
 
 
 def test_models_are_the_base_names_and_the_adapters(client):

@@ -97,10 +97,10 @@ class EngineServer:
         told = {"steps": loop.beats, "work": loop.work, "compute_seconds": round(loop.compute_seconds, 3)}
         return JSONResponse({"status": "ok"} | (told if self._knows_secret(request) else {}))
 
-    async def _metrics(self, _: Request) -> Response:
-        service = self.service
-        text = service.metrics.render(service.loop, service.adapters)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+    async def _metrics(self, request: Request) -> Response:
+        service, accept = self.service, request.headers.get("accept", "")
+        body, content_type = service.metrics.render(service.loop, service.adapters, accept)
+        return Response(body, headers={"content-type": content_type})
 
     async def _models(self, _: Request) -> Response:
         adapters = self.service.adapters
