@@ -1,5 +1,6 @@
 import pytest
 
+from loradock.api import nearest as module
 from loradock.api.nearest import allowed, nearest
 from tests.api.contract import refused
 
@@ -42,6 +43,20 @@ def test_methods_of_a_route():
     assert allowed("/v1/chat/completions", ROUTES) == ["POST"]
     assert allowed("/v1/nothing", ROUTES) == allowed("/v1//chat/completions", ROUTES) == []
     assert nearest("POST", "/v1//chat/completions", ROUTES) == "POST /v1/chat/completions"
+
+
+@pytest.mark.parametrize("path", ["/v1/x" + "/a" * 30_000, "/v1/" + "endpoint" * 5000])
+def test_a_long_path_is_compared_with_nothing(monkeypatch, path):
+    """Anybody may ask for one, and while it is compared nobody else is answered."""
+
+    def compared(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(module, "SequenceMatcher", compared)
+    assert nearest("GET", path, ROUTES) is None
+    assert nearest("GET", f"{path}/chat", ROUTES) == "POST /v1/chat/completions"
+    assert allowed(path, ROUTES) == []
+    assert allowed(path.replace("/v1", "/v1/models"), ROUTES) == ["DELETE", "GET"]
 
 
 def test_the_server_names_the_nearest_route(http):

@@ -5,6 +5,8 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 
 _ALIKE = 0.7
+_LONGEST = 200
+"""Characters of a path that is compared: comparing takes time, anybody may ask, and everybody waits meanwhile."""
 _CHAT, _TEXT = "POST /v1/chat/completions", "POST /v1/completions"
 _MODELS = "GET /v1/models"
 _ELSEWHERE = {
@@ -33,7 +35,8 @@ Routes = Mapping[str, Iterable[str]]
 def nearest(method: str, path: str, routes: Routes) -> str | None:
     """The route here that is most like what was asked for, as `POST /v1/…`, or None where nothing is."""
     words = _words(path)
-    likeness, known = max(((_likeness(words, known), known) for known in routes), default=(0.0, ""))
+    compared = routes if len(path) <= _LONGEST else ()
+    likeness, known = max(((_likeness(words, known), known) for known in compared), default=(0.0, ""))
     if likeness >= _ALIKE:
         methods = sorted(one.upper() for one in routes[known])
         return f"{method if method in methods else methods[0]} {known}"
@@ -45,7 +48,7 @@ def allowed(path: str, routes: Routes) -> list[str]:
     if "//" in path:  # which is like one, and is none
         return []
     words = _words(path)
-    return sorted({one.upper() for known in routes if _likeness(words, known) == 1.0 for one in routes[known]})
+    return sorted({one.upper() for known in routes if _matches(words, known) for one in routes[known]})
 
 
 def _words(path: str) -> list[str]:
@@ -53,15 +56,28 @@ def _words(path: str) -> list[str]:
 
 
 def _likeness(words: list[str], known: str) -> float:
-    """Of the words that differ most. A parameter is like whatever stands in its place."""
-    places = _words(known)
-    if places and places[-1].startswith("{") and "name" in places[-1]:  # it takes the rest
-        places += places[-1:] * (len(words) - len(places))
-    pairs = list(zip_longest(words, places, fillvalue=""))
+    """Of the words that differ most."""
+    pairs = zip_longest(words, _places(known, len(words)), fillvalue="")
     return min((_alike(word, place) for word, place in pairs), default=0.0)
 
 
+def _matches(words: list[str], known: str) -> bool:
+    places = _places(known, len(words))
+    return bool(places) and len(places) == len(words) and all(map(_fits, words, places))
+
+
+def _places(known: str, count: int) -> list[str]:
+    """The words of a route, for a path of `count` words."""
+    places = _words(known)
+    if places and places[-1].startswith("{") and "name" in places[-1]:  # it takes the rest
+        places += places[-1:] * (count - len(places))
+    return places
+
+
 def _alike(word: str, place: str) -> float:
-    if place.startswith("{") and word:
-        return 1.0
-    return SequenceMatcher(None, word, place).ratio()
+    return 1.0 if _fits(word, place) else SequenceMatcher(None, word, place).ratio()
+
+
+def _fits(word: str, place: str) -> bool:
+    """A parameter is like whatever stands in its place."""
+    return word == place or bool(word and place.startswith("{"))

@@ -16,15 +16,17 @@ async def attach(services: Services, actor: Actor, endpoint: str, model_id: str)
     """`endpoint` is an id or name, `model_id` the combined id. Returns the combined id with the adapter's full name,
     once the adapter answers. Raises LoradockError, with the step that failed; then nothing has changed."""
     require(actor, Action.ATTACH, own(actor, ResourceKind.ENDPOINT))
+    named = await _callable_id(services, actor, endpoint, model_id)
     await services.controller.attach(actor.account_id, endpoint, model_id)
-    return await _callable_id(services, actor, endpoint, model_id)
+    return named
 
 
 async def detach(services: Services, actor: Actor, endpoint: str, model_id: str) -> str:
     """Returns the combined id once no new request reaches the adapter; running ones finish. Raises LoradockError."""
     require(actor, Action.DETACH, own(actor, ResourceKind.ENDPOINT))
+    named = await _callable_id(services, actor, endpoint, model_id)
     await services.controller.detach(actor.account_id, endpoint, model_id)
-    return await _callable_id(services, actor, endpoint, model_id)
+    return named
 
 
 async def attach_named(services: Services, actor: Actor, endpoint: str, adapter: str) -> None:
@@ -61,6 +63,7 @@ def index(services: Services, actor: Actor, endpoint: str) -> tuple[EndpointReco
 
 
 async def _callable_id(services: Services, actor: Actor, endpoint: str, model_id: str) -> str:
+    """Looked up before anything is changed, so that nothing can fail afterwards."""
     named, adapter = split_combined_id(model_id)
     if adapter.startswith(f"{actor.account}/"):
         return model_id
