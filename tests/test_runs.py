@@ -53,6 +53,18 @@ async def test_a_stop_lets_the_row_in_hand_end_and_leaves_out_the_rest():
     assert [line.progress for line in run.lines] == [Progress.DONE, Progress.LEFT, Progress.LEFT]
 
 
+async def test_the_last_twenty_runs_can_be_looked_at():
+    async def act(name: str) -> str:
+        return name
+
+    runs, done = Runs(), []
+    for _ in range(25):
+        done.append(runs.start(_run("a"), act))
+        await _over(done[-1])
+        kept = [run for run in done if run.id in runs._runs]
+        assert kept == done[-20:]
+
+
 async def test_a_run_is_its_accounts_own_and_few_go_on_at_once():
     async def act(name: str) -> str:
         await asyncio.Event().wait()

@@ -58,6 +58,14 @@ def test_another_site_cannot_sign_anybody_in(server):
         assert httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=foreign).status_code == 403
 
 
+@pytest.mark.parametrize("header", ["origin", "referer", "hx-current-url"])
+def test_headers_that_hold_no_address_are_as_if_they_were_of_elsewhere(server, header):
+    headers = {header: "http://[x", **({"hx-request": "true"} if header == "hx-current-url" else {})}
+    assert httpx.post(f"{server.url}/ui/keys", headers=headers).status_code in (204, 303)
+    signed_in = httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=headers)
+    assert signed_in.status_code == (403 if header == "origin" else 303)
+
+
 def test_a_proxy_may_call_the_server_by_another_name(server):
     proxied = {"origin": "https://loradock.example", "sec-fetch-site": "same-origin"}
     assert httpx.post(f"{server.url}/ui/sign-in", data={"key": KEY}, headers=proxied).status_code == 303

@@ -82,7 +82,7 @@ class Runs:
         if going >= _AT_ONCE:
             raise BadRequest(f"{going} such lists are still being worked off: wait for one to end, or stop it.")
         own = [other for other in self._runs.values() if other.account_id == run.account_id and other.over]
-        for old in own[: len(own) - _KEPT + 1]:
+        for old in own[: max(0, len(own) - _KEPT + 1)]:
             del self._runs[old.id]
         self._runs[run.id] = run
         task = self._tasks[run.id] = asyncio.create_task(_carry_out(run, act))

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -97,7 +97,7 @@ def refuse_foreign(request: HTTPConnection) -> None:
             raise Forged
         return
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and _split(origin).netloc != request.headers.get("host"):
         raise ElsewhereSent(origin=origin[:200])
 
 
@@ -106,6 +106,14 @@ def check_csrf(request: HTTPConnection, signed_in: SignedIn, sent: str | None) -
     refuse_foreign(request)
     if not hmac.compare_digest((sent or "").encode(), signed_in.csrf.encode()):
         raise Forged
+
+
+def _split(address: str) -> SplitResult:
+    """What a header holds that is no address has no parts."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 Handler = Callable[..., Any]
@@ -153,6 +161,6 @@ def _page_of(request: Request) -> str:
     address = str(request.url)
     if request.method != "GET" or "hx-request" in request.headers:
         address = request.headers.get("hx-current-url") or request.headers.get("referer") or "/"
-    parts = urlsplit(address)
+    parts = _split(address)
     path = without_prefix(parts.path, prefix_of(request)) if prefix_of(request) else parts.path
     return (path or "/") + (f"?{parts.query}" if parts.query else "")
