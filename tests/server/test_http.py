@@ -99,6 +99,22 @@ async def test_after_a_wish_to_upgrade_the_connection_serves_on(server):
     assert [(one["path"], one["size"]) for one in seen] == [("/1", 3), ("/2", 0), ("/3", 0)]
 
 
+async def test_thousands_of_wishes_to_upgrade_in_one_piece_are_passed_over(server):
+    wish = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    async with connection(server) as (reader, writer):
+        writer.write(b"".join(wish % number for number in range(2000)))
+        seen = [(await answer(reader))[1]["path"] for _ in range(2000)]
+    assert seen == [f"/{number}" for number in range(2000)]
+
+
+async def test_nonsense_behind_requests_that_are_being_answered_ends_the_connection(server, caplog):
+    async with connection(server) as (reader, writer):
+        writer.write(b"GET /stay HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    await eventually(lambda: "/stay" in known_to_have_left)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 @pytest.mark.parametrize(
     "sent", [b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00"]
 )

@@ -102,7 +102,15 @@ def test_public_urls_are_read(given, read):
 
 @pytest.mark.parametrize(
     "given",
-    ["a.example", "ftp://a.example", "https://", "https://a.example/?x=1", "https://a.example/ui", "https://u@a"],
+    [
+        "a.example",
+        "ftp://a.example",
+        "https://",
+        "https://a.example/?x=1",
+        "https://a.example/ui",
+        "https://u@a",
+        "http://[a",
+    ],
 )
 def test_what_is_no_public_url_is_refused(given):
     with pytest.raises(BadRequest, match="--public-url"):

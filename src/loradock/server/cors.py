@@ -33,11 +33,15 @@ def read_origins(given: Sequence[str]) -> tuple[str, ...]:
 def _origin(text: str) -> str:
     if text in ("*", "null"):
         return text
-    parts = urlsplit(text.lower().rstrip("/"))
+    wrong = BadRequest(
+        f"--allow-origin {text}: give an origin such as https://app.example.com or http://localhost:3000, or *"
+    )
+    try:
+        parts = urlsplit(text.lower().rstrip("/"))
+    except ValueError:
+        raise wrong from None
     if not (parts.scheme and parts.netloc) or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        raise BadRequest(
-            f"--allow-origin {text}: give an origin such as https://app.example.com or http://localhost:3000, or *"
-        )
+        raise wrong
     usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     return f"{parts.scheme}://{parts.netloc.removesuffix(usual) if usual else parts.netloc}"
 

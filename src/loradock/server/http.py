@@ -46,6 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._upgrading = self._oversized = self._leaving = False
         self._since = self._last = self.loop.time()
         self._came = self._piece = 0
+        self._ended_within = False
         self._listeners: set[Listener] = set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -62,22 +63,32 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._piece = len(data)
+        self._ended_within = False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._pass_over_upgrade(data[upgrade.args[0] :])
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._refuse(self._too_large if self._oversized else BadRequest(f"{_NO_HTTP}: {error}"))
         else:
-            if self._in_head or self._in_body:
+            if (self._in_head or self._in_body) and not self._leaving:
                 self._note()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Not by calling itself: one piece may hold thousands of requests that wish to upgrade."""
+        while not self._leaving:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+            self._pass_over_upgrade()
 
     def _note(self) -> None:
         """A request is under way. What came in one piece with its end never gets here."""
         self._last = self.loop.time()
         if not self._came:
             self._since = self._last
-        self._came += self._piece
+        if not self._ended_within:  # else most of the piece may be the requests' before
+            self._came += self._piece
         if self._in_head and self._came > self.patience.head_bytes:
             self._refuse(self._too_large)
         elif self._in_body and not isinstance(self.cycle.transport, _Lingering):
@@ -109,10 +120,11 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._upgrading:
             self._in_body = False
+            self._ended_within = True
             HttpToolsProtocol.on_message_complete(self)
             self._came = 0
 
-    def _pass_over_upgrade(self, rest: bytes) -> None:
+    def _pass_over_upgrade(self) -> None:
         """A server may answer as if it had not been asked to speak another protocol (RFC 9110, 7.8). The parser has
         stopped behind the head, so a new one reads the request without that wish."""
         method = self.parser.get_method()
@@ -124,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._upgrading = False
-        self.data_received(b"\r\n".join([*head, b"", rest]))
+        self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
 
     def sweep(self, now: float) -> None:
         """Ends what is too slow."""
@@ -159,6 +171,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: LoradockError) -> None:
         """Answers by itself, and is done with this connection."""
         if self.transport.is_closing():
+            return
+        if self.pipeline:  # nothing can be told before the answers to requests that came earlier
+            self._leaving = True
+            self.transport.close()
             return
         if not (self._answering and self.cycle.response_started):
             body = msgspec.json.encode(error.body())

@@ -32,13 +32,17 @@ def read_public_url(text: str) -> str:
 
 
 def _parsed(text: str) -> Outside:
-    parts = urlsplit(text.rstrip("/"))
+    wrong = BadRequest(
+        f"--public-url {text}: give the address that browsers use, such as https://example.com/loradock"
+        f" (the path may not begin with {', '.join(f'/{name}' for name in _OURS)})"
+    )
+    try:
+        parts = urlsplit(text.rstrip("/"))
+    except ValueError:
+        raise wrong from None
     right = parts.scheme in _USUAL and _HOST.fullmatch(parts.netloc) and _is_prefix(parts.path)
     if not right or parts.query or parts.fragment:
-        raise BadRequest(
-            f"--public-url {text}: give the address that browsers use, such as https://example.com/loradock"
-            f" (the path may not begin with {', '.join(f'/{name}' for name in _OURS)})"
-        )
+        raise wrong
     return Outside(parts.scheme, parts.netloc.lower().removesuffix(f":{_USUAL[parts.scheme]}"), parts.path)
 
 
