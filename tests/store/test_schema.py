@@ -192,6 +192,8 @@ def test_old_events_are_read_once(file, database):
         ("ml_a", "attach.route", "me/a on 1 replica", "12:00:00.250000"),
         ("ml_b", "attach.undone", "load failed: too large", "12:00:01.100000"),
         ("ml_b", "model.deleted", "me/b was deleted", "12:00:02.000000"),
+        ("ml_d", "attach.authorize", "me/d → me/gone", "12:00:02.100000"),
+        ("ml_d", "attach.undone", "the server was cut off while attaching", "13:00:02.200000"),
         ("ml_c", "attach.route", "me/c on 1 replica", "12:00:03.000000"),
         ("ml_c", "key.created", "laptop was made", "12:00:04.000000"),
         ("ml_a", "detach.begun", "me/a leaves tester/base-1", "12:00:05.000000"),
@@ -206,6 +208,7 @@ def test_old_events_are_read_once(file, database):
         facts = [event.facts for event in events]
         places = [event.endpoint_id for event in events]
     a, b = {"adapter": "me/a", "endpoint": "tester/base-1"}, {"adapter": "me/b", "endpoint": "me/gone"}
+    d = {"adapter": "me/d", "endpoint": "me/gone"}
     assert facts == [
         {**a, "step": "authorize"},
         {**b, "step": "authorize"},
@@ -213,10 +216,12 @@ def test_old_events_are_read_once(file, database):
         {**a, "step": "route", "duration_ms": 250},
         {**b, "step": "load", "duration_ms": 1000},
         {"name": "me/b"},
+        {**d, "step": "authorize"},
+        d,
         None,
         None,
         a,
         {**a, "unloaded": True},
     ]
     here = "endpoint-1"
-    assert places == [here, None, here, here, None, None, None, None, here, here]
+    assert places == [here, None, here, here, None, None, None, None, None, None, here, here]

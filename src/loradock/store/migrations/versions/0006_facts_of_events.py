@@ -72,11 +72,14 @@ def _facts(rows: Any, endpoints: dict[str, str]) -> Iterator[dict[str, Any]]:
         if (begin := begun.get(row.subject_id)) is None:
             continue
         adapter, _, endpoint = begin.message.partition(" → ")
-        facts = {"adapter": adapter, "endpoint": endpoint, "step": row.kind.partition(".")[2]}
-        if row.kind == "attach.undone":
-            facts["step"] = row.message.partition(" ")[0]
+        facts = {"adapter": adapter, "endpoint": endpoint}
+        step, failed, _ = row.message.partition(" failed: ") if row.kind == "attach.undone" else (row.kind[7:], "", "")
+        cut_off = row.kind == "attach.undone" and not failed  # found by the next start, whenever that was
+        if not cut_off:
+            facts["step"] = step
         if row.kind in _ENDS:
-            facts["duration_ms"] = max(0, round((row.created_at - begin.created_at).total_seconds() * 1000))
+            if not cut_off:
+                facts["duration_ms"] = max(0, round((row.created_at - begin.created_at).total_seconds() * 1000))
             del begun[row.subject_id]
         yield {"event": row.id, "endpoint_id": endpoints.get(endpoint), "facts": facts}
 
