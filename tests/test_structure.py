@@ -22,11 +22,11 @@ EDGES: dict[str, set[str]] = {
     "registry": {"types", "checkpoints", "store"},
     "replicas": {"machine", "types", "checkpoints"},
     "telemetry": {"types", "store"},
-    "queries": {"types", "store", "endpoints"},
+    "queries": {"types", "store", "endpoints", "registry", "telemetry"},
     "gateway": {"types", "store", "telemetry"},
     "control": {"machine", "types", "checkpoints", "store", "endpoints", "replicas", "telemetry", "gateway"},
     "operations": {"types", "configuration", "store", "endpoints", "registry", "telemetry", "gateway", "control"},
-    "api": {"types", "store", "endpoints", "registry", "telemetry", "gateway", "control", "operations"},
+    "api": {"types", "store", "endpoints", "registry", "telemetry", "queries", "gateway", "control", "operations"},
     "dashboard": {
         "types",
         "store",
@@ -134,6 +134,28 @@ def _assert_no_circle(edges: dict[str, set[str]]) -> None:
         for name in free:
             del left[name]
     assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
+def test_pages_and_routes_hold_no_queries():
+    """What they read from the database is in `queries`; they may name a session, as a type."""
+    used = {
+        (_name(module), name)
+        for module in MODULES
+        if _room(_name(module)) in ("dashboard", "api")
+        for name in _of_sqlalchemy(_tree(module))
+    }
+    assert {pair for pair in used if pair[1] != "sqlalchemy.orm.Session"} == set()
+
+
+def _of_sqlalchemy(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "sqlalchemy")
 
 
 def test_no_folder_is_crowded():

@@ -7,7 +7,9 @@ from itertools import takewhile
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from loradock.queries.endpoints import id_of
 from loradock.queries.lists import has_text
+from loradock.registry.models import get_model
 from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
 from loradock.store.tables import Event
 
@@ -47,6 +49,12 @@ def newest_events(session: Session, account_id: str, most: int) -> list[Event]:
 def newest_events_of(session: Session, subject_id: str, most: int) -> list[Event]:
     query = select(Event).where(Event.subject_id == subject_id, _TOLD).order_by(Event.id.desc()).limit(most)
     return list(session.scalars(query))
+
+
+def subject_id_of(session: Session, account_id: str, given: str) -> str:
+    """Of a model or an endpoint by name or id. What is gone has no name any more: its events are found by its id."""
+    model = get_model(session, account_id, given)
+    return model.id if model is not None else id_of(session, account_id, given) or given
 
 
 def steps_behind(session: Session, account_id: str, told: Sequence[Event]) -> dict[int, list[Event]]:

@@ -3,8 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -13,9 +11,9 @@ from loradock.api.services import ActorDep, ServicesDep
 from loradock.api.v1.answers import EventItem
 from loradock.api.v1.attach_summary import summarised
 from loradock.api.v1.views import event_view
-from loradock.registry.models import get_model
+from loradock.queries.endpoints import names_by_id
+from loradock.queries.events import subject_id_of
 from loradock.store.events import INTERMEDIATE_ATTACH_KINDS, list_events
-from loradock.store.tables import Endpoint
 from loradock.telemetry.prometheus import render
 
 router = APIRouter()
@@ -28,8 +26,7 @@ async def metrics(request: Request, actor: ActorDep, services: ServicesDep) -> R
 
     def names() -> dict[str, str]:
         with services.database.session() as session:
-            query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == actor.account_id)
-            return {row.id: row.name for row in session.execute(query)}
+            return names_by_id(session, actor.account_id)
 
     endpoints = await run_in_threadpool(names)
     served, readings = services.meter.now_served(endpoints), services.controller.readings()
@@ -52,7 +49,7 @@ def events(
     of the page before. `after`: only what came after this event, oldest first. Without `steps` an attach is one
     event, its last."""
     with services.database.session() as session:
-        subject_id = subject and _subject_id(session, actor.account_id, subject)
+        subject_id = subject and subject_id_of(session, actor.account_id, subject)
         found = list_events(
             session,
             actor.account_id,
@@ -65,13 +62,3 @@ def events(
         shown = found[:limit]
         views = [event_view(event) for event in shown] if steps else summarised(shown)
         return {"object": "list", "data": views, "has_more": len(found) > limit}
-
-
-def _subject_id(session: Session, account_id: str, given: str) -> str:
-    """What is gone has no name any more: its events are found by its id."""
-    model = get_model(session, account_id, given)
-    if model is not None:
-        return model.id
-    query = select(Endpoint.id).where(Endpoint.account_id == account_id)
-    found = session.scalar(query.where(or_(Endpoint.name == given, Endpoint.display_name == given)))
-    return found or given

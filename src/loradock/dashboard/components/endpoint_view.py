@@ -10,12 +10,13 @@ from starlette.concurrency import run_in_threadpool
 
 from loradock.control.capacity import Capacity, capacity
 from loradock.control.views import ReplicaFacts, why_not_served
-from loradock.dashboard.components.endpoint_adapters import AdapterRow, adapters_of
+from loradock.dashboard.components.endpoint_adapters import SIZE, asked_adapters
 from loradock.dashboard.components.lists import Asked, Shown
 from loradock.endpoints.rules import find_endpoint
 from loradock.operations.services import Services
 from loradock.queries.attaches import OneAttach, newest_attaches
 from loradock.queries.attachments import sum_up
+from loradock.queries.endpoint_adapters import AdapterRow, search_endpoint_adapters
 from loradock.store.tables import Endpoint, now
 from loradock.telemetry.downsample import FLUSH_S
 from loradock.telemetry.queries import AdapterUse, Rates, endpoint_rates, per_adapter
@@ -136,8 +137,10 @@ class EndpointReader:
             )
 
     def _list(self, deployment_id: str, refused: list[str], all: int) -> Shown[AdapterRow]:
+        which = asked_adapters(deployment_id, self._asked, self._traffic.uses, refused)
         with self._services.database.session() as session:
-            return adapters_of(session, deployment_id, self._asked, self._traffic.uses, refused, all)
+            rows, total = search_endpoint_adapters(session, which, self._asked.list_query(SIZE))
+        return Shown(self._asked, rows, total, SIZE, all)
 
     def _read_traffic(self, session: Session, endpoint_id: str) -> None:
         until = written_until(time.time())

@@ -1,28 +1,24 @@
 """Attaching adapters to an endpoint and detaching them, from the endpoint's own page: one or many at once."""
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session, selectinload
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from loradock.dashboard import actions as deeds
-from loradock.dashboard.components.endpoint_adapters import attached_matching, read_adapters_asked
+from loradock.dashboard.components.endpoint_adapters import asked_adapters, read_adapters_asked
 from loradock.dashboard.components.endpoint_view import refused_by, uses_of
 from loradock.dashboard.pages.endpoints.endpoint import own_endpoint
 from loradock.dashboard.pages.models.bulk import attaching, begin, detaching
 from loradock.dashboard.render import dialog, go_to
 from loradock.dashboard.security import signed_in
 from loradock.dashboard.selection import sent_names
-from loradock.endpoints.attachments import same_base
 from loradock.operations.access import endpoint_for
 from loradock.operations.services import Services
-from loradock.registry.listing import bases_of_adapters
+from loradock.queries.endpoint_adapters import attached_matching
+from loradock.queries.free_adapters import free_adapters
 from loradock.store.sessions import SignedIn
-from loradock.store.tables import Attachment, Endpoint, Model
 from loradock.types.access import Action
-from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from loradock.types.errors import BadRequest, LoradockError
 
 _CHOICES = 50
@@ -85,43 +81,19 @@ def _attach_dialog(request: Request, me: SignedIn, chosen: list[str], error: Lor
     text = request.query_params.get("q", "").strip()[:200]
     with services.database.session() as session:
         endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
-        free = _attachable(session, me.account_id, endpoint)
-        ticked = _models(session, [*free, Model.name.in_(chosen)], len(chosen)) if chosen else []
-        others = [*free, Model.name.not_in(chosen), Model.name.icontains(text, autoescape=True)]
+        free = free_adapters(session, me.account_id, endpoint, chosen, text, _CHOICES)
         return dialog(
             request,
             "endpoint_attach.html",
             status=422 if error else 200,
             endpoint=endpoint,
-            chosen=ticked,
-            adapters=_models(session, others, _CHOICES),
-            matching=_count(session, others),
-            all=_count(session, free),
+            chosen=free.chosen,
+            adapters=free.others,
+            matching=free.matching,
+            all=free.all,
             text=text,
             error=error,
         )
-
-
-def _attachable(session: Session, account_id: str, endpoint: Endpoint) -> list[ColumnElement[bool]]:
-    """Own adapters for this base, by whatever name of it, that are attached nowhere."""
-    bases = [name for name in bases_of_adapters(session, account_id) if same_base(name, endpoint.deployment.base_model)]
-    bound = select(Attachment.model_id).where(Attachment.state != AttachmentState.DETACHING)
-    return [
-        Model.account_id == account_id,
-        Model.kind == ModelKind.ADAPTER,
-        Model.state == ModelState.READY,
-        Model.base_model.in_(bases),
-        Model.id.not_in(bound),
-    ]
-
-
-def _models(session: Session, wanted: list[ColumnElement[bool]], most: int) -> list[Model]:
-    query = select(Model).where(*wanted).options(selectinload(Model.revisions))
-    return list(session.scalars(query.order_by(Model.created_at.desc(), Model.name).limit(most)))
-
-
-def _count(session: Session, wanted: list[ColumnElement[bool]]) -> int:
-    return session.scalar(select(func.count(Model.id)).where(*wanted)) or 0
 
 
 def _detach_dialog(request: Request, me: SignedIn, names: list[str], error: LoradockError | None = None) -> Response:
@@ -137,7 +109,7 @@ def _all(request: Request, me: SignedIn, refused: list[str]) -> list[str]:
         endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])
         asked = read_adapters_asked(endpoint.id, request.query_params)
         uses = uses_of(session, me.account_id, endpoint.id) if asked.filters["only"] else {}
-        return attached_matching(session, endpoint.deployment.id, asked, uses, refused)
+        return attached_matching(session, asked_adapters(endpoint.deployment.id, asked, uses, refused), asked.text)
 
 
 def _changed(request: Request, endpoint_id: str) -> Response:

@@ -12,9 +12,10 @@ from loradock.dashboard.pages.models.models import asked_for, search_of
 from loradock.dashboard.render import dialog
 from loradock.dashboard.runs import Act, Run, Runs, lines_of
 from loradock.dashboard.security import signed_in
-from loradock.dashboard.selection import MOST, places, sent_names, targets, ticked
+from loradock.dashboard.selection import MOST, sent_names
 from loradock.operations.access import endpoint_for
 from loradock.operations.services import Services
+from loradock.queries.placed_adapters import places, ready_adapters, targets
 from loradock.registry.listing import matching_names
 from loradock.store.sessions import SignedIn
 from loradock.types.access import Action
@@ -91,7 +92,7 @@ def _planned(request: Request, me: SignedIn, do: str, endpoint_id: str, names: l
     if do not in DEEDS:
         raise BadRequest("Choose what to do: attach, detach or delete.")
     with services.database.session() as session:
-        known = [one.name for one in ticked(session, me.account_id, names)]
+        known = [one.name for one in ready_adapters(session, me.account_id, names)]
         if not known:
             raise BadRequest("Tick at least one adapter.")
         if do == "attach":
@@ -131,7 +132,7 @@ def _ask(
     if do not in DEEDS:
         do = "attach"
     with services.database.session() as session:
-        adapters = ticked(session, me.account_id, names)
+        adapters = ready_adapters(session, me.account_id, names)
         return dialog(
             request,
             "bulk.html",
