@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import event
 
-from loradock.registry.listing import Search, Status, search_adapters
+from loradock.queries.adapters import AdapterSearch, AdapterStatus, search_adapters
+from loradock.queries.lists import ListQuery
 from loradock.store.accounts import ensure_account
 from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
@@ -110,7 +111,7 @@ def test_a_page_of_the_list_costs_two_queries_however_many_there_are(tmp_path):
     with database.session() as session:
         account = ensure_account(session, "tester").id
         event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
-        rows, total = search_adapters(session, account, Search(status=Status.ATTACHED, sort="name"))
+        rows, total = search_adapters(session, account, AdapterSearch(ListQuery("name"), status=AdapterStatus.ATTACHED))
         shown = [(row.model.name, row.revision.rank, row.endpoint.display_name) for row in rows]
     database.close()
     assert (total, shown[0]) == (6, ("tester/adapter-000", 8, "harbour"))

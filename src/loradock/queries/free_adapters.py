@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from loradock.endpoints.attachments import same_base
-from loradock.registry.listing import bases_of_adapters
+from loradock.queries.adapters import bases_of_adapters
 from loradock.store.tables import Attachment, Endpoint, Model
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
 

@@ -29,3 +29,9 @@ def search_jobs(session: Session, account_id: str, query: ListQuery, statuses: S
     rows = session.scalars(page).all()
     total, all = (session.scalar(select(func.count(Job.id)).where(*c)) or 0 for c in (wanted, [own]))
     return Found(rows, total, all)
+
+
+def newest_jobs(session: Session, account_id: str, model_ids: list[str]) -> dict[str, Job]:
+    """Model id → its upload job."""
+    query = select(Job).where(Job.account_id == account_id, Job.model_id.in_(model_ids)).order_by(Job.created_at)
+    return {job.model_id: job for job in session.scalars(query)} if model_ids else {}

@@ -8,8 +8,8 @@ from loradock.dashboard.components.lists import read_asked, shown
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.operations.services import Services
+from loradock.queries.adapters import count_adapters
 from loradock.queries.jobs import SORTS, search_jobs
-from loradock.registry.listing import count_adapters
 from loradock.store.sessions import SignedIn
 from loradock.types.enums import JobStatus
 

@@ -15,8 +15,8 @@ from loradock.dashboard.security import signed_in
 from loradock.dashboard.selection import MOST, sent_names
 from loradock.operations.access import endpoint_for
 from loradock.operations.services import Services
+from loradock.queries.adapters import matching_names
 from loradock.queries.placed_adapters import places, ready_adapters, targets
-from loradock.registry.listing import matching_names
 from loradock.store.sessions import SignedIn
 from loradock.types.access import Action
 from loradock.types.errors import BadRequest, LoradockError

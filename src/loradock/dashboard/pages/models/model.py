@@ -13,10 +13,10 @@ from loradock.operations.services import Services
 from loradock.queries.attachments import attachment_of
 from loradock.queries.endpoints import endpoints_of_base
 from loradock.queries.events import newest_events_of
+from loradock.queries.jobs import newest_jobs
 from loradock.queries.models import count_for_base
 from loradock.registry.bases.base_models import LocalBaseModel
 from loradock.registry.details import AdapterFacts, adapter_facts, files_of
-from loradock.registry.listing import newest_jobs
 from loradock.registry.models import get_model
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Model, Revision

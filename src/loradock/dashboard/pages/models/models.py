@@ -7,22 +7,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loradock.dashboard.components.lists import Asked, Shown, cut, read_asked
+from loradock.dashboard.components.lists import PAGE_SIZE, Asked, Shown, cut, read_asked
 from loradock.dashboard.render import page
 from loradock.dashboard.security import signed_in
 from loradock.operations.services import Services
-from loradock.queries.endpoints import count_by_base
-from loradock.registry.details import files_of
-from loradock.registry.listing import (
-    PAGE_SIZE,
+from loradock.queries.adapters import (
     SORTS,
-    Search,
-    Status,
+    AdapterSearch,
+    AdapterStatus,
     bases_of_adapters,
     count_adapters,
-    newest_jobs,
     search_adapters,
 )
+from loradock.queries.endpoints import count_by_base
+from loradock.queries.jobs import newest_jobs
+from loradock.registry.details import files_of
 from loradock.store.sessions import SignedIn
 from loradock.types.enums import ModelState
 
@@ -80,13 +79,13 @@ def asked_for(request: Request) -> Asked:
         request.query_params,
         sorts=SORTS,
         usual="-created",
-        filters={"base": None, "status": tuple(Status)},
+        filters={"base": None, "status": tuple(AdapterStatus)},
     )
 
 
-def search_of(asked: Asked) -> Search:
+def search_of(asked: Asked) -> AdapterSearch:
     status = asked.filters["status"]
-    return Search(asked.text, asked.filters["base"], Status(status) if status else None, asked.sort, asked.page)
+    return AdapterSearch(asked.list_query(), asked.filters["base"], AdapterStatus(status) if status else None)
 
 
 def _base_rows(services: Services, session: Session, account_id: str) -> list[BaseRow]:

@@ -19,10 +19,10 @@ from loradock.endpoints.attachments import same_base
 from loradock.operations import models
 from loradock.operations.access import job_for
 from loradock.operations.services import Services
+from loradock.queries.adapters import bases_of_adapters
 from loradock.queries.attachments import attachment_of
 from loradock.queries.endpoints import takers
 from loradock.queries.models import model_by_id
-from loradock.registry.listing import bases_of_adapters
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Endpoint, Job
