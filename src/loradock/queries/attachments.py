@@ -35,7 +35,7 @@ def count_attached(session: Session, account_id: str) -> int:
 def count_by_deployment(session: Session, ids: Collection[str]) -> dict[str, int]:
     """Deployment id → how many adapters are attached, on their way or leaving; without those that have none."""
     query = select(Attachment.deployment_id, func.count()).where(Attachment.deployment_id.in_(ids))
-    return dict(session.execute(query.group_by(Attachment.deployment_id)).tuples().all())
+    return dict(session.execute(query.group_by(Attachment.deployment_id)).all())
 
 
 def sum_up(session: Session, deployment_id: str) -> AttachmentSums:

@@ -65,11 +65,11 @@ def search_endpoint_adapters(
     if query.column in _STORED:
         order = ordered(_STORED[query.column], query).nulls_last()
         page = cut(_joined(select(*_ROW)).where(*wanted).order_by(order, Model.name), query)
-        return [AdapterRow(*row) for row in session.execute(page).tuples()], total
+        return [AdapterRow(*row) for row in session.execute(page)], total
     names = _by_use(session.scalars(_joined(select(Model.name)).where(*wanted)), which, query)
     names = names[query.start : query.start + query.size]
     page = _joined(select(*_ROW)).where(*wanted, Model.name.in_(names))
-    found = {row[0]: AdapterRow(*row) for row in session.execute(page).tuples()}
+    found = {row[0]: AdapterRow(*row) for row in session.execute(page)}
     return [found[name] for name in names], total
 
 

@@ -55,7 +55,7 @@ def search_endpoints(
         wanted.append(Deployment.state == state)
     page = select(Endpoint, _ATTACHED).join(Deployment, Deployment.endpoint_id == Endpoint.id).where(*wanted)
     page = page.order_by(ordered(_COLUMNS[query.column], query), Endpoint.created_at.desc(), Endpoint.id)
-    found = session.execute(cut(page, query).options(contains_eager(Endpoint.deployments))).unique().tuples()
+    found = session.execute(cut(page, query).options(contains_eager(Endpoint.deployments))).unique()
     rows = [ListedEndpoint(endpoint, attached) for endpoint, attached in found]
     total, all = (session.scalar(_COUNT.where(*conditions)) or 0 for conditions in (wanted, [own]))
     return Found(rows, total, all)
@@ -76,7 +76,7 @@ def endpoints_of_base(session: Session, account_id: str, base: str, most: int) -
 def count_by_base(session: Session, account_id: str) -> dict[str, int]:
     """Base model → how many endpoints run it."""
     query = select(Deployment.base_model, func.count()).join(Endpoint).where(Endpoint.account_id == account_id)
-    return dict(session.execute(query.group_by(Deployment.base_model)).tuples().all())
+    return dict(session.execute(query.group_by(Deployment.base_model)).all())
 
 
 def takers(session: Session, account_id: str) -> list[Endpoint]:
@@ -90,7 +90,7 @@ def takers(session: Session, account_id: str) -> list[Endpoint]:
 
 def names_by_id(session: Session, account_id: str) -> dict[str, str]:
     query = select(Endpoint.id, Endpoint.name).where(Endpoint.account_id == account_id)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def id_of(session: Session, account_id: str, name: str) -> str | None:

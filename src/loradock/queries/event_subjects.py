@@ -41,4 +41,4 @@ def _of_gone(session: Session, account_id: str, ids: Collection[str]) -> dict[st
     query = select(Event.subject_id, Event.facts).where(
         Event.account_id == account_id, Event.subject_id.in_(ids), Event.kind.in_(_LAST)
     )
-    return {subject: Subject(facts["name"], gone=True) for subject, facts in session.execute(query).tuples() if facts}
+    return {subject: Subject(facts["name"], gone=True) for subject, facts in session.execute(query) if facts}

@@ -49,7 +49,7 @@ def ready_adapters(session: Session, account_id: str, names: Sequence[str]) -> l
                 Model.name.in_(names[start : start + _AT_ONCE]),
             )
         )
-        for name, base, endpoint_id, shown in session.execute(query).tuples():
+        for name, base, endpoint_id, shown in session.execute(query):
             found.append(PlacedAdapter(name, base, (endpoint_id, shown) if endpoint_id is not None else None))
     return sorted(found, key=lambda one: one.name)
 
