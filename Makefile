@@ -15,7 +15,7 @@ demo: $(STAMPS)/install
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 # Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH)
