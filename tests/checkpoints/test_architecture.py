@@ -1,10 +1,14 @@
 """Configurations that are served, and those refused by name."""
 
+import json
+from pathlib import Path
+
 import pytest
 from gguf import GGUFValueType, GGUFWriter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.checkpoints.base_config import from_config, read_architecture
+from loradock.checkpoints.gguf.gguf_metadata import open_gguf
 from loradock.types.errors import BadRequest
 from tests.gguf_files import write_gguf
 
@@ -51,6 +55,46 @@ REFUSED = {
 def test_what_is_not_served_is_refused_by_name(config, said):
     with pytest.raises(BadRequest, match=said):
         from_config({**CONFIG, **config})
+
+
+UNREADABLE = {
+    "no object": [],
+    "nothing": None,
+    "no heads": {**CONFIG, "num_attention_heads": 0},
+    "an endless size": {**CONFIG, "hidden_size": float("inf")},
+    "a list for an object": {**CONFIG, "rope_parameters": [1]},
+    "a text for an object": {**CONFIG, "rope_scaling": "linear"},
+}
+
+
+@pytest.mark.parametrize("config", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_refused(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadRequest, match=r"the config\.json of .* cannot be read"):
+        read_architecture(tmp_path)
+
+
+def test_what_is_nested_too_deeply_or_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("[" * 200_000)
+    with pytest.raises(BadRequest, match="cannot be read"):
+        read_architecture(tmp_path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(BadRequest, match="cannot be read: Permission denied") as refused:
+        read_architecture(tmp_path)
+    assert str(tmp_path) not in refused.value.message
+
+
+def test_a_gguf_with_a_number_for_each_layer_is_refused(tmp_path):
+    sizes = {key: value for key, value in CONFIG.items() if key != "architectures"}
+    file = write_gguf(tmp_path / "heads.gguf", LlamaForCausalLM(LlamaConfig(**sizes)), **{"attention.key_length": 0})
+    reader = open_gguf(file)
+    reader.fields["llama.attention.head_count"] = [4, 4, 4, 4]
+    with pytest.raises(BadRequest, match=r"heads\.gguf cannot be read"):
+        read_architecture(file)
 
 
 def test_a_window_in_gguf_is_refused_by_name(tmp_path):

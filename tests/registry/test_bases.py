@@ -7,6 +7,7 @@ import pytest
 from loradock.registry.bases.base_models import Origin
 from loradock.registry.bases.builtin import BUILTIN, builtin_file
 from loradock.store.accounts import ensure_account
+from loradock.types.enums import JobStatus, ModelKind
 from loradock.types.errors import BadRequest
 
 
@@ -105,8 +106,6 @@ def test_an_unreachable_hub(registry, hub, base_files):
 
 
 def test_an_uploaded_base_model_is_its_owners(registry, base_files):
-    from loradock.types.enums import ModelKind
-
     shutil.copytree(base_files, registry.import_root / "incoming")
     registry.upload("tiny", model_source="file://incoming", kind=ModelKind.MODEL)
     with registry.database.session() as session:
@@ -117,6 +116,22 @@ def test_an_uploaded_base_model_is_its_owners(registry, base_files):
     assert "tester/tiny" not in [base.name for base in registry.bases.at_hand(stranger)]
     with pytest.raises(BadRequest, match="does not exist on the hub"):
         registry.bases.check("tester/tiny", stranger)
+
+
+def test_a_base_model_that_cannot_be_read_stands_in_nobodys_way(registry, base_files, adapter_files):
+    """Others are looked through for what an adapter fits whose own base is not here."""
+    shutil.copytree(base_files, registry.import_root / "incoming")
+    registry.upload("tiny", model_source="file://incoming", kind=ModelKind.MODEL)
+    shutil.copytree(base_files, registry.import_root / "Org" / "Broken")
+    (registry.import_root / "Org" / "Broken" / "config.json").write_text("[]")
+    shutil.rmtree(registry.bases.find("tester/tiny", "tester").path)
+    shutil.copytree(adapter_files, registry.import_root / "adapter")
+    job = registry.upload("mine", model_source="file://adapter", base_model="Org/Elsewhere")
+    assert job.status is JobStatus.COMPLETE, job.status_updates
+    assert "it fits incoming" in job.status_updates[-1]["message"]
+    for name, said in (("tester/tiny", "are missing on the server"), ("Org/Broken", "cannot be read")):
+        with pytest.raises(BadRequest, match=said):
+            registry.bases.check(name, "tester")
 
 
 @pytest.mark.parametrize(("kind", "served"), [("llama3", True), ("nobody", False)])

@@ -16,17 +16,24 @@ FAMILIES = {
 }
 
 
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError)
+"""What comes of values that are none of their key's, and of files that may not be read."""
+
+
 def read_architecture(path: Path) -> Architecture:
-    """The architecture of a Hugging Face folder or a GGUF file. Raises BadRequest naming what is not served."""
-    if path.suffix == ".gguf":
-        return read_gguf_architecture(path)
+    """The architecture of a Hugging Face folder or a GGUF file. Raises BadRequest naming what is not served, or cannot
+    be read: others are looked for beside it."""
     config = path / "config.json"
-    if not config.is_file():
+    gguf = path.suffix == ".gguf"
+    if not (gguf or config.is_file()):
         raise BadRequest(f"{path.name} is not a base model: it has neither config.json nor the .gguf ending")
     try:
-        return from_config(json.loads(config.read_text()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest(f"the config.json of {path.name} cannot be read: {error!r}") from error
+        return read_gguf_architecture(path) if gguf else from_config(json.loads(config.read_text()))
+    except _UNREADABLE as error:
+        what = path.name if gguf else f"the config.json of {path.name}"
+        # An OSError's own text has the whole path.
+        reason = error.strerror if isinstance(error, OSError) else repr(error)
+        raise BadRequest(f"{what} cannot be read: {reason}") from error
 
 
 def from_config(config: dict[str, Any]) -> Architecture:

@@ -70,11 +70,17 @@ class BaseModels:
         return None
 
     def architecture(self, name: str, account: str) -> Architecture | None:
-        """Without loading or downloading anything. Raises BadRequest for a family that is not served."""
+        """Without loading or downloading anything. Raises BadRequest for a family that is not served, and for one whose
+        files are lost."""
         found = self.find(name, account)
         if found is None:
             return None
-        key = (found.path, found.path.stat().st_mtime_ns)
+        try:
+            key = (found.path, found.path.stat().st_mtime_ns)
+        except FileNotFoundError as error:
+            raise BadRequest(
+                f"the files of {name} are missing on the server: upload it again", param="model"
+            ) from error
         if key not in self._architectures:
             self._architectures[key] = read_architecture(found.path)
         return self._architectures[key]
