@@ -94,7 +94,7 @@ def test_json_that_is_not_ours_is_told_apart(run):
 
 
 def test_help_waits_for_nothing_heavy():
-    heavy = ("httpx", "torch", "numpy", "sqlalchemy", "fastapi", "pydantic", "aiohttp", "gguf")
+    heavy = ("httpx", "torch", "numpy", "sqlalchemy", "fastapi", "pydantic", "httpcore", "gguf")
     code = f"import sys, loradock.cli.main; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"

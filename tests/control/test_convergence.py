@@ -10,7 +10,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from loradock.control.snapshot import read_attachments
 from loradock.replicas.client import ReplicaClient
+from loradock.replicas.http import ReplicaHttp
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 from loradock.types.errors import LoradockError
 from tests.rig import Rig, eventually
@@ -167,7 +167,7 @@ class Story:
         address = found and found.address()
         if not address:
             return None
-        async with aiohttp.ClientSession() as http:
+        async with ReplicaHttp() as http:
             try:
                 return await ReplicaClient(http, address, secret).adapters()
             except LoradockError:

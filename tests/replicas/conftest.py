@@ -4,10 +4,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from loradock.replicas.client import ReplicaClient
+from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.replicas.process import ENGINE_COMMAND, ProcessLauncher
 from loradock.replicas.vllm import VllmSetup
@@ -54,7 +54,7 @@ async def replica(launcher: ProcessLauncher, wanted: ReplicaSpec, patience: floa
     instance = launcher.launch(wanted)
     try:
         address = await eventually(instance.address, patience, "the replica listens")
-        async with aiohttp.ClientSession() as http:
+        async with ReplicaHttp() as http:
             client = ReplicaClient(http, address, wanted.secret)
             await eventually(client.healthy, patience, "the replica is ready")
             yield client

@@ -2,10 +2,10 @@
 
 import json
 
-import aiohttp
 import pytest
 
 from loradock.replicas.client import ReplicaClient
+from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.process import ProcessLauncher
 from loradock.types.enums import AdapterTier, Quantization
 from loradock.types.errors import AdapterRefused, ReplicaLost
@@ -13,8 +13,8 @@ from tests.replicas.conftest import replica, spec
 
 
 async def post(client, path, **body):
-    async with client._http.post(client.url + path, json=body, headers=client._headers) as response:
-        return response.status, await response.text()
+    reply = await client._http.call("POST", client.url + path, client._headers, json.dumps(body).encode())
+    return reply.status, reply.text
 
 
 async def test_adapters_come_and_go(client, adapter, other_adapter):
@@ -62,13 +62,13 @@ async def test_streams_end_with_done(client, adapter, name):
 
 
 async def test_the_secret_is_wanted(client):
-    async with aiohttp.ClientSession() as http:
+    async with ReplicaHttp() as http:
         with pytest.raises(AdapterRefused, match=r"secret|Unauthorized"):
             await ReplicaClient(http, client.url, "wrong").adapters()
 
 
 async def test_a_replica_that_cannot_be_reached_is_lost_and_not_healthy():
-    async with aiohttp.ClientSession() as http:
+    async with ReplicaHttp() as http:
         nobody = ReplicaClient(http, "http://127.0.0.1:9", "secret")
         assert not await nobody.healthy()
         with pytest.raises(ReplicaLost):

@@ -1,6 +1,7 @@
 """vLLM as a replica: the command it is started with, and the real thing beside the embedded engine."""
 
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_without_vllm_and_for_gguf_it_says_what_to_do(tmp_path):
 
 async def say(client, model: str, prompt: str) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 24, "temperature": 0}
-    answer = await client._call("POST", "/v1/chat/completions", body)
+    answer = json.loads(await client._call("POST", "/v1/chat/completions", body))
     return answer["choices"][0]["message"]["content"]
 
 

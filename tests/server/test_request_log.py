@@ -1,6 +1,8 @@
 """One line for every request, for those who ask for it."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -48,6 +50,18 @@ def test_who_asked_what_and_how_it_ended(logged):
 
 def test_the_log_level_holds_for_the_rest(logged):
     assert " INFO " not in "\n".join(line for line in logged.log().splitlines() if "loradock.requests" not in line)
+
+
+def test_calls_of_replicas_are_not_in_the_log():
+    code = (
+        "import httpcore\n"
+        "from loradock.server.run import write_log\n"
+        "write_log('debug')\n"
+        "answer = httpcore.MockBackend([b'HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n'])\n"
+        "assert httpcore.ConnectionPool(network_backend=answer).request('GET', 'http://replica/health').status == 200\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "httpcore" not in told
 
 
 def test_without_the_flag_there_is_no_line(tmp_path):

@@ -5,7 +5,6 @@ from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 
-import aiohttp
 from sqlalchemy.orm import Session
 
 from loradock.control.attach.attach import Settle
@@ -25,6 +24,7 @@ from loradock.control.work import Locks, Transactions
 from loradock.endpoints.rules import check_deletable, find_endpoint
 from loradock.gateway.routing.routes import EndpointFacts, RouteTable
 from loradock.gateway.routing.upstream import Upstream
+from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import Facts, record
@@ -68,11 +68,10 @@ class Controller:
         """Recover, adopt what still runs, then keep every deployment as its owner wants it."""
         self._event_loop = asyncio.get_running_loop()
         survivors = await asyncio.to_thread(recover, self._database, self._launcher, self._options.grace)
-        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900, sock_connect=5))
         transact = Transactions(self._database, Workers("control-loop", _LOOP_THREADS))
         self._calls = Transactions(self._database, Workers("control-calls", _CALL_THREADS, _PATIENCE_S))
         awake, memory = AwakeClock(), Memory(self._options.free_memory, self._options.total_memory)
-        self._context = ControlContext(transact, self._launcher, http, self._options, Locks(), awake, memory)
+        self._context = ControlContext(transact, self._launcher, ReplicaHttp(), self._options, Locks(), awake, memory)
         self._adapters = AdapterCalls(
             self._context, self._calls, self._blobs, self._loop_of, self._settle, self._background
         )

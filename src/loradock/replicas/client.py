@@ -1,16 +1,19 @@
 """The replica protocol from the control plane's side: vLLM's HTTP surface with a bearer secret."""
 
+import asyncio
 import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import msgspec
 
+from loradock.replicas.http import CALL_S, BrokenOff, ReplicaHttp, Reply
 from loradock.replicas.vitals import Answer, Vitals, VitalsReader
 from loradock.types.enums import AdapterTier
 from loradock.types.errors import AdapterRefused, Internal, LoradockError, ReplicaLost, Unavailable
+from loradock.types.protocol import ErrorBody, LoadAdapter, Model, ModelList, UnloadAdapter
 
 # What an engine puts in JSON for minus infinity (vLLM's figure).
 _LOWEST = -9999
@@ -28,7 +31,7 @@ class ReplicaClient:
     """One replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own reason.
     `check_timeout`: seconds that a health check waits for its answer."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, secret: str, check_timeout: float = 5.0) -> None:
+    def __init__(self, http: ReplicaHttp, url: str, secret: str, check_timeout: float = 5.0) -> None:
         self._http = http
         self.url = url
         self._headers = {"Authorization": f"Bearer {secret}"}
@@ -44,19 +47,16 @@ class ReplicaClient:
 
     async def adapters(self) -> dict[str, str]:
         """Loaded adapters: name → path."""
-        body = await self._call("GET", "/v1/models")
-        return {entry["id"]: entry["root"] for entry in body["data"] if entry.get("parent")}
+        return {model.id: model.root or "" for model in await self._loaded()}
 
     async def tiers(self) -> dict[str, AdapterTier]:
         """Where each adapter is kept; an engine that does not say keeps it in memory."""
-        body = await self._call("GET", "/v1/models")
-        return {e["id"]: AdapterTier(e.get("tier", AdapterTier.RAM)) for e in body["data"] if e.get("parent")}
+        return {model.id: AdapterTier(model.tier or AdapterTier.RAM) for model in await self._loaded()}
 
     async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
         """Same name and path again is a success; `lazy`: its first request may read it. Raises AdapterRefused."""
-        body = {"lora_name": name, "lora_path": str(path)} | ({"lazy": True} if lazy else {})
         try:
-            await self._call("POST", "/v1/load_lora_adapter", body)
+            await self._call("POST", "/v1/load_lora_adapter", LoadAdapter(name, str(path), lazy))
         except AdapterRefused:
             # vLLM refuses what it has already, also from the very same folder.
             if (await self.adapters()).get(name) != str(path):
@@ -64,13 +64,13 @@ class ReplicaClient:
 
     async def unload(self, name: str) -> None:
         """Returns when the adapter's requests are done and it is gone. An unknown name is already gone."""
-        await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, missing_ok=True)
+        await self._call("POST", "/v1/unload_lora_adapter", UnloadAdapter(name), missing_ok=True)
 
     async def probe(self, name: str) -> None:
         """One token through the adapter. Raises AdapterRefused unless its log probability is finite."""
         request = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
         try:
-            body = await self._call("POST", "/v1/completions", request)
+            body = json.loads(await self._call("POST", "/v1/completions", request))  # may hold NaN
         except (AdapterRefused, Internal) as error:
             if _NOT_FINITE in error.message:
                 raise AdapterRefused(_DIVERGED) from error
@@ -79,27 +79,32 @@ class ReplicaClient:
         if not logprobs or not all(_finite(value) for value in logprobs):
             raise AdapterRefused(_DIVERGED)
 
-    async def _call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
+    async def _loaded(self) -> list[Model]:
+        listed = msgspec.json.decode(await self._call("GET", "/v1/models"), type=ModelList)
+        return [model for model in listed.data if model.parent]
+
+    async def _call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> bytes:
+        content = None if body is None else msgspec.json.encode(body)
         try:
-            async with self._http.request(method, self.url + path, json=body, headers=self._headers) as response:
-                text = await response.text()
-        except (aiohttp.ClientError, TimeoutError) as error:
+            async with asyncio.timeout(CALL_S):
+                reply = await self._http.call(method, self.url + path, self._headers, content)
+        except (BrokenOff, TimeoutError) as error:
             raise ReplicaLost from error
-        if response.status >= 400 and not (missing_ok and response.status == _MISSING):
-            raise _error(response.status, _reason(text))
-        return json.loads(text) if response.content_type == "application/json" else text
+        if reply.status >= 300 and not (missing_ok and reply.status == _MISSING):
+            raise _error(reply.status, _reason(reply))
+        return reply.content
 
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > _LOWEST
 
 
-def _reason(text: str) -> str:
-    """The message of `{"error": {"message"}}`, or the text itself; of paths on this machine only the last part."""
+def _reason(reply: Reply) -> str:
+    """The message of an error body, or the text itself; of paths on this machine only the last part."""
     try:
-        reason = str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        reason = text[:500]
+        reason = msgspec.json.decode(reply.content, type=ErrorBody).error.message
+    except ValueError:
+        reason = reply.text[:500]
     return _PATH.sub(r"…/\1", reason)
 
 

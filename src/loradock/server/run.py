@@ -27,11 +27,17 @@ OnReady = Callable[[Settings, str, bool], None]
 just now."""
 
 
+def write_log(level: str) -> None:
+    """To stderr. Libraries that would tell of every call, health checks too, only say what is wrong."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("alembic", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
 def run(settings: Settings, on_ready: OnReady = lambda _settings, _key, _made: None) -> None:
     """Serve until told to stop. Raises BadRequest when the data folder or the port is taken, DataUnusable when
     there is something wrong with the data."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    write_log(settings.log_level)
     _allow_many_connections()
     make_folder(settings.data_dir)
     with told_when_full(settings.data_dir), lock_data_dir(settings.data_dir):

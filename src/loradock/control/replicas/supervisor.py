@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from loradock.checkpoints.memory_plan import MemoryPlan
 from loradock.control.awake import AwakeClock
 from loradock.control.options import ControlOptions
@@ -21,6 +19,7 @@ from loradock.control.replicas.watcher import Watcher
 from loradock.control.work import Locks, Transactions
 from loradock.gateway.routing.upstream import Upstream
 from loradock.replicas.client import ReplicaClient
+from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.launcher import Ending, Instance, Launcher, ProcessUse, ReplicaSpec
 from loradock.types.enums import AdapterTier, Fate, ReplicaState
 from loradock.types.errors import LoradockError, ReplicaLost
@@ -39,7 +38,7 @@ class ControlContext:
 
     transact: Transactions
     launcher: Launcher
-    http: aiohttp.ClientSession
+    http: ReplicaHttp
     options: ControlOptions
     locks: Locks
     awake: AwakeClock

@@ -3,10 +3,11 @@
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -21,7 +22,17 @@ from loradock.engine.requests.completion import read_completion
 from loradock.engine.requests.fields import Fields
 from loradock.types.enums import Dialect
 from loradock.types.errors import Internal, LoradockError, Unauthenticated
-from loradock.types.protocol import ACCOUNT_HEADER, DIALECT_HEADER
+from loradock.types.protocol import (
+    ACCOUNT_HEADER,
+    DIALECT_HEADER,
+    ErrorBody,
+    ErrorDetail,
+    Health,
+    LoadAdapter,
+    Model,
+    ModelList,
+    UnloadAdapter,
+)
 
 if TYPE_CHECKING:
     from loradock.engine.service.request_state import RequestState
@@ -90,12 +101,13 @@ class EngineServer:
     async def _health(self, request: Request) -> Response:
         """Also whether the compute thread gets on, for whoever has the secret: it may be stuck while this answers."""
         if self.failure is not None:
-            return JSONResponse({"status": "failed", "reason": self.failure}, 503)
+            return _json(Health("failed", self.failure), 503)
         if self._service is None:
-            return JSONResponse({"status": "loading"}, 503)
+            return _json(Health("loading"), 503)
+        if not self._knows_secret(request):
+            return _json(Health("ok"))
         loop = self._service.loop
-        told = {"steps": loop.beats, "work": loop.work, "compute_seconds": round(loop.compute_seconds, 3)}
-        return JSONResponse({"status": "ok"} | (told if self._knows_secret(request) else {}))
+        return _json(Health("ok", None, loop.beats, loop.work, round(loop.compute_seconds, 3)))
 
     async def _metrics(self, request: Request) -> Response:
         service, accept = self.service, request.headers.get("accept", "")
@@ -105,13 +117,12 @@ class EngineServer:
     async def _models(self, _: Request) -> Response:
         adapters = self.service.adapters
         base = adapters.base_names[0]
-        entries: list[dict[str, str | None]] = [{"id": n, "root": None, "parent": None} for n in adapters.base_names]
-        entries += [
-            {"id": name, "root": str(path), "parent": base, "tier": tier} for name, path, tier in adapters.listing()
+        models = [Model(id=name, created=self._started) for name in adapters.base_names]
+        models += [
+            Model(id=name, created=self._started, root=str(path), parent=base, tier=tier)
+            for name, path, tier in adapters.listing()
         ]
-        common = {"object": "model", "created": self._started, "owned_by": "loradock"}
-        data = [common | entry for entry in entries]
-        return JSONResponse({"object": "list", "data": data})
+        return _json(ModelList(data=models))
 
     async def _chat(self, request: Request) -> ASGIApp:
         service = self.service
@@ -138,15 +149,18 @@ class EngineServer:
 
     async def _load(self, request: Request) -> Response:
         fields = Fields(object_of(await read_body(request)))
-        name = fields.string("lora_name")
-        path, lazy = Path(fields.string("lora_path")), fields.boolean("lazy")
-        await self.service.adapters.load(name, path, lazy=lazy)
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+        asked = LoadAdapter(fields.string("lora_name"), fields.string("lora_path"), fields.boolean("lazy"))
+        await self.service.adapters.load(asked.lora_name, Path(asked.lora_path), lazy=asked.lazy)
+        return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' added successfully.")
 
     async def _unload(self, request: Request) -> Response:
-        name = Fields(object_of(await read_body(request))).string("lora_name")
-        await self.service.adapters.unload(name)
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+        asked = UnloadAdapter(Fields(object_of(await read_body(request))).string("lora_name"))
+        await self.service.adapters.unload(asked.lora_name)
+        return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' removed successfully.")
+
+
+def _json(message: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(message), status, headers, "application/json")
 
 
 def _answer(answer: "RequestState", service: "Service", *, chat: bool) -> ASGIApp:
@@ -168,5 +182,5 @@ def _account(request: Request) -> str:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return JSONResponse({"message": message, "error": body}, error.status_code, headers=error.headers)
+    body = ErrorBody(message=message, error=ErrorDetail(message, "invalid_request_error"))
+    return _json(body, error.status_code, error.headers)
