@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from rich.markup import escape
+
 from loradock.cli.client import Client, segment
 from loradock.cli.output import console
 from loradock.types.enums import EndpointState
@@ -20,7 +22,7 @@ def wait_for(client: Client, reference: str, state: EndpointState, *, quiet: boo
                 return endpoint
             if endpoint["state"] == EndpointState.ERROR:
                 raise BadRequest(f"{endpoint['name']} failed: {endpoint['message']}")
-            status.update(f"{endpoint['state']} {endpoint['message'] or ''}")
+            status.update(escape(f"{endpoint['state']} {endpoint['message'] or ''}"))
             time.sleep(_POLL_SECONDS)
 
 

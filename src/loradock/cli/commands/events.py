@@ -6,6 +6,7 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from loradock.cli.client import DEFAULT_URL, ApiKeyOption, BaseUrl, Client
@@ -45,7 +46,7 @@ def events(
     print_table(columns, rows, "Nothing has happened yet.")
     if answer["has_more"]:
         further = hint(f"events --before {shown[-1]['id']}{f' {shlex.quote(subject)}' if subject else ''}")
-        console.print(f"\nOlder ones: {further}", soft_wrap=True)
+        console.print(f"\nOlder ones: {escape(further)}", soft_wrap=True)
 
 
 def _follow(client: Client, asked: dict[str, Any], limit: int, *, json_output: bool) -> None:

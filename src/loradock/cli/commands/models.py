@@ -119,7 +119,8 @@ def update(
     if json_output:
         print_json(answer)
     else:
-        console.print(f"[green]✓[/green] {answer['id']} is for {answer['base_model']}: {answer['message']}")
+        found = escape(f"{answer['id']} is for {answer['base_model']}: {answer['message']}")
+        console.print(f"[green]✓[/green] {found}")
 
 
 @app.command("upload")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from loradock.cli.client import Client
 from loradock.cli.commands.sending import LocalFile, is_archive, local_files, progress
 from loradock.cli.output import console
@@ -123,7 +125,7 @@ def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:
         job: dict[str, Any] = client.call("GET", f"/v1/jobs/{job_id}")
         for step in job["status_updates"][shown:]:
             if not quiet and step["status"] != JobStatus.FAILED:
-                console.print(f"  [dim]{step['message']}[/dim]")
+                console.print(f"  [dim]{escape(step['message'])}[/dim]")
         shown = len(job["status_updates"])
         if job["status"] == JobStatus.FAILED:
             raise BadRequest(job["status_updates"][-1]["message"])
