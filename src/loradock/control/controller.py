@@ -1,6 +1,7 @@
 """The control loop as the server sees it: start, stop, wake, attach, detach, delete."""
 
 import asyncio
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
@@ -28,6 +29,7 @@ from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.launcher import Launcher
 from loradock.store.database import Database
 from loradock.store.events import Facts, record
+from loradock.store.failures import DATABASE_FAILURES
 from loradock.store.workers import Workers
 from loradock.telemetry.readings import Reading
 from loradock.types.errors import LoradockError, NotFound
@@ -104,7 +106,7 @@ class Controller:
         """A new deployment: its endpoint's requests are known when this returns, unless the database is busy. Blocks:
         call it from a worker thread."""
         publishing = asyncio.run_coroutine_threadsafe(self._wake_and_publish(deployment_id), self._event_loop)
-        with suppress(TimeoutError, LoradockError):
+        with suppress(TimeoutError, CancelledError, LoradockError, *DATABASE_FAILURES):  # it is there all the same
             publishing.result(_PATIENCE_S)
 
     async def _wake_and_publish(self, deployment_id: str) -> None:
