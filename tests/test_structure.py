@@ -72,7 +72,6 @@ LARGER = {
     "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",
     "control.reconcile.reconcile.DeploymentLoop": _UNSPLIT,
     "control.replicas.fleet.Fleet": _UNSPLIT,
-    "control.replicas.supervisor.ReplicaSupervisor": _UNSPLIT,
     "engine.scheduling.loop.EngineLoop": _UNSPLIT,
     "engine.scheduling.scheduler.Scheduler": _UNSPLIT,
     "engine.service.service.Service": _UNSPLIT,

@@ -31,12 +31,12 @@ async def rig(tmp_path):
         yield rig
 
 
-def supervisor(rig, index=0):
+def replica(rig, index=0):
     return rig.controller._loops[rig.deployment(rig.dock).id].fleet.ready[index]
 
 
 async def loaded(rig):
-    return set(await supervisor(rig)._client.adapters())
+    return set(await replica(rig).client.adapters())
 
 
 def routed(rig, model):
@@ -253,16 +253,16 @@ async def test_every_replica_gets_every_adapter(rig):
 
 async def test_a_new_revision_under_the_same_name_is_loaded_anew(rig):
     await rig.attach(rig.alice, rig.dock, rig.pirate)
-    stale = supervisor(rig).residency.held["alice/pirate"]
+    stale = replica(rig).residency.held["alice/pirate"]
     await rig.detach(rig.alice, rig.dock, rig.pirate)
     await eventually(lambda: not rig.attachments())
-    await supervisor(rig)._client.load("alice/pirate", stale)
-    supervisor(rig).residency.held["alice/pirate"] = stale
+    await replica(rig).client.load("alice/pirate", stale)
+    replica(rig).residency.held["alice/pirate"] = stale
     with rig.database.session() as session:
         session.delete(session.query(Model).one())
     renewed = rig.adapter(rig.alice, "alice", "pirate")
     await rig.attach(rig.alice, rig.dock, renewed)
-    assert (await supervisor(rig)._client.adapters())["alice/pirate"] != str(stale)
+    assert (await replica(rig).client.adapters())["alice/pirate"] != str(stale)
 
 
 async def test_a_restart_of_the_server_finds_all_as_it_was(rig):

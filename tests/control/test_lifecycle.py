@@ -201,10 +201,10 @@ async def test_an_end_that_fails_is_tried_again(rig, monkeypatch):
     failures = iter([RuntimeError("the database is busy")] * 2)
     forget = fleet._forget
 
-    async def fail_twice(supervisor):
+    async def fail_twice(replica):
         if error := next(failures, None):
             raise error
-        await forget(supervisor)
+        await forget(replica)
 
     monkeypatch.setattr(fleet, "_forget", fail_twice)
     rig.set(endpoint, replicas=1)

@@ -12,13 +12,13 @@ from loradock.control.attach.attach import Settle
 from loradock.control.attach.calls import AdapterCalls
 from loradock.control.awake import AwakeClock
 from loradock.control.background import BackgroundTasks
+from loradock.control.context import ControlContext
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile.bases import ResolveBase
 from loradock.control.reconcile.on_request import StartsOnRequest
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.control.replicas.memory_budget import Memory
 from loradock.control.replicas.recovery import AdoptedReplica, recover
-from loradock.control.replicas.supervisor import ControlContext
 from loradock.control.snapshot import deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions
@@ -121,8 +121,7 @@ class Controller:
     def report(self, upstream: Upstream) -> None:
         """A request to this replica failed: look at it now."""
         for loop in self._loops.values():
-            if supervisor := loop.fleet.supervisors.get(upstream.replica_id):
-                supervisor.wake()
+            loop.fleet.look_at(upstream.replica_id)
 
     async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
         """`model_id` is the combined id. Returns once the adapter answers. Raises LoradockError, with the step

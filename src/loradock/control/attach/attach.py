@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from loradock.control.attach.claim import Claim, claim
 from loradock.control.attach.steps import AttachProgress, StepResult
+from loradock.control.context import ControlContext
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.control.replicas.fleet import Fleet
+from loradock.control.replicas.replica import Replica
 from loradock.control.replicas.residency import Residency
-from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
 from loradock.control.work import Transactions
 from loradock.endpoints.attachments import check_attachable, resolve_pair
 from loradock.store.events import Facts, record, record_all
@@ -59,7 +60,7 @@ class Attach:
         self._loop_of = loop_of
         self._settle = settle
         self._step = AttachStep.AUTHORIZE
-        self._tried: list[ReplicaSupervisor] = []
+        self._tried: list[Replica] = []
         self._told: set[AttachStep] = set()
 
     async def run(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
@@ -129,7 +130,7 @@ class Attach:
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
         """
         holders, loss = 0, None
-        while fresh := [supervisor for supervisor in fleet.answering if supervisor not in self._tried]:
+        while fresh := [replica for replica in fleet.answering if replica not in self._tried]:
             self._tried += fresh
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
@@ -148,9 +149,9 @@ class Attach:
 
     async def _undo(self, begun: Claim, loop: DeploymentLoop, notes: AttachProgress, error: BaseException) -> None:
         if not begun.revived:
-            for supervisor in self._tried:
+            for replica in self._tried:
                 with suppress(LoradockError):  # the replica's supervisor unloads what has no row
-                    await _residency(supervisor).unload(begun.engine_name)
+                    await _residency(replica).unload(begun.engine_name)
         reason = error.message if isinstance(error, LoradockError) else repr(error)
         try:
             done = await notes.rest()
@@ -163,43 +164,41 @@ class Attach:
 
 
 async def _everywhere(
-    supervisors: list[ReplicaSupervisor], call: Callable[[Residency], Awaitable[None]]
-) -> tuple[list[ReplicaSupervisor], ReplicaLost | None]:
+    replicas: list[Replica], call: Callable[[Residency], Awaitable[None]]
+) -> tuple[list[Replica], ReplicaLost | None]:
     """All at once; every one has ended before the first error is raised, so that undoing meets nothing half done.
 
     Returns who carried it out, and the loss of one that did not. One that was sent away meanwhile counts as neither.
     """
     done, lost = [], None
-    results = await asyncio.gather(
-        *(call(_residency(supervisor)) for supervisor in supervisors), return_exceptions=True
-    )
-    for supervisor, result in zip(supervisors, results, strict=True):
+    results = await asyncio.gather(*(call(_residency(replica)) for replica in replicas), return_exceptions=True)
+    for replica, result in zip(replicas, results, strict=True):
         if result is None:
-            done.append(supervisor)
+            done.append(replica)
         elif isinstance(result, ReplicaLost):
-            lost = lost if _sent_away(supervisor) else result
-        elif not (isinstance(result, LoradockError) and _sent_away(supervisor)):
+            lost = lost if _sent_away(replica) else result
+        elif not (isinstance(result, LoradockError) and _sent_away(replica)):
             raise result
     return done, lost
 
 
-def _sent_away(supervisor: ReplicaSupervisor) -> bool:
-    return supervisor.state is ReplicaState.DRAINING and supervisor.failure is None
+def _sent_away(replica: Replica) -> bool:
+    return replica.state is ReplicaState.DRAINING and replica.failure is None
 
 
-def _residency(supervisor: ReplicaSupervisor) -> Residency:
+def _residency(replica: Replica) -> Residency:
     """What every replica has that was ever ready."""
-    assert supervisor.residency is not None
-    return supervisor.residency
+    assert replica.residency is not None
+    return replica.residency
 
 
 async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
-    if any(begun.engine_name in supervisor.refused for supervisor in loop.fleet.ready):
+    if any(begun.engine_name in replica.refused for replica in loop.fleet.ready):
         _check_files(begun.path)
-    for supervisor in loop.fleet.ready:
-        if begun.engine_name in supervisor.refused:
-            await _residency(supervisor).load(begun.engine_name, begun.path)
+    for replica in loop.fleet.ready:
+        if begun.engine_name in replica.refused:
+            await _residency(replica).load(begun.engine_name, begun.path)
     await loop.publish_adapter(begun.attached())
 
 

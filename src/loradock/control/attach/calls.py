@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from loradock.control.attach.attach import Attach, Settle
 from loradock.control.background import BackgroundTasks
+from loradock.control.context import ControlContext
 from loradock.control.reconcile.reconcile import DeploymentLoop
-from loradock.control.replicas.supervisor import ControlContext
 from loradock.control.snapshot import AttachmentRecord
 from loradock.control.work import Transactions
 from loradock.endpoints.attachments import adapter_name, check_detachable, resolve_pair

@@ -8,8 +8,9 @@ from contextlib import suppress
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from loradock.control.context import ControlContext
 from loradock.control.replicas.fleet import Fleet
-from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
+from loradock.control.replicas.replica import Replica
 from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.gateway.routing.routes import EndpointFacts
 from loradock.store.events import Facts, record
@@ -52,32 +53,30 @@ class DetachWorker:
             self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
 
     async def _finish(self, row: AttachmentRecord, endpoint: EndpointFacts) -> None:
-        await asyncio.gather(
-            *(self._drained(supervisor, row.engine_name) for supervisor in self._fleet.supervisors.values())
-        )
+        await asyncio.gather(*(self._drained(replica, row.engine_name) for replica in self._fleet.replicas.values()))
         async with self._context.locks[row.engine_name]:
             if not await self._context.transact(lambda session: _leaving(session, row.id)):
                 return  # attached again meanwhile
-            for supervisor in list(self._fleet.supervisors.values()):
-                await _unload(supervisor, row.engine_name)
+            for replica in list(self._fleet.replicas.values()):
+                await _unload(replica, row.engine_name)
             await self._context.transact(lambda session: _drop(session, row, endpoint), make_room=True)
         self._changed()
 
-    async def _drained(self, supervisor: ReplicaSupervisor, name: str) -> None:
-        if supervisor.upstream is not None:
+    async def _drained(self, replica: Replica, name: str) -> None:
+        if replica.upstream is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._context.options.detach_drain):
-                    await supervisor.upstream.drained(name)
+                    await replica.upstream.drained(name)
 
 
-async def _unload(supervisor: ReplicaSupervisor, name: str) -> None:
-    residency = supervisor.residency
-    if residency is None or supervisor.state is ReplicaState.FAILED:
+async def _unload(replica: Replica, name: str) -> None:
+    residency = replica.residency
+    if residency is None or replica.state is ReplicaState.FAILED:
         return
     await residency.unload(name)
     await residency.look()
     if name in residency.held:
-        raise Unavailable(f"replica {supervisor.id} still lists it after unloading it")
+        raise Unavailable(f"replica {replica.id} still lists it after unloading it")
 
 
 def _leaving(session: Session, attachment_id: str) -> bool:

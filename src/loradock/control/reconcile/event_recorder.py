@@ -39,13 +39,13 @@ class EventRecorder:
         before, self._size = self._size, size
         if not before or not size or before == size:
             return []
-        busy = sum(supervisor.upstream.in_flight for supervisor in fleet.ready if supervisor.upstream)
+        busy = sum(replica.in_flight for replica in fleet.ready)
         message = f"{before} → {size} replicas: {busy} requests in flight"
         return [(snapshot.endpoint.id, "endpoint.scaled", message)]
 
     def _of_ready(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
-        before, self._ready = self._ready, {supervisor.id for supervisor in fleet.ready}
-        held = {supervisor.id: len(supervisor.residency.held) for supervisor in fleet.ready if supervisor.residency}
+        before, self._ready = self._ready, {replica.id for replica in fleet.ready}
+        held = {replica.id: len(replica.residency.held) for replica in fleet.ready if replica.residency}
         return [
             (snapshot.endpoint.id, "replica.ready", f"{replica}: ready, with {held.get(replica, 0)} adapters")
             for replica in sorted(self._ready - before)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from loradock.control.context import ControlContext
 from loradock.control.reconcile.reconcile import DeploymentLoop
-from loradock.control.replicas.supervisor import ControlContext
 from loradock.endpoints.rules import set_desired
 from loradock.store.events import record
 from loradock.store.failures import DATABASE_FAILURES

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from loradock.control.context import ControlContext
 from loradock.control.reconcile.routing import Back, is_crowded, routes_of
 from loradock.control.replicas.fleet import Fleet
-from loradock.control.replicas.supervisor import ControlContext
 from loradock.control.snapshot import AttachmentRecord, Snapshot, read_attachments, read_snapshot
 from loradock.gateway.routing.routes import Route, RouteTable
 from loradock.types.enums import DesiredState, EndpointState

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from loradock.control.attach.detach import DetachWorker
+from loradock.control.context import ControlContext
 from loradock.control.ledger import Ledger, Write
 from loradock.control.reconcile.bases import BaseResolution, ResolveBase
 from loradock.control.reconcile.event_recorder import EventRecorder
@@ -20,7 +21,6 @@ from loradock.control.reconcile.sizing import Sizing
 from loradock.control.replicas.fleet import Fleet, settings_digest
 from loradock.control.replicas.residency import Wanted
 from loradock.control.replicas.restarts import Restarts
-from loradock.control.replicas.supervisor import ControlContext
 from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
@@ -91,21 +91,7 @@ class DeploymentLoop:
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
-        supervisors = list(self.fleet.supervisors.values())
-        tiers = await asyncio.gather(*(supervisor.tiers() for supervisor in supervisors))
-        return [
-            ReplicaFacts(
-                k.id,
-                k.shown_state,
-                k.upstream.in_flight if k.upstream else 0,
-                k.trouble,
-                held,
-                k.refused,
-                k.plan,
-                k.resident,
-            )
-            for k, held in zip(supervisors, tiers, strict=True)
-        ]
+        return await asyncio.gather(*(replica.facts() for replica in list(self.fleet.replicas.values())))
 
     def reading(self) -> Reading | None:
         """From memory; None when there is no such deployment (yet, or any more)."""
@@ -114,7 +100,7 @@ class DeploymentLoop:
             return None
         return Reading(
             endpoint_id=seen.endpoint.id,
-            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.supervisors.values())),
+            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.replicas.values())),
             ready=len(self.fleet.ready),
             starting=len(self.fleet.of_state(ReplicaState.STARTING)),
             desired=self._sizing.current,
@@ -171,8 +157,8 @@ class DeploymentLoop:
         self._sizing.rest()
         self.fleet.end_all(patient=self._idle)
         if snapshot is None:
-            self.gone = not self.fleet.supervisors
-        elif self.fleet.supervisors:
+            self.gone = not self.fleet.replicas
+        elif self.fleet.replicas:
             await self._become(snapshot, EndpointState.STOPPING)
         else:
             self._start_afresh()
@@ -203,13 +189,13 @@ class DeploymentLoop:
     def _reap_failed(self, snapshot: Snapshot) -> str | None:
         """Take leave of replicas that were lost. Returns why to give up, if it is time to: at once where none has ever
         been ready, else after several in a row."""
-        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.supervisors.values())
+        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.replicas.values())
         self.fleet.has_served = self.fleet.has_served or served
         lost = self.fleet.of_state(ReplicaState.FAILED)
-        for supervisor in lost:
-            self._restarts.note(begun=supervisor.begun, proven=supervisor.proven)
-            self._loss = supervisor.failure
-            self.fleet.end(supervisor, note=("replica.lost", supervisor.failure or "it ended"))
+        for replica in lost:
+            self._restarts.note(begun=replica.begun, proven=replica.proven)
+            self._loss = replica.failure
+            self.fleet.end(replica, note=("replica.lost", replica.failure or "it ended"))
         hopeless = self._restarts.exhausted or not self.fleet.has_served
         return self._loss if lost and hopeless and not self.fleet.ready else None
 
@@ -248,7 +234,7 @@ class DeploymentLoop:
     def _shortage(self, snapshot: Snapshot, wanted: int) -> str | None:
         """What the owner of an endpoint that answers, but not with all it should have, has to know."""
         settings = settings_digest(snapshot, self._context.options)
-        fresh = sum(supervisor.settings == settings for supervisor in self.fleet.ready)
+        fresh = sum(replica.settings == settings for replica in self.fleet.ready)
         if fresh >= wanted:
             self._loss = None
         ended = self._loss and f"the last one that did not ended: {self._loss}"
@@ -256,7 +242,7 @@ class DeploymentLoop:
         return reason and f"{fresh} of {wanted} replicas run as set; {reason}"
 
     def _unready(self) -> str | None:
-        silent = [supervisor for supervisor in self.fleet.ready if supervisor.shown_state is ReplicaState.UNREADY]
+        silent = [replica for replica in self.fleet.ready if replica.shown_state is ReplicaState.UNREADY]
         if not silent:
             return None
         all_of_them = f"{len(silent)} of {len(self.fleet.ready)} replicas get no new requests"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loradock.control.replicas.liveness import Health
-from loradock.control.replicas.supervisor import ReplicaSupervisor
+from loradock.control.replicas.replica import Replica
 from loradock.control.snapshot import Snapshot
 from loradock.gateway.routing.routes import Route
 from loradock.gateway.routing.upstream import Upstream
@@ -21,7 +21,7 @@ class Back:
 
 
 def routes_of(
-    snapshot: Snapshot, ready: list[ReplicaSupervisor], max_loras: int, back: Back, model_id: str | None = None
+    snapshot: Snapshot, ready: list[Replica], max_loras: int, back: Back, model_id: str | None = None
 ) -> tuple[Route, list[Route]]:
     """The base model's route and those of all attached adapters, or of one."""
     if snapshot.engine is EngineKind.VLLM:  # it would let adapters starve
@@ -52,16 +52,16 @@ def is_crowded(snapshot: Snapshot, max_loras: int) -> bool:
     return attached > slots(snapshot.engine, max_loras)
 
 
-def refusal(name: str, supervisors: Iterable[ReplicaSupervisor]) -> str | None:
+def refusal(name: str, replicas: Iterable[Replica]) -> str | None:
     """Why one of these replicas would not take the adapter."""
-    return next((supervisor.refused[name] for supervisor in supervisors if name in supervisor.refused), None)
+    return next((replica.refused[name] for replica in replicas if name in replica.refused), None)
 
 
-def upstreams_of(supervisors: Iterable[ReplicaSupervisor]) -> tuple[Upstream, ...]:
-    return tuple(supervisor.upstream for supervisor in supervisors if supervisor.upstream is not None)
+def upstreams_of(replicas: Iterable[Replica]) -> tuple[Upstream, ...]:
+    return tuple(replica.upstream for replica in replicas if replica.upstream is not None)
 
 
-def _routable(supervisors: list[ReplicaSupervisor]) -> tuple[Upstream, ...]:
+def _routable(replicas: list[Replica]) -> tuple[Upstream, ...]:
     """Those that answer, else those that a check has failed of; never one that gets no new requests."""
-    healthy = [supervisor for supervisor in supervisors if supervisor.health is Health.READY]
-    return upstreams_of(healthy or [supervisor for supervisor in supervisors if supervisor.health is Health.SUSPECT])
+    healthy = [replica for replica in replicas if replica.health is Health.READY]
+    return upstreams_of(healthy or [replica for replica in replicas if replica.health is Health.SUSPECT])

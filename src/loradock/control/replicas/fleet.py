@@ -12,19 +12,22 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from loradock import __version__
+from loradock.control.context import ControlContext
 from loradock.control.ledger import Ledger
 from loradock.control.options import ControlOptions
 from loradock.control.replicas.liveness import Health
 from loradock.control.replicas.memory_budget import why_not
+from loradock.control.replicas.process import ReplicaProcess
 from loradock.control.replicas.recovery import AdoptedReplica
+from loradock.control.replicas.replica import Replica
 from loradock.control.replicas.residency import ReadWanted
-from loradock.control.replicas.supervisor import ControlContext, ReplicaSupervisor
+from loradock.control.replicas.supervisor import ReplicaSupervisor
 from loradock.control.snapshot import Snapshot
 from loradock.endpoints.hardware import gpus_of
 from loradock.replicas.launcher import ReplicaSpec
 from loradock.replicas.memory import plan_of
+from loradock.store import tables
 from loradock.store.events import record
-from loradock.store.tables import Replica
 from loradock.types.enums import EngineKind, ReplicaState, quantization_in_effect
 from loradock.types.names import new_id
 
@@ -45,7 +48,8 @@ class Fleet:
         changed: Callable[[], None],
         ledger: Ledger,
     ) -> None:
-        self.supervisors: dict[str, ReplicaSupervisor] = {}
+        self.replicas: dict[str, Replica] = {}
+        self._supervisors: dict[str, ReplicaSupervisor] = {}
         self._logs: deque[str] = deque()
         self._took: float | None = None
         self.has_served = False
@@ -58,40 +62,38 @@ class Fleet:
         self._changed = changed
         self._ledger = ledger
 
-    def of_state(self, *states: ReplicaState) -> list[ReplicaSupervisor]:
-        return [supervisor for supervisor in self.supervisors.values() if supervisor.state in states]
+    def of_state(self, *states: ReplicaState) -> list[Replica]:
+        return [replica for replica in self.replicas.values() if replica.state in states]
 
     @property
-    def ready(self) -> list[ReplicaSupervisor]:
+    def ready(self) -> list[Replica]:
         return self.of_state(ReplicaState.READY)
 
     @property
-    def answering(self) -> list[ReplicaSupervisor]:
+    def answering(self) -> list[Replica]:
         """Those of the ready ones that answer just now; all of them if none does."""
-        return [supervisor for supervisor in self.ready if supervisor.health is Health.READY] or self.ready
+        return [replica for replica in self.ready if replica.health is Health.READY] or self.ready
 
     @property
     def back_at(self) -> float | None:
         """When the next replica should be ready (of time.monotonic), by how long the last one took."""
-        took = [k.ready_since - k.begun for k in self.supervisors.values() if k.ready_since is not None]
+        took = [k.ready_since - k.begun for k in self.replicas.values() if k.ready_since is not None]
         self._took = took[-1] if took else self._took
-        begun = [supervisor.begun for supervisor in self.of_state(ReplicaState.STARTING)]
+        begun = [replica.begun for replica in self.of_state(ReplicaState.STARTING)]
         return None if self._took is None or not begun else min(begun) + self._took
 
     @property
-    def serving(self) -> list[ReplicaSupervisor]:
+    def serving(self) -> list[Replica]:
         """Those that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
 
     @property
     def logged(self) -> list[str]:
         """Replicas whose logs can be read: the last of the lost ones, then those that run."""
-        return [*self._logs, *(replica for replica in self.supervisors if replica not in self._logs)]
+        return [*self._logs, *(replica for replica in self.replicas if replica not in self._logs)]
 
     def adopt(self, found: AdoptedReplica) -> ReplicaSupervisor:
-        supervisor = self._supervisor(found.replica_id, found.secret, found.base_name, found.settings)
-        supervisor.start(None)
-        return supervisor
+        return self._supervise(found.replica_id, found.secret, found.base_name, found.settings, None)
 
     async def launch(self, snapshot: Snapshot, model: Path) -> str | None:
         """Returns why not, if the memory does not hold it just now. Raises ModelTooLarge if it never will."""
@@ -101,7 +103,8 @@ class Fleet:
             free = await memory.free()
             plan = await asyncio.to_thread(plan_of, spec, self._context.options.engine_arguments, free)
             memory.check_possible(plan)
-            insufficient = await why_not(plan, free, self.ready, len(self.of_state(ReplicaState.STARTING)))
+            ready = [replica.process for replica in self.ready]
+            insufficient = await why_not(plan, free, ready, len(self.of_state(ReplicaState.STARTING)))
             if insufficient is None:
                 await self._launch(snapshot, replace(spec, memory=plan))
         return insufficient
@@ -113,29 +116,30 @@ class Fleet:
         facts = snapshot.endpoint
 
         def begin(session: Session) -> None:
-            session.add(Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings))
+            row = tables.Replica(id=spec.id, deployment_id=snapshot.id, secret=spec.secret, settings=settings)
+            session.add(row)
             record(session, facts.account_id, facts.id, "replica.launched", spec.id)
 
         await self._ledger.write(begin)
         await self._ledger.make_room()  # it writes where it can be found
-        self._supervisor(spec.id, spec.secret, snapshot.endpoint.name, settings).start(spec)
+        self._supervise(spec.id, spec.secret, snapshot.endpoint.name, settings, spec)
 
-    def end(self, supervisor: ReplicaSupervisor, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
+    def end(self, replica: Replica, *, patient: bool = False, note: tuple[str, str] | None = None) -> None:
         """Running requests may finish; `patient`: for as long as a detach gives them. `note`: an event's kind, and
         why."""
         if note is not None:
-            self.notes.append((note[0], f"{supervisor.id}: {note[1]}"))
+            self.notes.append((note[0], f"{replica.id}: {note[1]}"))
         options = self._context.options
         drain = options.detach_drain if patient else options.drain
-        supervisor.end(
+        self._supervisors[replica.id].end(
             self._unroute,
-            lambda: self._forget(supervisor),
-            drain if supervisor.state in (ReplicaState.READY, ReplicaState.DRAINING) else 0.0,
+            lambda: self._forget(replica),
+            drain if replica.state in (ReplicaState.READY, ReplicaState.DRAINING) else 0.0,
         )
 
     def end_all(self, *, patient: bool = False) -> None:
-        for supervisor in list(self.supervisors.values()):
-            self.end(supervisor, patient=patient)
+        for replica in list(self.replicas.values()):
+            self.end(replica, patient=patient)
 
     def fit(self, wanted: int, settings: str, attached: dict[str, Path]) -> int:
         """End what is too much; returns how many to launch.
@@ -144,71 +148,80 @@ class Fleet:
         `attached`, before the old one goes, so that there are never fewer than `wanted`.
         """
         self._end_stale(wanted, settings, attached)
-        fresh = [supervisor for supervisor in self.serving if supervisor.settings == settings]
-        by_use = sorted(fresh, key=lambda supervisor: supervisor.ready_since or float("inf"), reverse=True)
-        for supervisor in by_use[: max(0, len(fresh) - wanted)]:
-            self.end(supervisor, patient=True, note=("replica.ended", "no longer needed"))
+        fresh = [replica for replica in self.serving if replica.settings == settings]
+        by_use = sorted(fresh, key=lambda replica: replica.ready_since or float("inf"), reverse=True)
+        for replica in by_use[: max(0, len(fresh) - wanted)]:
+            self.end(replica, patient=True, note=("replica.ended", "no longer needed"))
         room = wanted + _SURGE - len(self.serving) if len(self.serving) > len(fresh) else wanted
         return max(0, min(wanted - len(fresh), room))
 
     def _end_stale(self, wanted: int, settings: str, attached: dict[str, Path]) -> None:
-        stale = [supervisor for supervisor in self.serving if supervisor.settings != settings]
+        stale = [replica for replica in self.serving if replica.settings != settings]
         if not stale:
             return
-        spare = (
-            sum(supervisor.settings != settings or supervisor.serves(attached) for supervisor in self.ready) - wanted
-        )
-        for supervisor in stale:
-            if supervisor.state is ReplicaState.STARTING:
-                self.end(supervisor, note=_OUTDATED)
+        spare = sum(replica.settings != settings or replica.serves(attached) for replica in self.ready) - wanted
+        for replica in stale:
+            if replica.state is ReplicaState.STARTING:
+                self.end(replica, note=_OUTDATED)
             elif spare > 0:
-                self.end(supervisor, patient=True, note=_OUTDATED)
+                self.end(replica, patient=True, note=_OUTDATED)
                 spare -= 1
 
+    def look_at(self, replica_id: str) -> None:
+        """Now, and not at the next tick; if it is one of these."""
+        if supervisor := self._supervisors.get(replica_id):
+            supervisor.wake()
+
     def wake(self) -> None:
-        for supervisor in self.supervisors.values():
+        for supervisor in self._supervisors.values():
             supervisor.wake()
 
     def wake_without(self, engine_name: str, path: Path) -> None:
         """Those that do not hold this adapter."""
-        for supervisor in self.supervisors.values():
-            if not supervisor.holds(engine_name, path):
+        for supervisor in self._supervisors.values():
+            if not supervisor.replica.holds(engine_name, path):
                 supervisor.wake()
 
     async def shut_down(self, *, keep_replicas: bool) -> None:
-        supervisors = list(self.supervisors.values())
+        supervisors = list(self._supervisors.values())
         if not keep_replicas:
             self.end_all()
         await asyncio.gather(
             *(supervisor.leave() if keep_replicas else supervisor.ended() for supervisor in supervisors)
         )
 
-    def _supervisor(self, replica_id: str, secret: str, base_name: str, settings: str | None) -> ReplicaSupervisor:
+    def _supervise(
+        self, replica_id: str, secret: str, base_name: str, settings: str | None, spec: ReplicaSpec | None
+    ) -> ReplicaSupervisor:
+        """Of one that is to be launched by `spec`, or runs already."""
+        process = ReplicaProcess(self._context.launcher, replica_id, spec)
         supervisor = ReplicaSupervisor(
-            replica_id,
+            Replica(replica_id, settings, process),
             secret,
             base_name,
-            settings,
             self._context,
             self._wanted,
             self._changed,
             lambda kind, message: self.notes.append((kind, message)),
         )
-        self.supervisors[replica_id] = supervisor
-        self._context.memory.add(supervisor)
+        self.replicas[replica_id] = supervisor.replica
+        self._supervisors[replica_id] = supervisor
+        self._context.memory.add(process)
+        supervisor.start()
         return supervisor
 
-    async def _forget(self, supervisor: ReplicaSupervisor) -> None:
+    async def _forget(self, replica: Replica) -> None:
         def remove(session: Session) -> None:
-            session.execute(delete(Replica).where(Replica.id == supervisor.id))
+            session.execute(delete(tables.Replica).where(tables.Replica.id == replica.id))
 
         await self._ledger.write(remove)
-        if supervisor.failure is None:
-            self._context.launcher.discard(supervisor.id)
+        if replica.failure is None:
+            self._context.launcher.discard(replica.id)
         else:
-            self._keep_log(supervisor.id)
-        self.supervisors.pop(supervisor.id, None)
-        self._context.memory.remove(supervisor)
+            self._keep_log(replica.id)
+        self.replicas.pop(replica.id, None)
+        self._supervisors.pop(replica.id, None)
+        self._context.memory.remove(replica.process)
 
     def _keep_log(self, replica_id: str) -> None:
         """Those of the last lost replicas stay until the next start of the server, for whoever looks for the reason."""
