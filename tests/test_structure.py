@@ -71,7 +71,6 @@ LARGER = {
     "server.http.HttpProtocol": "one protocol's callbacks, which share one connection's state",
     "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",
     "control.reconcile.reconcile.DeploymentLoop": _UNSPLIT,
-    "control.replicas.fleet.Fleet": _UNSPLIT,
     "engine.scheduling.loop.EngineLoop": _UNSPLIT,
     "engine.scheduling.scheduler.Scheduler": _UNSPLIT,
     "engine.service.service.Service": _UNSPLIT,

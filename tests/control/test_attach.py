@@ -32,7 +32,7 @@ async def rig(tmp_path):
 
 
 def replica(rig, index=0):
-    return rig.controller._loops[rig.deployment(rig.dock).id].fleet.ready[index]
+    return rig.controller._loops[rig.deployment(rig.dock).id].pool.ready[index]
 
 
 async def loaded(rig):

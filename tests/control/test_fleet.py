@@ -124,7 +124,7 @@ async def test_new_settings_replace_every_replica_and_fail_no_request(rig):
         def replaced():
             nonlocal least
             # Routes may leave one out for a moment: others are preferred while a look at it finds something amiss.
-            least = min(least, sum(len(loop.fleet.ready) for loop in rig.controller._loops.values()))
+            least = min(least, sum(len(loop.pool.ready) for loop in rig.controller._loops.values()))
             return not old & {replica.id for replica in rig.replicas()} and len(upstreams(rig, endpoint)) == 2
 
         await eventually(replaced, 40, "both replaced")

@@ -155,7 +155,7 @@ async def test_one_that_is_lost_again_and_again_becomes_an_error(tmp_path):
 
 
 async def test_only_the_logs_of_the_last_lost_replicas_stay(rig, monkeypatch):
-    monkeypatch.setattr("loradock.control.replicas.fleet._KEPT_LOGS", 1)
+    monkeypatch.setattr("loradock.control.fleet.lost_logs._KEPT", 1)
     endpoint = rig.endpoint(rig.alice, "alice")
     await rig.until(endpoint, EndpointState.STARTED)
     lost = []

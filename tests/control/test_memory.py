@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from loradock.checkpoints.memory_plan import MemoryPlan
-from loradock.control.replicas.memory_budget import Memory, why_not
+from loradock.control.fleet.memory_budget import Memory, why_not
 from loradock.replicas.launcher import ProcessUse
 from loradock.types.enums import EndpointState
 from loradock.types.errors import ModelTooLarge

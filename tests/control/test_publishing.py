@@ -74,7 +74,7 @@ async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, m
         monkeypatch.setattr(loop._detaches, "look", lambda snapshot: (turns.append(snapshot), look(snapshot)))
         await eventually(lambda: len(turns) > 5)
         assert not shown
-        await loop.fleet.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back
+        await loop.pool.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back
         await eventually(lambda: shown and rig.routes.resolve(poet, rig.alice, "alice").upstreams)
 
 

@@ -39,7 +39,7 @@ async def with_a_damaged_blob(rig, **settings):
 
 def path_of(rig, dock, name):
     loop = rig.controller._loops[rig.deployment(dock).id]
-    return loop.fleet.ready[0].residency.held[name]
+    return loop.pool.ready[0].residency.held[name]
 
 
 @pytest.mark.parametrize("auto_start", [False, True])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from loradock.configuration.settings import Settings
-from loradock.control.replicas.recovery import recover as recover_replicas
+from loradock.control.fleet.recovery import recover as recover_replicas
 from loradock.registry.blobs import Blobs
 from loradock.registry.uploads.recovery import recover
 from loradock.replicas.process import ProcessLauncher

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from loradock.control.awake import AwakeClock
+from loradock.control.fleet.memory_budget import Memory
 from loradock.control.options import ControlOptions
-from loradock.control.replicas.memory_budget import Memory
 from loradock.control.work import Locks, Transactions
 from loradock.replicas.http import ReplicaHttp
 from loradock.replicas.launcher import Launcher

@@ -13,12 +13,12 @@ from loradock.control.attach.calls import AdapterCalls
 from loradock.control.awake import AwakeClock
 from loradock.control.background import BackgroundTasks
 from loradock.control.context import ControlContext
+from loradock.control.fleet.memory_budget import Memory
+from loradock.control.fleet.recovery import AdoptedReplica, recover
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile.bases import ResolveBase
 from loradock.control.reconcile.on_request import StartsOnRequest
 from loradock.control.reconcile.reconcile import DeploymentLoop
-from loradock.control.replicas.memory_budget import Memory
-from loradock.control.replicas.recovery import AdoptedReplica, recover
 from loradock.control.snapshot import deployment_ids
 from loradock.control.views import ReplicaFacts
 from loradock.control.work import Locks, Transactions

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from loradock.control.attach.claim import Claim, claim
 from loradock.control.attach.steps import AttachProgress, StepResult
 from loradock.control.context import ControlContext
+from loradock.control.fleet.pool import ReplicaPool
 from loradock.control.reconcile.reconcile import DeploymentLoop
-from loradock.control.replicas.fleet import Fleet
 from loradock.control.replicas.replica import Replica
 from loradock.control.replicas.residency import Residency
 from loradock.control.work import Transactions
@@ -74,7 +74,7 @@ class Attach:
             self._step = AttachStep.STAGE
             begun = await self._stage(begun)
             self._tell(notes, AttachStep.STAGE, begun.engine_name)
-            await self._bring(begun, loop.fleet, notes)
+            await self._bring(begun, loop.pool, notes)
         except BaseException as error:
             await self._undo(begun, loop, notes, error)
             if not isinstance(error, LoradockError):
@@ -110,8 +110,8 @@ class Attach:
         )
         return replace(begun, path=path)
 
-    async def _bring(self, begun: Claim, fleet: Fleet, notes: AttachProgress) -> None:
-        holders = await self._load_and_probe(begun, fleet, notes)
+    async def _bring(self, begun: Claim, pool: ReplicaPool, notes: AttachProgress) -> None:
+        holders = await self._load_and_probe(begun, pool, notes)
         self._step = AttachStep.ROUTE
         where = f"{begun.engine_name} on {_replicas(holders)}" if holders else "once the endpoint runs"
         ended = [StepResult(step, where, now()) for step in _VISIBLE if step not in self._told]
@@ -124,13 +124,13 @@ class Attach:
             self._told.add(step)
             notes.note(step, message)
 
-    async def _load_and_probe(self, begun: Claim, fleet: Fleet, notes: AttachProgress) -> int:
+    async def _load_and_probe(self, begun: Claim, pool: ReplicaPool, notes: AttachProgress) -> int:
         """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
 
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
         """
         holders, loss = 0, None
-        while fresh := [replica for replica in fleet.answering if replica not in self._tried]:
+        while fresh := [replica for replica in pool.answering if replica not in self._tried]:
             self._tried += fresh
             self._step = AttachStep.LOAD
             fresh, lost = await _everywhere(fresh, lambda r: r.load(begun.engine_name, begun.path))
@@ -194,9 +194,9 @@ def _residency(replica: Replica) -> Residency:
 
 async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
     """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
-    if any(begun.engine_name in replica.refused for replica in loop.fleet.ready):
+    if any(begun.engine_name in replica.refused for replica in loop.pool.ready):
         _check_files(begun.path)
-    for replica in loop.fleet.ready:
+    for replica in loop.pool.ready:
         if begun.engine_name in replica.refused:
             await _residency(replica).load(begun.engine_name, begun.path)
     await loop.publish_adapter(begun.attached())

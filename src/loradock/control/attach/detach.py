@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from loradock.control.context import ControlContext
-from loradock.control.replicas.fleet import Fleet
+from loradock.control.fleet.pool import ReplicaPool
 from loradock.control.replicas.replica import Replica
 from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.gateway.routing.routes import EndpointFacts
@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 class DetachWorker:
     """One background task per DETACHING attachment. What fails is tried again at the next look."""
 
-    def __init__(self, context: ControlContext, fleet: Fleet, changed: Callable[[], None]) -> None:
+    def __init__(self, context: ControlContext, pool: ReplicaPool, changed: Callable[[], None]) -> None:
         self._context = context
-        self._fleet = fleet
+        self._pool = pool
         self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._repeats = Repeats(_log)
@@ -53,11 +53,11 @@ class DetachWorker:
             self._repeats.failed(what, error, traceback=not isinstance(error, (LoradockError, *DATABASE_FAILURES)))
 
     async def _finish(self, row: AttachmentRecord, endpoint: EndpointFacts) -> None:
-        await asyncio.gather(*(self._drained(replica, row.engine_name) for replica in self._fleet.replicas.values()))
+        await asyncio.gather(*(self._drained(replica, row.engine_name) for replica in self._pool.replicas.values()))
         async with self._context.locks[row.engine_name]:
             if not await self._context.transact(lambda session: _leaving(session, row.id)):
                 return  # attached again meanwhile
-            for replica in list(self._fleet.replicas.values()):
+            for replica in list(self._pool.replicas.values()):
                 await _unload(replica, row.engine_name)
             await self._context.transact(lambda session: _drop(session, row, endpoint), make_room=True)
         self._changed()

@@ -2,9 +2,9 @@
 
 from sqlalchemy.orm import Session
 
+from loradock.control.fleet.pool import ReplicaPool
 from loradock.control.ledger import Ledger
 from loradock.control.reconcile.routing import refusal
-from loradock.control.replicas.fleet import Fleet
 from loradock.control.snapshot import Snapshot
 from loradock.store.events import record
 
@@ -12,20 +12,21 @@ from loradock.store.events import record
 class EventRecorder:
     """Compares what is with what it told last, at every turn of the deployment's loop."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, pool: ReplicaPool) -> None:
         self._ledger = ledger
+        self._pool = pool
         self._ready: set[str] = set()
         self._refused: dict[str, str] = {}
         self._size = 0
 
-    async def record(self, snapshot: Snapshot, fleet: Fleet, size: int) -> None:
-        """`size`: how many replicas are wanted, 0 while it does not run."""
-        notes, fleet.notes = fleet.notes, []
+    async def record(self, snapshot: Snapshot, notes: list[tuple[str, str]], size: int) -> None:
+        """`notes`: what the fleet has to tell, kind and message. `size`: how many replicas are wanted, 0 while it does
+        not run."""
         events = [
             *((snapshot.endpoint.id, kind, message) for kind, message in notes),
-            *self._of_size(snapshot, fleet, size),
-            *self._of_ready(snapshot, fleet),
-            *self._of_refused(snapshot, fleet),
+            *self._of_size(snapshot, size),
+            *self._of_ready(snapshot),
+            *self._of_refused(snapshot),
         ]
 
         def write(session: Session) -> None:
@@ -35,28 +36,28 @@ class EventRecorder:
         if events:
             await self._ledger.write(write)
 
-    def _of_size(self, snapshot: Snapshot, fleet: Fleet, size: int) -> list[tuple[str, str, str]]:
+    def _of_size(self, snapshot: Snapshot, size: int) -> list[tuple[str, str, str]]:
         before, self._size = self._size, size
         if not before or not size or before == size:
             return []
-        busy = sum(replica.in_flight for replica in fleet.ready)
+        busy = sum(replica.in_flight for replica in self._pool.ready)
         message = f"{before} → {size} replicas: {busy} requests in flight"
         return [(snapshot.endpoint.id, "endpoint.scaled", message)]
 
-    def _of_ready(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
-        before, self._ready = self._ready, {replica.id for replica in fleet.ready}
-        held = {replica.id: len(replica.residency.held) for replica in fleet.ready if replica.residency}
+    def _of_ready(self, snapshot: Snapshot) -> list[tuple[str, str, str]]:
+        before, self._ready = self._ready, {replica.id for replica in self._pool.ready}
+        held = {replica.id: len(replica.residency.held) for replica in self._pool.ready if replica.residency}
         return [
             (snapshot.endpoint.id, "replica.ready", f"{replica}: ready, with {held.get(replica, 0)} adapters")
             for replica in sorted(self._ready - before)
         ]
 
-    def _of_refused(self, snapshot: Snapshot, fleet: Fleet) -> list[tuple[str, str, str]]:
+    def _of_refused(self, snapshot: Snapshot) -> list[tuple[str, str, str]]:
         """Of adapters that a replica does not take."""
         before, self._refused = self._refused, {}
         events = []
         for bound in snapshot.attachments:
-            if reason := refusal(bound.engine_name, fleet.ready):
+            if reason := refusal(bound.engine_name, self._pool.ready):
                 self._refused[bound.engine_name] = reason
                 if before.get(bound.engine_name) != reason:
                     events.append((bound.model_id, "adapter.refused", f"{bound.engine_name}: {reason}"))

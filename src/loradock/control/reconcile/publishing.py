@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from loradock.control.context import ControlContext
+from loradock.control.fleet.pool import ReplicaPool
 from loradock.control.reconcile.routing import Back, is_crowded, routes_of
-from loradock.control.replicas.fleet import Fleet
 from loradock.control.snapshot import AttachmentRecord, Snapshot, read_attachments, read_snapshot
 from loradock.gateway.routing.routes import Route, RouteTable
 from loradock.types.enums import DesiredState, EndpointState
@@ -19,13 +19,13 @@ class Publisher:
     """
 
     def __init__(
-        self, deployment_id: str, context: ControlContext, routes: RouteTable, fleet: Fleet, blobs: Path
+        self, deployment_id: str, context: ControlContext, routes: RouteTable, pool: ReplicaPool, blobs: Path
     ) -> None:
         self.seen: Snapshot | None = None
         self._id = deployment_id
         self._context = context
         self._routes = routes
-        self._fleet = fleet
+        self._pool = pool
         self._blobs = blobs
         self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
@@ -85,17 +85,17 @@ class Publisher:
         return (
             snapshot,
             self._back(snapshot),
-            [(k.id, k.upstream, k.health, k.residency and k.residency.version) for k in self._fleet.ready],
+            [(k.id, k.upstream, k.health, k.residency and k.residency.version) for k in self._pool.ready],
         )
 
     def _routes_of(self, snapshot: Snapshot, model_id: str | None = None) -> tuple[Route, list[Route]]:
-        ready = self._fleet.ready if snapshot.desired is DesiredState.STARTED else []
+        ready = self._pool.ready if snapshot.desired is DesiredState.STARTED else []
         return routes_of(snapshot, ready, self._context.options.max_loras, self._back(snapshot), model_id)
 
     def _back(self, snapshot: Snapshot) -> Back:
         if snapshot.desired is not DesiredState.STARTED or snapshot.state is EndpointState.ERROR:
             return Back()
-        return Back(self._fleet.has_served or snapshot.state is EndpointState.STARTED, self._fleet.back_at)
+        return Back(self._pool.has_served or snapshot.state is EndpointState.STARTED, self._pool.back_at)
 
     def _crowded(self, snapshot: Snapshot) -> bool:
         return is_crowded(snapshot, self._context.options.max_loras)

@@ -12,15 +12,18 @@ from sqlalchemy.orm import Session
 
 from loradock.control.attach.detach import DetachWorker
 from loradock.control.context import ControlContext
+from loradock.control.fleet.fleet import Fleet
+from loradock.control.fleet.pool import ReplicaPool
+from loradock.control.fleet.restarts import Restarts
+from loradock.control.fleet.rolling_update import end_surplus
+from loradock.control.fleet.spec import settings_digest
 from loradock.control.ledger import Ledger, Write
 from loradock.control.reconcile.bases import BaseResolution, ResolveBase
 from loradock.control.reconcile.event_recorder import EventRecorder
 from loradock.control.reconcile.publishing import Publisher
 from loradock.control.reconcile.routing import upstreams_of
 from loradock.control.reconcile.sizing import Sizing
-from loradock.control.replicas.fleet import Fleet, settings_digest
 from loradock.control.replicas.residency import Wanted
-from loradock.control.replicas.restarts import Restarts
 from loradock.control.snapshot import AttachmentRecord, Snapshot
 from loradock.control.views import ReplicaFacts
 from loradock.endpoints.rules import set_desired
@@ -46,9 +49,10 @@ class DeploymentLoop:
         self.gone = False
         self._repeats = Repeats(_log)
         self._ledger = Ledger(context.transact, self._repeats, f"deployment {deployment_id}: writing to the database")
-        self.fleet = Fleet(context, self._wanted, self.publish, self.wake, self._ledger)
-        self._detaches = DetachWorker(context, self.fleet, self.wake)
-        self._publisher = Publisher(deployment_id, context, routes, self.fleet, blobs)
+        self.pool = ReplicaPool()
+        self.fleet = Fleet(context, self.pool, self._wanted, self.publish, self.wake, self._ledger)
+        self._detaches = DetachWorker(context, self.pool, self.wake)
+        self._publisher = Publisher(deployment_id, context, routes, self.pool, blobs)
         self._context = context
         self._resolve = resolve
         self._restarts = Restarts(context.options.restarts)
@@ -58,7 +62,7 @@ class DeploymentLoop:
         self._idle = False
         self._insufficient_memory: str | None = None
         self._reading = f"deployment {deployment_id}: reading the database"
-        self._recorder = EventRecorder(self._ledger)
+        self._recorder = EventRecorder(self._ledger, self.pool)
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -91,7 +95,7 @@ class DeploymentLoop:
 
     async def replicas(self) -> list[ReplicaFacts]:
         """What every replica is and holds, as they say it themselves."""
-        return await asyncio.gather(*(replica.facts() for replica in list(self.fleet.replicas.values())))
+        return await asyncio.gather(*(replica.facts() for replica in list(self.pool.replicas.values())))
 
     def reading(self) -> Reading | None:
         """From memory; None when there is no such deployment (yet, or any more)."""
@@ -100,9 +104,9 @@ class DeploymentLoop:
             return None
         return Reading(
             endpoint_id=seen.endpoint.id,
-            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.fleet.replicas.values())),
-            ready=len(self.fleet.ready),
-            starting=len(self.fleet.of_state(ReplicaState.STARTING)),
+            in_flight=sum(upstream.in_flight for upstream in upstreams_of(self.pool.replicas.values())),
+            ready=len(self.pool.ready),
+            starting=len(self.pool.starting),
             desired=self._sizing.current,
             attachments=len(seen.attached()),
         )
@@ -148,7 +152,7 @@ class DeploymentLoop:
             await self._reconcile_running(snapshot)
         if snapshot is not None:
             self._detaches.look(snapshot)
-            await self._recorder.record(snapshot, self.fleet, self._sizing.current)
+            await self._recorder.record(snapshot, self.fleet.take_notes(), self._sizing.current)
         self.fleet.wake()
         await self._publisher.publish_replicas()
 
@@ -157,8 +161,8 @@ class DeploymentLoop:
         self._sizing.rest()
         self.fleet.end_all(patient=self._idle)
         if snapshot is None:
-            self.gone = not self.fleet.replicas
-        elif self.fleet.replicas:
+            self.gone = not self.pool.replicas
+        elif self.pool.replicas:
             await self._become(snapshot, EndpointState.STOPPING)
         else:
             self._start_afresh()
@@ -167,8 +171,8 @@ class DeploymentLoop:
     async def _reconcile_running(self, snapshot: Snapshot) -> None:
         self._idle = False
         reason = self._reap_failed(snapshot)
-        wanted = self._sizing.wanted(snapshot, upstreams_of(self.fleet.ready), len(self.fleet.serving))
-        if not self.fleet.ready:
+        wanted = self._sizing.wanted(snapshot, upstreams_of(self.pool.ready), len(self.pool.serving))
+        if not self.pool.ready:
             self._sizing.stay_awake()
         elif self._sizing.idle_too_long(snapshot):
             await self._stop_idle(snapshot)
@@ -189,19 +193,20 @@ class DeploymentLoop:
     def _reap_failed(self, snapshot: Snapshot) -> str | None:
         """Take leave of replicas that were lost. Returns why to give up, if it is time to: at once where none has ever
         been ready, else after several in a row."""
-        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.fleet.replicas.values())
-        self.fleet.has_served = self.fleet.has_served or served
-        lost = self.fleet.of_state(ReplicaState.FAILED)
+        served = snapshot.state is EndpointState.STARTED or any(k.ready_since for k in self.pool.replicas.values())
+        self.pool.has_served = self.pool.has_served or served
+        lost = self.pool.of_state(ReplicaState.FAILED)
         for replica in lost:
             self._restarts.note(begun=replica.begun, proven=replica.proven)
             self._loss = replica.failure
             self.fleet.end(replica, note=("replica.lost", replica.failure or "it ended"))
-        hopeless = self._restarts.exhausted or not self.fleet.has_served
-        return self._loss if lost and hopeless and not self.fleet.ready else None
+        hopeless = self._restarts.exhausted or not self.pool.has_served
+        return self._loss if lost and hopeless and not self.pool.ready else None
 
     async def _match_count(self, snapshot: Snapshot, wanted: int) -> str | None:
         """Launch what is missing, end what is too much. Returns why it cannot be done, if so."""
-        missing = self.fleet.fit(wanted, settings_digest(snapshot, self._context.options), snapshot.attached())
+        settings = settings_digest(snapshot, self._context.options)
+        missing = end_surplus(self.pool, self.fleet, wanted, settings, snapshot.attached())
         if missing <= 0:
             self._insufficient_memory = None
         if missing <= 0 or not self._restarts.allowed:
@@ -216,25 +221,25 @@ class DeploymentLoop:
                     for _ in range(missing):
                         insufficient = insufficient or await self.fleet.launch(snapshot, model)
             except ModelTooLarge as error:
-                if not self.fleet.serving:
+                if not self.pool.serving:
                     return error.message
                 insufficient = error.message
             await self._record_insufficient_memory(snapshot, insufficient)
         return self._base.failure if self._base else None
 
     def _observed(self, snapshot: Snapshot, wanted: int) -> tuple[EndpointState, str | None]:
-        if self.fleet.ready:
+        if self.pool.ready:
             return EndpointState.STARTED, self._shortage(snapshot, wanted) or self._unready()
-        if self._insufficient_memory and not self.fleet.serving:
+        if self._insufficient_memory and not self.pool.serving:
             return EndpointState.PENDING, self._insufficient_memory
-        if self._base and not self.fleet.serving:
+        if self._base and not self.pool.serving:
             return EndpointState.PENDING, self._base.progress
         return EndpointState.STARTING, self._loss and f"restarting; the last replica ended: {self._loss}"
 
     def _shortage(self, snapshot: Snapshot, wanted: int) -> str | None:
         """What the owner of an endpoint that answers, but not with all it should have, has to know."""
         settings = settings_digest(snapshot, self._context.options)
-        fresh = sum(replica.settings == settings for replica in self.fleet.ready)
+        fresh = sum(replica.settings == settings for replica in self.pool.ready)
         if fresh >= wanted:
             self._loss = None
         ended = self._loss and f"the last one that did not ended: {self._loss}"
@@ -242,10 +247,10 @@ class DeploymentLoop:
         return reason and f"{fresh} of {wanted} replicas run as set; {reason}"
 
     def _unready(self) -> str | None:
-        silent = [replica for replica in self.fleet.ready if replica.shown_state is ReplicaState.UNREADY]
+        silent = [replica for replica in self.pool.ready if replica.shown_state is ReplicaState.UNREADY]
         if not silent:
             return None
-        all_of_them = f"{len(silent)} of {len(self.fleet.ready)} replicas get no new requests"
+        all_of_them = f"{len(silent)} of {len(self.pool.ready)} replicas get no new requests"
         return f"{all_of_them}; {silent[0].id}: {silent[0].unready_because}"
 
     async def _stop_idle(self, snapshot: Snapshot) -> None:
@@ -275,7 +280,7 @@ class DeploymentLoop:
     def _start_afresh(self) -> None:
         self._base = None
         self._loss = None
-        self.fleet.has_served = False
+        self.pool.has_served = False
         self._idle = False
         self._restarts.reset()
 
