@@ -7,9 +7,12 @@ from typing import Any
 from loradock.control.context import ControlContext
 from loradock.control.fleet.pool import ReplicaPool
 from loradock.control.reconcile.routing import Back, is_crowded, routes_of
+from loradock.control.replicas.residency import Wanted
 from loradock.control.snapshot import AttachmentRecord, Snapshot, read_attachments, read_snapshot
 from loradock.gateway.routing.routes import Route, RouteTable
-from loradock.types.enums import DesiredState, EndpointState
+from loradock.store.failures import DATABASE_FAILURES
+from loradock.store.repeats import Repeats
+from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 
 
 class Publisher:
@@ -19,7 +22,13 @@ class Publisher:
     """
 
     def __init__(
-        self, deployment_id: str, context: ControlContext, routes: RouteTable, pool: ReplicaPool, blobs: Path
+        self,
+        deployment_id: str,
+        context: ControlContext,
+        routes: RouteTable,
+        pool: ReplicaPool,
+        blobs: Path,
+        repeats: Repeats,
     ) -> None:
         self.seen: Snapshot | None = None
         self._id = deployment_id
@@ -27,19 +36,43 @@ class Publisher:
         self._routes = routes
         self._pool = pool
         self._blobs = blobs
+        self._repeats = repeats
+        self._reading = f"deployment {deployment_id}: reading the database"
         self._shown: tuple[Any, ...] | None = None
         self._publishing = asyncio.Lock()
 
-    async def attachments(self, engine_name: str | None) -> tuple[AttachmentRecord, ...]:
-        """All, or those of one name."""
-        return await self._context.transact(
-            lambda session: read_attachments(session, self._id, self._blobs, engine_name)
-        )
+    async def wanted(self, engine_name: str | None) -> Wanted:
+        """What replicas ought to hold, of all adapters or of one name; without the database, by the newest reading."""
+        rows = await self._read_attachments(engine_name)
+        attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
+        leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
+        return Wanted(attached, frozenset(leaving))
+
+    async def _read_attachments(self, engine_name: str | None) -> tuple[AttachmentRecord, ...]:
+        try:
+            return await self._context.transact(
+                lambda session: read_attachments(session, self._id, self._blobs, engine_name)
+            )
+        except DATABASE_FAILURES as error:
+            if self.seen is None:
+                raise
+            self._repeats.failed(self._reading, error)
+            return tuple(row for row in self.seen.attachments if engine_name in (None, row.engine_name))
 
     async def publish(self) -> Snapshot | None:
-        """Returns the reading."""
-        async with self._publishing:
-            return await self._publish()
+        """Returns the newest reading there is; without the database, only what replicas hold is brought up to date.
+        Raises what the database does where there is none."""
+        try:
+            async with self._publishing:
+                snapshot = await self._publish()
+        except DATABASE_FAILURES as error:
+            if self.seen is None:
+                raise
+            self._repeats.failed(self._reading, error)
+            await self.publish_replicas()
+            return self.seen
+        self._repeats.worked(self._reading)
+        return snapshot
 
     async def publish_replicas(self) -> None:
         """The same where only replicas, or what they hold, may have changed: nothing is read."""
