@@ -73,7 +73,6 @@ LARGER = {
     "engine.scheduling.loop.EngineLoop": _UNSPLIT,
     "engine.scheduling.scheduler.Scheduler": _UNSPLIT,
     "engine.service.service.Service": _UNSPLIT,
-    "registry.uploads.uploads.UploadRunner": _UNSPLIT,
 }
 """Classes that are larger, and why."""
 

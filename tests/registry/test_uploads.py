@@ -242,22 +242,28 @@ def test_an_adapter_of_another_base_is_refused(registry, web, adapter_files):
     assert registry.stored() == []
 
 
-def test_what_follows_an_upload(registry, web, adapter_files):
+def test_what_follows_an_upload(tmp_path, hub, web, adapter_files):
     url = web.serve("/lora", zipped(adapter_files))
     calls = []
-    registry.uploads.after_upload = lambda *arguments: calls.append(arguments)
-    job = registry.upload(model_source=url, lora_model="endpoint-1", lora_base="tester/tiny")
-    assert "attached to endpoint-1" in last_message(job)
-    assert calls == [(registry.account, "tester/mine", "endpoint-1")]
 
-    def refuse(*_arguments):
-        raise AlreadyBound
+    def attach_the_first(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise AlreadyBound
 
-    registry.uploads.after_upload = refuse
-    job = registry.upload("two", model_source=url, lora_model="endpoint-1", lora_base="tester/tiny")
-    assert job.status is JobStatus.COMPLETE
-    assert "attaching it to endpoint-1 failed: adapter is already bound to endpoint" in last_message(job)
-    assert registry.model("two").state is ModelState.READY
+    registry = open_registry(tmp_path / "data", tmp_path, hub.site.url, after_upload=attach_the_first)
+    registry.uploads.start()
+    try:
+        job = registry.upload(model_source=url, lora_model="endpoint-1", lora_base="tester/tiny")
+        assert "attached to endpoint-1" in last_message(job)
+        assert calls == [(registry.account, "tester/mine", "endpoint-1")]
+        job = registry.upload("two", model_source=url, lora_model="endpoint-1", lora_base="tester/tiny")
+        assert job.status is JobStatus.COMPLETE
+        assert "attaching it to endpoint-1 failed: adapter is already bound to endpoint" in last_message(job)
+        assert registry.model("two").state is ModelState.READY
+    finally:
+        registry.uploads.close()
+        registry.database.close()
 
 
 def test_a_base_model(registry, web, base_files, adapter_files):
