@@ -53,7 +53,8 @@ def test_an_endpoint_is_created_edited_started_stopped_and_deleted(page, http):
     assert (changed["inactive_timeout"], changed["auto_start"]) == (None, True)
     page.locator("dl.facts").get_by_text("8 bit (int8)").wait_for()
     page.get_by_role("button", name="Start").click()
-    page.get_by_text("started", exact=True).wait_for()
+    # The first engine of its kind compiles its kernels.
+    page.get_by_text("started", exact=True).wait_for(timeout=180_000)
     page.get_by_label("More actions").click()
     page.get_by_role("link", name="Delete endpoint").click()
     page.get_by_role("heading", name="Delete Renamed?").wait_for()
