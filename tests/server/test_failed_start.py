@@ -3,6 +3,9 @@
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+
+import psutil
 
 from tests.servers import RunningServer
 from tests.small_disk import small_disk
@@ -31,3 +34,12 @@ def test_a_full_disk_without_its_reserve_is_one_line(tmp_path):
         assert result.returncode == 1
         assert "full" in result.stderr
         assert "Traceback" not in result.stderr
+        for process in psutil.process_iter():
+            if any(str(server.data_dir) in word for word in _command(process)):
+                process.kill()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
