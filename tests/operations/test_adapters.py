@@ -1,4 +1,4 @@
-"""What an attach or a detach answers with is known before anything is changed: nothing can fail afterwards."""
+"""What an attach or a detach answers with comes with it: nothing is read, and can fail, once it is done."""
 
 from types import SimpleNamespace
 
@@ -12,17 +12,18 @@ ACTOR = Actor("acct_1", "me", "key_1", "laptop …abcd")
 
 
 @pytest.mark.parametrize("call", [adapters.attach, adapters.detach])
-async def test_a_name_that_cannot_be_read_changes_nothing(call):
+@pytest.mark.parametrize("given", ["mine", "me/mine"])
+async def test_a_database_that_is_busy_afterwards_makes_no_difference(call, given):
     called = []
 
     def busy():
         raise DatabaseBusy
 
-    async def change(*given):
-        called.append(given)
+    async def change(*what):
+        called.append(what)
+        return "me/mine"
 
     controller = SimpleNamespace(attach=change, detach=change)
     services = SimpleNamespace(database=SimpleNamespace(session=busy), controller=controller)
-    with pytest.raises(DatabaseBusy):
-        await call(services, ACTOR, "endpoint-1", "me/base-1:mine")
-    assert called == []
+    assert await call(services, ACTOR, "endpoint-1", f"me/base-1:{given}") == "me/base-1:me/mine"
+    assert called == [("acct_1", "endpoint-1", f"me/base-1:{given}")]

@@ -123,18 +123,22 @@ class Controller:
         for loop in self._loops.values():
             loop.fleet.look_at(upstream.replica_id)
 
-    async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        """`model_id` is the combined id. Returns once the adapter answers. Raises LoradockError, with the step
-        that failed; then nothing has changed."""
-        await self._adapters.attach(account_id, endpoint_ref, model_id)
+    async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
+        """`model_id` is the combined id. Returns the adapter's full name once it answers. Raises LoradockError, with
+        the step that failed; then nothing has changed."""
+        return await self._adapters.attach(account_id, endpoint_ref, model_id)
 
-    async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        """Returns once no new request reaches the adapter; running ones finish. Raises LoradockError."""
-        await self._adapters.detach(account_id, endpoint_ref, model_id)
+    async def attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
+        """By the adapter's own name. Raises what attach raises."""
+        await self._adapters.attach_by_name(account_id, adapter, endpoint_ref)
+
+    async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
+        """Returns the adapter's full name once no new request reaches it; running ones finish. Raises LoradockError."""
+        return await self._adapters.detach(account_id, endpoint_ref, model_id)
 
     def attach_uploaded(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
         """Attach an adapter that was just uploaded. Blocks: call it from a worker thread. Raises LoradockError."""
-        attaching = self._adapters.attach_by_name(account_id, adapter, endpoint_ref)
+        attaching = self.attach_by_name(account_id, adapter, endpoint_ref)
         asyncio.run_coroutine_threadsafe(attaching, self._event_loop).result()
 
     def start_on_request(self, endpoint: EndpointFacts) -> None:

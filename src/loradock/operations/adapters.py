@@ -2,7 +2,7 @@
 
 from starlette.concurrency import run_in_threadpool
 
-from loradock.endpoints.attachments import adapter_name, binding, find_adapter
+from loradock.endpoints.attachments import binding, find_adapter
 from loradock.endpoints.rules import attached_names
 from loradock.operations.access import endpoint_for, own, require
 from loradock.operations.records import EndpointRecord
@@ -16,27 +16,21 @@ async def attach(services: Services, actor: Actor, endpoint: str, model_id: str)
     """`endpoint` is an id or name, `model_id` the combined id. Returns the combined id with the adapter's full name,
     once the adapter answers. Raises LoradockError, with the step that failed; then nothing has changed."""
     require(actor, Action.ATTACH, own(actor, ResourceKind.ENDPOINT))
-    named = await _callable_id(services, actor, endpoint, model_id)
-    await services.controller.attach(actor.account_id, endpoint, model_id)
-    return named
+    adapter = await services.controller.attach(actor.account_id, endpoint, model_id)
+    return combined_id(split_combined_id(model_id)[0], adapter)
 
 
 async def detach(services: Services, actor: Actor, endpoint: str, model_id: str) -> str:
     """Returns the combined id once no new request reaches the adapter; running ones finish. Raises LoradockError."""
     require(actor, Action.DETACH, own(actor, ResourceKind.ENDPOINT))
-    named = await _callable_id(services, actor, endpoint, model_id)
-    await services.controller.detach(actor.account_id, endpoint, model_id)
-    return named
+    adapter = await services.controller.detach(actor.account_id, endpoint, model_id)
+    return combined_id(split_combined_id(model_id)[0], adapter)
 
 
 async def attach_named(services: Services, actor: Actor, endpoint: str, adapter: str) -> None:
     """By the adapter's own name. Raises LoradockError."""
-
-    def name() -> str:
-        with services.database.session() as session:
-            return endpoint_for(session, actor, Action.ATTACH, endpoint).name
-
-    await attach(services, actor, endpoint, combined_id(await run_in_threadpool(name), adapter))
+    require(actor, Action.ATTACH, own(actor, ResourceKind.ENDPOINT))
+    await services.controller.attach_by_name(actor.account_id, adapter, endpoint)
 
 
 async def detach_named(services: Services, actor: Actor, adapter: str, endpoint: str | None = None) -> None:
@@ -60,16 +54,3 @@ def index(services: Services, actor: Actor, endpoint: str) -> tuple[EndpointReco
     with services.database.session() as session:
         found = endpoint_for(session, actor, Action.READ, endpoint)
         return EndpointRecord.of(found), attached_names(session, found)
-
-
-async def _callable_id(services: Services, actor: Actor, endpoint: str, model_id: str) -> str:
-    """Looked up before anything is changed, so that nothing can fail afterwards."""
-    named, adapter = split_combined_id(model_id)
-    if adapter.startswith(f"{actor.account}/"):
-        return model_id
-
-    def name() -> str:
-        with services.database.session() as session:
-            return adapter_name(session, actor.account_id, endpoint, model_id)
-
-    return combined_id(named, await run_in_threadpool(name))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from sqlalchemy.orm import Session
@@ -19,11 +20,13 @@ from loradock.registry.uploads.received import Received
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.store.tables import Model
 from loradock.types.access import Action, Actor, ResourceKind
+from loradock.types.enums import ModelKind
 from loradock.types.errors import ModelMissing, Unavailable
 
 _DRAIN_S = 90.0
 """How long deleting waits for an adapter's last requests."""
 _LOOK_S = 0.1
+_ALL = tuple(ModelKind)
 
 
 def receive(services: Services, actor: Actor) -> Received:
@@ -94,11 +97,12 @@ def find(services: Services, actor: Actor, name: str) -> ModelRecord | None:
         return _record(session, model)
 
 
-def index(services: Services, actor: Actor) -> list[ModelRecord]:
+def index(services: Services, actor: Actor, kinds: Collection[ModelKind] = _ALL) -> list[ModelRecord]:
     """Newest first; those still uploading too."""
     require(actor, Action.READ, own(actor, ResourceKind.MODEL))
     with services.database.session() as session:
-        return [_record(session, model) for model in list_models(session, actor.account_id)]
+        found = list_models(session, actor.account_id)
+        return [_record(session, model) for model in found if model.kind in kinds]
 
 
 def job(services: Services, actor: Actor, job_id: str) -> JobRecord:

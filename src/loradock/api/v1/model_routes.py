@@ -51,8 +51,8 @@ def index(
 
 def _catalogue(services: Services, actor: Actor, *, dedicated: bool, kind: ModelKind | None) -> list[ModelItem]:
     """Base models at hand and the account's own; `dedicated`: only what an endpoint can be created for."""
-    found = models.index(services, actor)
-    own = [model_view(model) for model in found if not (dedicated and model.kind is ModelKind.ADAPTER)]
+    kinds = (ModelKind.MODEL,) if dedicated else tuple(ModelKind)
+    own = [model_view(model) for model in models.index(services, actor, kinds)]
     known = {item["id"] for item in own}
     bases = [base.name for base in services.bases.at_hand(actor.account_id) if base.name not in known]
     shown = [*(catalogue_item(name, _STARTED, name.partition("/")[0]) for name in bases), *own]

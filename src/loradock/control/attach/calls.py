@@ -38,31 +38,36 @@ class AdapterCalls:
         self._settle = settle
         self._background = background
 
-    async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+    async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
         """As Controller.attach."""
-        await asyncio.shield(self._background.begin(self._attach(account_id, endpoint_ref, model_id)))
+        return await asyncio.shield(self._background.begin(self._attach(account_id, endpoint_ref, model_id)))
 
     async def attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
+        """As Controller.attach_by_name."""
         endpoint = await self._transact(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
         await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
 
-    async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
+    async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
         """As Controller.detach."""
-        await asyncio.shield(self._background.begin(self._detach(account_id, endpoint_ref, model_id)))
+        return await asyncio.shield(self._background.begin(self._detach(account_id, endpoint_ref, model_id)))
 
-    async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+    async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
+        adapter = await self._adapter(account_id, endpoint_ref, model_id)
+        async with self._context.locks[adapter]:
             attach = Attach(self._context, self._transact, self._blobs, self._loop_of, self._settle)
             await attach.run(account_id, endpoint_ref, model_id)
+        return adapter
 
-    async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> None:
-        async with self._context.locks[await self._adapter(account_id, endpoint_ref, model_id)]:
+    async def _detach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
+        adapter = await self._adapter(account_id, endpoint_ref, model_id)
+        async with self._context.locks[adapter]:
             deployment_id, row = await self._transact(
                 lambda session: _mark_leaving(session, account_id, endpoint_ref, model_id, self._blobs), make_room=True
             )
             loop = self._loop_of(deployment_id)
             await loop.publish_adapter(row)
             loop.wake()
+        return adapter
 
     async def _adapter(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
         return await self._transact(lambda session: adapter_name(session, account_id, endpoint_ref, model_id))
