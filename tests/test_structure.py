@@ -23,7 +23,7 @@ EDGES: dict[str, set[str]] = {
     "replicas": {"machine", "types", "checkpoints"},
     "telemetry": {"types", "store"},
     "queries": {"types", "store", "endpoints", "registry", "telemetry"},
-    "gateway": {"types", "store", "telemetry"},
+    "gateway": {"types", "store", "replicas", "telemetry"},
     "control": {"machine", "types", "checkpoints", "store", "endpoints", "replicas", "telemetry", "gateway"},
     "operations": {"types", "configuration", "store", "endpoints", "registry", "telemetry", "gateway", "control"},
     "api": {"types", "store", "endpoints", "registry", "telemetry", "queries", "gateway", "control", "operations"},

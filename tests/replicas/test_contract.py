@@ -13,7 +13,7 @@ from tests.replicas.conftest import replica, spec
 
 
 async def post(client, path, **body):
-    reply = await client._http.call("POST", client.url + path, client._headers, json.dumps(body).encode())
+    reply = await client._http.call("POST", client.url, path, client._headers, json.dumps(body).encode())
     return reply.status, reply.text
 
 

@@ -17,11 +17,13 @@ known_to_have_left: list[str] = []
 
 async def app(scope, receive, send):
     """Says what it was asked; `/early` answers before it reads, `/late` before it asks for the body waits,
-    `/stay…` does not answer before the client has left."""
+    `/stay…` does not answer before the client has left, `/pause` sends the head of its answer and waits for more."""
     assert scope["type"] == "http"
     body, more = b"", scope["path"] != "/early"
     if scope["path"] == "/late":
         await asyncio.sleep(2.5)
+    if scope["path"] == "/pause":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -197,6 +199,19 @@ async def test_an_answer_before_the_end_of_the_body_is_not_lost(server, version)
             writer.write(b"x" * (1 << 20))
             await writer.drain()
         assert (await answer(reader))[0] == 200
+
+
+async def test_the_head_of_an_answer_does_not_wait_for_its_body(server):
+    async with connection(server) as (reader, writer):
+        writer.write(b"POST /pause HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{}")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
+
+
+async def test_the_head_of_an_answer_to_head_comes_though_no_body_follows(server):
+    async with connection(server) as (reader, writer):
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        for _ in range(2):
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
 
 
 async def test_who_never_stops_sending_is_cut_off(server):

@@ -87,7 +87,7 @@ class ReplicaClient:
         content = None if body is None else msgspec.json.encode(body)
         try:
             async with asyncio.timeout(CALL_S):
-                reply = await self._http.call(method, self.url + path, self._headers, content)
+                reply = await self._http.call(method, self.url, path, self._headers, content)
         except (BrokenOff, TimeoutError) as error:
             raise ReplicaLost from error
         if reply.status >= 300 and not (missing_ok and reply.status == _MISSING):

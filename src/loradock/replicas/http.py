@@ -1,16 +1,14 @@
-"""HTTP to replicas: httpcore by itself. With httpx around it a call costs half as much again."""
+"""Whole calls of replicas, over the connections that the gateway uses too: a general HTTP client takes several times
+the processor time (docs/lab/gateway.md), and each replica is called every second.
+"""
 
 from dataclasses import dataclass
 from types import TracebackType
 
-import httpcore
+from loradock.replicas.connections import CONNECT_S, Connections, Lost
 
 CALL_S = 900.0
 """For one call in all: a large adapter is read from a slow disk meanwhile."""
-_CONNECT_S = 5.0
-_IDLE_S = 2.0
-"""Connections are kept for shorter than engines keep them (uvicorn: 5 s): none is closed under a call being sent."""
-_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class BrokenOff(Exception):
@@ -31,7 +29,7 @@ class ReplicaHttp:
     """For any number of replicas and calls at once; whoever calls says how long the answer may take."""
 
     def __init__(self) -> None:
-        self._pool = httpcore.AsyncConnectionPool(keepalive_expiry=_IDLE_S, max_connections=None)
+        self._connections = Connections()
 
     async def __aenter__(self) -> "ReplicaHttp":
         return self
@@ -40,33 +38,38 @@ class ReplicaHttp:
         await self.close()
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        await self._connections.close()
 
     async def call(
         self,
         method: str,
-        url: str,
+        address: str,
+        path: str,
         headers: dict[str, str],
         body: bytes | None = None,
-        connect: float | None = _CONNECT_S,
+        connect: float | None = CONNECT_S,
     ) -> Reply:
-        """`body` is JSON; `connect`: seconds. Raises BrokenOff."""
-        sent = list(headers.items())
+        """`address` is `http://host:port`, `body` JSON; `connect`: seconds. A call may reach the replica twice, where
+        a kept connection broke. Raises BrokenOff."""
+        fields = {"Host": address.removeprefix("http://"), **headers}
         if body is not None:
-            sent.append(("Content-Type", "application/json"))
-        timeouts = {"timeout": {"connect": connect}}
+            fields |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         try:
-            answer = await self._pool.request(method, url, headers=sent, content=body, extensions=timeouts)
-        except _BROKEN as error:
-            raise BrokenOff(_reason(error)) from error
-        return Reply(answer.status, answer.content)
+            connection = await self._connections.ask(address, "\r\n".join(lines).encode() + (body or b""), connect)
+            try:
+                return Reply(connection.status, await connection.rest())
+            finally:
+                connection.leave()
+        except Lost as lost:
+            raise BrokenOff(_reason(lost)) from lost
 
 
 def _reason(error: Exception) -> str:
-    """The system's own words where it said any: httpcore's are that all attempts failed."""
+    """The system's own words where it said any."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno:
             return str(cause)
-        cause = cause.__cause__ or cause.__context__  # httpcore raises its own `from None`
-    return str(error) or type(error).__name__
+        cause = cause.__cause__ or cause.__context__
+    return str(error)

@@ -70,7 +70,7 @@ class VitalsReader:
 
     async def _get(self, path: str) -> Reply:
         # No limit of the client's own: a connection that hangs is what is looked for here.
-        return await self._http.call("GET", self._url + path, self._headers, connect=None)
+        return await self._http.call("GET", self._url, path, self._headers, connect=None)
 
 
 def _health(content: bytes) -> Health:

@@ -10,6 +10,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from loradock.gateway.proxy.leaving import LEFT, Listener
+from loradock.server.corking import CorkedTransport
 from loradock.types.errors import BadRequest, HeadTooLarge, LoradockError, RequestTooSlow
 
 if TYPE_CHECKING:
@@ -65,22 +66,28 @@ class HttpProtocol(HttpToolsProtocol):
         self._piece = len(data)
         self._ended_within = False
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._feed_rest(data, upgrade)
         except httptools.HttpParserError as error:
             self._refuse(self._too_large if self._oversized else BadRequest(f"{_NO_HTTP}: {error}"))
         else:
             if (self._in_head or self._in_body) and not self._leaving:
                 self._note()
 
-    def _feed(self, data: bytes | memoryview) -> None:
+    def _feed_rest(self, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade | None) -> None:
         """Not by calling itself: one piece may hold thousands of requests that wish to upgrade."""
-        while not self._leaving:
+        while upgrade is not None:
+            data = memoryview(data)[upgrade.args[0] :]
+            upgrade = None
+            self._pass_over_upgrade()
+            if self._leaving:
+                return
             try:
                 self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                data = memoryview(data)[upgrade.args[0] :]
-            self._pass_over_upgrade()
+            except httptools.HttpParserUpgrade as another:
+                upgrade = another
 
     def _note(self) -> None:
         """A request is under way. What came in one piece with its end never gets here."""
@@ -116,6 +123,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_body = True
         self._came = 0
         HttpToolsProtocol.on_headers_complete(self)
+        self.cycle.transport = CorkedTransport(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         if not self._upgrading:
@@ -188,6 +196,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._tell_left()
+            self.cycle.transport.flush()  # type: ignore[attr-defined]
         self._leaving = True
         self._since = self.loop.time()
         self._came = 0
@@ -213,8 +222,9 @@ class _Lingering:
 
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
-        self._transport = protocol.transport
+        self._transport: CorkedTransport = protocol.cycle.transport  # type: ignore[assignment]
         self.write = self._transport.write
+        self.flush = self._transport.flush
         self.is_closing = self._transport.is_closing
 
     def close(self) -> None:

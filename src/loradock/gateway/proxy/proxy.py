@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import secrets
+import random
 import time
 from collections.abc import Callable, Mapping, Set
 
 from loradock.gateway.keys import KNOWN_ACTOR, KeyCache
 from loradock.gateway.proxy._asgi import ClientGone, Headers, Receive, Scope, Send
 from loradock.gateway.proxy.bodies import Bodies
-from loradock.gateway.proxy.connections import Connection, Connections, Lost, Unreached
 from loradock.gateway.proxy.exchange import Exchange
 from loradock.gateway.proxy.leaving import watch
 from loradock.gateway.proxy.open import OpenExchanges, Revoked
@@ -21,6 +20,7 @@ from loradock.gateway.proxy.vllm_requests import for_vllm
 from loradock.gateway.routing.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.routing.upstream import Upstream
 from loradock.gateway.routing.waking import BACK_S, Waker
+from loradock.replicas.connections import Connection, Connections, Lost, Unreached
 from loradock.store.actor import ACTOR
 from loradock.telemetry.meter import Measured, Meter
 from loradock.telemetry.usage import Key, Request, outcome_of
@@ -270,5 +270,7 @@ def _dialect(headers: Mapping[bytes, bytes]) -> Dialect:
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    given = headers.get(b"x-request-id", b"")
-    return given if 0 < len(given) <= 128 and given.decode("latin-1").isprintable() else secrets.token_hex(12).encode()
+    given = headers.get(b"x-request-id")
+    if given and len(given) <= 128 and given.decode("latin-1").isprintable():
+        return given
+    return b"%024x" % random.getrandbits(96)

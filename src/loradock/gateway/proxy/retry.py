@@ -6,8 +6,8 @@ too: nobody knows for certain, so this weighs how the replica ended, how large t
 
 from dataclasses import dataclass
 
-from loradock.gateway.proxy.connections import listens
 from loradock.gateway.routing.upstream import Upstream
+from loradock.replicas.connections import listens
 from loradock.types.enums import Fate
 from loradock.types.errors import ReplicaLost, RequestEndedReplica
 

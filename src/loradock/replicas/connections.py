@@ -11,9 +11,7 @@ from typing import cast
 
 import httptools
 
-from loradock.gateway.proxy._asgi import Headers
-
-_CONNECT_S = 5.0
+CONNECT_S = 5.0
 _MAX_HEAD = 64 << 10
 _MAX_WAITING = 256 << 10
 """Bytes of an answer that wait for a slow client before the replica is made to wait too."""
@@ -42,7 +40,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.answered = False
         """Whether a byte of the answer has come."""
         self._headed = self._framed = self._keep = self._paused = False
@@ -178,8 +176,9 @@ class Connections:
     def __init__(self) -> None:
         self._idle: dict[str, list[Connection]] = {}
 
-    async def ask(self, address: str, request: bytes) -> Connection:
+    async def ask(self, address: str, request: bytes, connect: float | None = CONNECT_S) -> Connection:
         """A connection on which the head of the answer to `request` (all its bytes) has come. Raises Lost.
+        `connect`: seconds for a fresh connection, None for no bound.
 
         A kept connection may have been closed from the other side at this very moment: where not a byte has come
         back, a fresh one is tried once. Unreached is raised only for a request that the replica cannot have seen.
@@ -193,9 +192,9 @@ class Connections:
                 if kept.answered:
                     raise
                 with _blaming(lost):
-                    fresh = await _connect(address, idle)
+                    fresh = await _connect(address, idle, connect)
         else:
-            fresh = await _connect(address, idle)
+            fresh = await _connect(address, idle, connect)
         return await _asked(fresh, request)
 
     async def close(self) -> None:
@@ -208,7 +207,7 @@ class Connections:
 async def listens(address: str) -> bool:
     """Whether somebody takes connections there."""
     try:
-        (await _connect(address, [])).close()
+        (await _connect(address, [], CONNECT_S)).close()
     except Unreached:
         return False
     return True
@@ -233,11 +232,11 @@ async def _asked(connection: Connection, request: bytes) -> Connection:
     return connection
 
 
-async def _connect(address: str, idle: list[Connection]) -> Connection:
+async def _connect(address: str, idle: list[Connection], seconds: float | None) -> Connection:
     host, _, port = address.removeprefix("http://").rpartition(":")
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(lambda: Connection(idle), host.strip("[]"), int(port))
     except OSError as error:  # a TimeoutError is one
         raise Unreached(f"{address} cannot be reached: {error!r}") from error

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from loradock.gateway.proxy.connections import Connections, Lost
+from loradock.replicas.connections import Connections, Lost
 from tests.gateway.scripted import replica, saying, then_closing
 from tests.rig import eventually
 
