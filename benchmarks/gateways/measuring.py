@@ -48,13 +48,13 @@ async def add_gateways(records: Records) -> None:
 async def _measure(server: Running, seconds: float) -> dict[str, float]:
     row: dict[str, float] = {}
     for name, fields in (("plain", {}), ("stream", {"stream": True})):
-        took = await asyncio.to_thread(_alone, server, _body(server, **fields), seconds)
+        took = await asyncio.to_thread(_alone, server, body_for(server, **fields), seconds)
         row[f"{name}_ms_p50"] = 1000 * statistics.median(took)
         row[f"{name}_ms_p99"] = 1000 * sorted(took)[int(0.99 * len(took))]
-    paced = _body(server, stream=True, top_p=0.5)
-    for name, body in (("plain", _body(server)), ("paced_stream", paced)):
+    paced = body_for(server, stream=True, top_p=0.5)
+    for name, body in (("plain", body_for(server)), ("paced_stream", paced)):
         cpu = _cpu(server)
-        count = await _crowd(server, body, seconds)
+        count = await crowd(server, body, seconds)
         row[f"{name}_cpu_ms"] = 1000 * (_cpu(server) - cpu) / count
         row[f"{name}_per_s"] = count / seconds
     own = psutil.Process(server.tree.pid).memory_info().rss / 2**20
@@ -62,7 +62,7 @@ async def _measure(server: Running, seconds: float) -> dict[str, float]:
     return row
 
 
-def _body(server: Running, **fields: object) -> bytes:
+def body_for(server: Running, **fields: object) -> bytes:
     messages = [{"role": "user", "content": _PROMPT}]
     return json.dumps({"model": server.model, "messages": messages, "max_tokens": 32, **fields}).encode()
 
@@ -115,7 +115,7 @@ def _more(connection: socket.socket) -> bytes:
     return data
 
 
-async def _crowd(server: Running, body: bytes, seconds: float) -> int:
+async def crowd(server: Running, body: bytes, seconds: float) -> int:
     """How many answers `CLIENTS` clients got."""
     headers = {"authorization": f"Bearer {server.key}", "content-type": "application/json"}
     url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
