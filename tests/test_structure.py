@@ -70,8 +70,6 @@ LARGER = {
     "gateway.proxy.exchange.Exchange": "what is known of one exchange, for the meter and the log",
     "server.http.HttpProtocol": "one protocol's callbacks, which share one connection's state",
     "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",
-    "engine.scheduling.loop.EngineLoop": _UNSPLIT,
-    "engine.scheduling.scheduler.Scheduler": _UNSPLIT,
     "engine.service.service.Service": _UNSPLIT,
 }
 """Classes that are larger, and why."""

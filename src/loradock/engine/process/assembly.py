@@ -20,7 +20,8 @@ from loradock.engine.models.compiled_decoder import CompiledDecoder
 from loradock.engine.models.loading import AnyDecoder, load_model
 from loradock.engine.models.runner import Runner
 from loradock.engine.process.options import EngineOptions
-from loradock.engine.scheduling.loop import Deliver, EngineLoop
+from loradock.engine.scheduling.loop import EngineLoop
+from loradock.engine.scheduling.open_generations import Deliver
 from loradock.engine.scheduling.scheduler import Scheduler
 from loradock.engine.self_check.proof import prove
 from loradock.engine.service.service import Limits, Service

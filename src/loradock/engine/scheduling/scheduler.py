@@ -8,13 +8,14 @@ from loradock.engine.scheduling.cost import StepCost
 from loradock.engine.scheduling.drafting import NgramDrafter
 from loradock.engine.scheduling.prefill_budget import Pace
 from loradock.engine.scheduling.shares import Crowd, Shares
+from loradock.engine.scheduling.siblings import Siblings
 from loradock.engine.scheduling.wait_queue import WaitingLine
 
 
 class Scheduler:
     """Running sequences decode in every step; prompts are prefilled beside them, in chunks that do not hold those up
-    for long (`Pace`). Where there are none, drafts of the next tokens are tried (`Drafter`). With more adapters running
-    than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
+    for long (`Pace`). Where there are none, drafts of the next tokens are tried (`NgramDrafter`). With more adapters
+    running than `slots`, those whose turn it is not keep their blocks and sit the step out (`Turns`).
 
     When the cache runs out, the youngest running sequence gives its blocks back and is computed again later.
     """
@@ -32,26 +33,25 @@ class Scheduler:
         self._brief = BriefSteps(self.cost)
         self.running: list[Sequence] = []
         self.preemptions = 0
-        self._siblings: dict[int, list[Sequence]] = {}
-        self._held = 0
+        self._siblings = Siblings(self.waiting)
 
     @property
     def waiting_count(self) -> int:
         """Sequences that do not run yet, those that wait for their prompt's first one too. May be asked from any
         thread."""
-        return len(self.waiting) + self._held
+        return len(self.waiting) + len(self._siblings)
 
     def add(self, sequences: list[Sequence]) -> None:
         """Sequences of one prompt: the first computes it, the others then share its blocks."""
         first, *others = sequences
         self.waiting.add(first)
         if others:
-            self._hold(first, others)
+            self._siblings.hold(first, others)
 
     def prompt_computed(self, sequence: Sequence) -> None:
         """Make a finished prompt's blocks known, and let its siblings in before all who came later."""
         self.cache.remember(sequence)
-        self._release_siblings(sequence)
+        self._siblings.release(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a finished or abandoned sequence out; its blocks are free at once."""
@@ -60,13 +60,10 @@ class Scheduler:
             self.cache.free(sequence)
             self._leave_turns(sequence)
         elif not self.waiting.remove(sequence):
-            for siblings in self._siblings.values():
-                if sequence in siblings:
-                    siblings.remove(sequence)
-                    self._held -= 1
+            self._siblings.drop(sequence)
         sequence.state = SequenceState.FINISHED
         self.drafter.forget(sequence)
-        self._release_siblings(sequence)
+        self._siblings.release(sequence)
 
     def schedule(self) -> list[Row]:
         """The next step's rows, single tokens first; empty when there is nothing to do."""
@@ -75,6 +72,18 @@ class Scheduler:
         while not (rows := self._rows()) and self.running:
             pass
         return rows
+
+    def record(self, rows: list[Row], seconds: float) -> None:
+        """What the step took, for those that plan the next ones."""
+        drafted = sum(len(row.drafts) for row in rows)
+        decoding = sum(row.count == 1 + len(row.drafts) for row in rows)
+        prompts = sum(row.count for row in rows) - decoding - drafted
+        if not drafted:
+            self.pace.record(decoding, prompts, seconds)
+        if not prompts:
+            self.drafter.record(decoding + drafted, seconds)
+        keys = sum(row.count * (row.sequence.computed - (row.count - len(row.drafts)) // 2) for row in rows)
+        self.cost.record(sum(row.count for row in rows), keys, seconds)
 
     def _rows(self) -> list[Row]:
         active = self.turns.choose(self.running)
@@ -151,22 +160,6 @@ class Scheduler:
     def _leave_turns(self, sequence: Sequence) -> None:
         if sequence.adapter and all(other.adapter is not sequence.adapter for other in self.running):
             self.turns.leave(sequence.adapter.load_id)
-
-    def _hold(self, first: Sequence, others: list[Sequence]) -> None:
-        """Until the first has computed their prompt."""
-        self._siblings[first.id] = others
-        self._held += len(others)
-
-    def _release_siblings(self, sequence: Sequence) -> None:
-        siblings = self._siblings.pop(sequence.id, [])
-        self._held -= len(siblings)
-        if siblings and sequence.state is SequenceState.FINISHED:
-            # It left before its prompt was computed: the next one computes it.
-            self.waiting.put_back(siblings[0])
-            self._hold(siblings[0], siblings[1:])
-            return
-        for sibling in siblings:
-            self.waiting.put_back(sibling)
 
 
 def _place(row: Row) -> tuple[bool, int]:
