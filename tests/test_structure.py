@@ -56,7 +56,6 @@ EDGES: dict[str, set[str]] = {
 """Exactly what each room imports of the others."""
 MOST_MODULES, MOST_LINES, MOST_CLASS_LINES, MOST_ATTRIBUTES = 16, 400, 150, 15
 _SETTINGS = "settings, a field each"
-_UNSPLIT = "does several things yet"
 LARGER = {
     "checkpoints.architecture.Architecture": "facts of a file, a field each",
     "configuration.settings.Settings": _SETTINGS,
@@ -70,7 +69,6 @@ LARGER = {
     "gateway.proxy.exchange.Exchange": "what is known of one exchange, for the meter and the log",
     "server.http.HttpProtocol": "one protocol's callbacks, which share one connection's state",
     "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",
-    "engine.service.service.Service": _UNSPLIT,
 }
 """Classes that are larger, and why."""
 

@@ -24,7 +24,8 @@ from loradock.engine.scheduling.loop import EngineLoop
 from loradock.engine.scheduling.open_generations import Deliver
 from loradock.engine.scheduling.scheduler import Scheduler
 from loradock.engine.self_check.proof import prove
-from loradock.engine.service.service import Limits, Service
+from loradock.engine.service.limits import Limits
+from loradock.engine.service.service import Service
 from loradock.engine.text.conversations import bring_conventions
 from loradock.engine.text.tokenizer import load_tokenizer
 from loradock.machine.share import memory_to_give, usable_processors
