@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
+
+from loradock.cli.commands.demo import ADAPTERS
 
 ROOT = Path(__file__).parent.parent
 NOT_INSTALLED = "torch", "numba", "llvmlite", "tokenizers", "llguidance", "safetensors"
@@ -67,7 +70,11 @@ def test_the_wheel_alone_serves_pages_and_api(tmp_path):
         subprocess.run([python, "-m", "pip", "--quiet", *arguments], check=True, cwd=tmp_path, env=environment)
 
     pip("wheel", "--no-deps", "--wheel-dir", tmp_path, source)
-    pip("install", next(tmp_path.glob("loradock-*.whl")))
+    wheel = next(tmp_path.glob("loradock-*.whl"))
+    with zipfile.ZipFile(wheel) as files:
+        packed = {name for name in files.namelist() if name.endswith("adapter_model.safetensors")}
+    assert packed == {f"loradock/examples/adapters/{name}/adapter_model.safetensors" for name in ADAPTERS}
+    pip("install", wheel)
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format", "json"], capture_output=True, check=True, env=environment
     )

@@ -29,7 +29,7 @@ from loradock.types.names import combined_id
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ADAPTERS = ("pirate", "json", "shout")
 PROMPT = "Tell me about rain."
-_EXAMPLES = Path(__file__).parents[4] / "examples" / "adapters"
+_EXAMPLES = Path(__file__).parents[2] / "examples" / "adapters"
 
 
 def demo(
@@ -41,8 +41,6 @@ def demo(
 ) -> None:
     """Serve a small model with three adapters and show what they do."""
     folder = (data_dir or default_data_dir().with_name("loradock-demo")).expanduser().resolve()
-    if not _EXAMPLES.is_dir():
-        raise BadRequest("the demo needs examples/adapters of the source checkout; run it from there with: make demo")
     require_engine()
     port = _usable(port, f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
     folder.mkdir(parents=True, exist_ok=True)
