@@ -62,7 +62,6 @@ LARGER = {
     "control.options.ControlOptions": _SETTINGS,
     "endpoints.rules.NewEndpoint": _SETTINGS,
     "engine.process.options.EngineOptions": _SETTINGS,
-    "engine.requests.generation.GenerationRequest": "a request's parameters, a field each",
     "store.tables.Deployment": "a table's columns",
     "operations.records.EndpointRecord": "facts of a row, a field each",
     "engine.kernels.compiled.layers.Lane": "what compiled code is called with",

@@ -4,7 +4,6 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from loradock.engine.requests.fields import Fields
 from loradock.engine.requests.messages import read_messages
 from loradock.engine.text.chat import ChatTemplate
 from loradock.types.errors import BadRequest
@@ -111,7 +110,7 @@ def test_real_templates_are_rendered_as_transformers_does(template, kind):
         return reference.apply_chat_template(messages, tools=tools, tokenize=False, **ends)
 
     def rendered():
-        read = read_messages(Fields({"messages": messages}))
+        read = read_messages({"messages": messages})
         return ours.render(read, tools, {}, opens=end == "opens", continues=end == "continues")
 
     try:

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 from loradock.checkpoints.base_config import read_architecture
 from loradock.engine.generation import restrictions
 from loradock.engine.generation.restrictions import BadWords, SortedVocabulary
-from loradock.engine.requests.fields import Fields
+from loradock.engine.requests.completion import read_completion
 from loradock.engine.text.tokenizer import load_tokenizer
 from loradock.engine.text.tokens import TokenBytes
+from loradock.types.enums import Dialect
 from loradock.types.errors import BadRequest
 from loradock.types.parameters import MAX_REMARKS, PARAMETERS, check, nearest
 from tests.engine.tiny import SMOLLM2
@@ -312,8 +313,10 @@ def test_a_prompt_is_truncated_only_when_asked_for(http):
 
 
 def test_token_ids_are_kept_once_however_often_they_are_sent():
-    fields = Fields({"stop_token_ids": [3, 1] * 1000})
-    assert fields.token_ids("stop_token_ids") == [3, 1]
+    ids = {"stop_token_ids": [3, 1] * 1000, "allowed_token_ids": [5, 3] * 1000}
+    request = read_completion({"model": "base", "prompt": "x", **ids}, Dialect.OPENAI).generation
+    assert request.stop_token_ids == {1, 3}
+    assert request.output.allowed == {3, 5}
 
 
 FIELDS = (

@@ -5,12 +5,20 @@ Imports nothing of the package at run time, so that every other module may impor
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     import torch
 
     from loradock.engine.adapters.lora import LoadedAdapter
+
+MOST_TOKENS = 10_000_000
+"""Of any parameter that counts tokens."""
+SEEDS = range(-(2**63), 2**64)
+SEED = f"an integer from {SEEDS[0]} to {SEEDS[-1]}"
 
 
 class SequenceState(Enum):
@@ -25,20 +33,20 @@ class FinishReason(Enum):
     ABORT = "abort"
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How to turn logits into tokens. Temperature 0 is greedy. `top_k` 0 or -1 and `top_p` 1 switch off."""
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How to turn logits into tokens. Temperature 0 is greedy. `top_k` 0 or -1 and `top_p` 1 switch off. The bounds are
+    those of a request's parameters."""
 
     max_tokens: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    seed: int | None = None
-    logit_bias: dict[int, float] = field(default_factory=dict)
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    top_k: Annotated[int, Meta(ge=-1, le=MOST_TOKENS)] = 0
+    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10, description="a number above 0, up to 10")] = 1.0
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    seed: Annotated[int, Meta(description=SEED)] | None = None
+    logit_bias: dict[int, Annotated[float, Meta(ge=-100, le=100)]] = {}
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     ignore_eos: bool = False

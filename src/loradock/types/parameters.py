@@ -44,6 +44,8 @@ def check(body: Mapping[str, Any], *, chat: bool) -> list[str]:
     remarks: list[str] = []
     unknown: list[str] = []
     for name, value in body.items():
+        if name in _TAKEN[chat]:
+            continue
         known = PARAMETERS.get(name)
         if known is None:
             if value is not None:
@@ -211,3 +213,8 @@ _REFUSED = {
 }
 
 PARAMETERS: dict[str, Parameter] = {**_HONOURED, **_HARMLESS, **_REMARKED, **_REFUSED}
+_TAKEN = {
+    chat: frozenset(name for name, p in (_HONOURED | _HARMLESS).items() if (p.chat if chat else p.completions))
+    for chat in (True, False)
+}
+"""By route: what needs no look at its value."""

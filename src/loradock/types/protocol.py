@@ -3,10 +3,10 @@
 The messages are vLLM's, with fields of ours. Readers take what vLLM sends: further fields, null, fields left out.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 DIALECT_HEADER = "x-loradock-dialect"
 """`openai` or `together` (types.enums.Dialect): which client family shapes the response. vLLM ignores it."""
@@ -17,6 +17,9 @@ vLLM ignores it."""
 
 ENGINE_SECRET_ENV = "LORADOCK_ENGINE_SECRET"  # noqa: S105 - the name of a variable, not a secret
 """The replica's bearer secret travels in the environment, never on the command line (which `ps` shows)."""
+
+
+_Text = Annotated[str, Meta(min_length=1)]
 
 
 class Health(msgspec.Struct, omit_defaults=True):
@@ -53,15 +56,15 @@ class ModelList(msgspec.Struct, kw_only=True):
 class LoadAdapter(msgspec.Struct, omit_defaults=True):
     """POST /v1/load_lora_adapter. `lazy`: its first request may read it."""
 
-    lora_name: str
-    lora_path: str
+    lora_name: _Text
+    lora_path: _Text
     lazy: bool = False
 
 
 class UnloadAdapter(msgspec.Struct):
     """POST /v1/unload_lora_adapter."""
 
-    lora_name: str
+    lora_name: _Text
 
 
 class ErrorDetail(msgspec.Struct):

@@ -100,7 +100,7 @@ def restrictions(
     forbidden = None
     if rules.allowed is not None:
         forbidden = torch.ones(size, dtype=torch.bool)
-        forbidden[torch.tensor(rules.allowed)] = False
+        forbidden[torch.tensor(list(rules.allowed))] = False
     return Restrictions(rules.min_tokens, torch.tensor(sorted(ends), dtype=torch.long), forbidden, bad_words)
 
 

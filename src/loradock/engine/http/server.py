@@ -19,7 +19,7 @@ from loradock.engine.errors import StillLoading
 from loradock.engine.http.bodies import Bodies, object_of, read_body
 from loradock.engine.requests.chat import read_chat
 from loradock.engine.requests.completion import read_completion
-from loradock.engine.requests.fields import Fields
+from loradock.engine.requests.reading import present, read
 from loradock.types.enums import Dialect
 from loradock.types.errors import Internal, LoradockError, Unauthenticated
 from loradock.types.protocol import (
@@ -148,13 +148,12 @@ class EngineServer:
             return await service.aside.run(len(body), understood), len(body)
 
     async def _load(self, request: Request) -> Response:
-        fields = Fields(object_of(await read_body(request)))
-        asked = LoadAdapter(fields.string("lora_name"), fields.string("lora_path"), fields.boolean("lazy"))
+        asked: LoadAdapter = read(LoadAdapter, present(object_of(await read_body(request))))
         await self.service.adapters.load(asked.lora_name, Path(asked.lora_path), lazy=asked.lazy)
         return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' added successfully.")
 
     async def _unload(self, request: Request) -> Response:
-        asked = UnloadAdapter(Fields(object_of(await read_body(request))).string("lora_name"))
+        asked: UnloadAdapter = read(UnloadAdapter, present(object_of(await read_body(request))))
         await self.service.adapters.unload(asked.lora_name)
         return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' removed successfully.")
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from loradock.engine.requests.fields import Fields, object_in
+import msgspec
+from msgspec import UNSET, Meta
+
+from loradock.engine.requests.reading import Text, object_in, read, wrong
 from loradock.engine.tool_calls.tool_forms import ToolForm
 from loradock.types.errors import BadRequest
 
@@ -13,9 +15,11 @@ MAX_CHOICES = 1000
 MAX_CHARACTERS = 1 << 18
 """Of all choices together. Python escapes five million a second, and everybody waits meanwhile."""
 
+_CHOICES = f"an array of 1 to {MAX_CHOICES} non-empty strings"
+_Choices = Annotated[list[Text], Meta(min_length=1, max_length=MAX_CHOICES, description=_CHOICES)]
 
-@dataclass(frozen=True)
-class Constraint:
+
+class Constraint(msgspec.Struct, frozen=True):
     """The output must be JSON of `schema`, a match of `regex`, a sentence of `grammar` (Lark or GBNF), or, with
     `tools`, a call of one of them, written in `form`. `param` is the parameter that wants it."""
 
@@ -27,10 +31,26 @@ class Constraint:
     form: ToolForm | None = None
 
 
-def read_constraint(fields: Fields) -> Constraint | None:
+class _Format(msgspec.Struct):
+    """an object {type, …}"""  # what else it must have depends on its type
+
+    type: Literal["text", "json_object", "json_schema", "regex", "grammar"]
+
+
+class _NamedSchema(msgspec.Struct):
+    schema: Annotated[dict[str, Any], Meta(description="a JSON schema object")]
+
+
+class _Grammar(msgspec.Struct):
+    """an object {type, value}"""
+
+    type: Literal["json", "json_schema", "regex"]
+
+
+def read_constraint(given: dict[str, Any]) -> Constraint | None:
     """None for free text. Raises BadRequest, also for two of them; whether one can be followed is the grammar's to
     say."""
-    found = [read(fields, name) for name, read in _READERS.items() if name in fields]
+    found = [read_one(given[name], name) for name, read_one in _READERS.items() if name in given]
     wanted = [constraint for constraint in found if constraint is not None]
     if len(wanted) > 1:
         names = " and ".join(constraint.param for constraint in wanted[:2])
@@ -38,80 +58,70 @@ def read_constraint(fields: Fields) -> Constraint | None:
     return wanted[0] if wanted else None
 
 
-def _response_format(fields: Fields, name: str) -> Constraint | None:
-    inner = fields.inner(name)
-    if "type" not in inner:
-        raise inner.wrong("type", "one of 'text', 'json_object', 'json_schema', 'regex', 'grammar'")
-    kind = inner.choice("type", "text", ("text", "json_object", "json_schema", "regex", "grammar"))
-    if kind == "text":
-        return None
-    if kind == "regex":
-        return Constraint(f"{name}.pattern", regex=inner.string("pattern"))
-    if kind == "grammar":
-        return Constraint(f"{name}.grammar", grammar=inner.string("grammar"))
-    if kind == "json_object":
-        return Constraint(name, schema=inner.mapping("schema") or {"type": "object"})
-    schema = inner.inner("json_schema")
-    if not isinstance(schema.raw("schema"), dict):
-        raise schema.wrong("schema", "a JSON schema object")
-    return Constraint(f"{name}.json_schema.schema", schema=schema.mapping("schema"))
+def _response_format(value: Any, path: str) -> Constraint | None:
+    match read(_Format, value, path).type:
+        case "text":
+            return None
+        case "regex":
+            return _regex(value.get("pattern", UNSET), f"{path}.pattern")
+        case "grammar":
+            text = read(Text, value.get("grammar", UNSET), f"{path}.grammar")
+            return Constraint(f"{path}.grammar", grammar=text)
+        case "json_schema":
+            path = f"{path}.json_schema"
+            named = read(_NamedSchema, value.get("json_schema", UNSET), path)
+            return Constraint(f"{path}.schema", schema=named.schema)
+    schema = read(dict[str, Any] | None, value.get("schema"), f"{path}.schema")
+    return Constraint(path, schema=schema or {"type": "object"})
 
 
-def _structured_outputs(fields: Fields, name: str) -> Constraint | None:
+def _structured_outputs(value: Any, path: str) -> Constraint | None:
     """vLLM's object of all kinds (https://docs.vllm.ai/en/latest/features/structured_outputs.html)."""
-    inner = fields.inner(name)
+    given = read(dict[str, Any], value, path)
     for option in ("structural_tag", "whitespace_pattern", "disable_any_whitespace", "disable_additional_properties"):
-        if inner.raw(option) not in (None, False, ""):
-            raise BadRequest(f"{name}.{option} is not supported: leave it out", param=f"{name}.{option}")
-    kinds = [kind for kind in _KINDS if inner.raw(kind) not in (None, False)]
+        if given.get(option) not in (None, False, ""):
+            raise BadRequest(f"{path}.{option} is not supported: leave it out", param=f"{path}.{option}")
+    kinds = [kind for kind in _KINDS if given.get(kind) not in (None, False)]
     if len(kinds) > 1:
-        raise BadRequest(f"{name}: {' and '.join(kinds)} cannot be combined", param=name)
+        raise BadRequest(f"{path}: {' and '.join(kinds)} cannot be combined", param=path)
     if not kinds:
-        raise BadRequest(f"{name} must hold one of {', '.join(map(repr, _KINDS))}", param=name)
-    return _KINDS[kinds[0]](inner, kinds[0])
+        raise BadRequest(f"{path} must hold one of {', '.join(map(repr, _KINDS))}", param=path)
+    return _KINDS[kinds[0]](given[kinds[0]], f"{path}.{kinds[0]}")
 
 
-def _schema(fields: Fields, name: str) -> Constraint:
+def _schema(value: Any, path: str) -> Constraint:
     """An object, or its JSON text."""
-    value = fields.raw(name)
-    if isinstance(value, str):
-        value = object_in(value)
-    if value is True:
-        value = {}
-    if not isinstance(value, dict):
-        raise fields.wrong(name, "a JSON schema: an object, or its JSON text")
-    return Constraint(fields.path(name), schema=value)
+    schema = object_in(value) if isinstance(value, str) else value
+    schema = {} if schema is True else schema
+    if not isinstance(schema, dict):
+        raise wrong(path, value, "a JSON schema: an object, or its JSON text")
+    return Constraint(path, schema=schema)
 
 
-def _object(fields: Fields, name: str) -> Constraint | None:
-    return Constraint(fields.path(name), schema={"type": "object"}) if fields.boolean(name) else None
+def _object(value: Any, path: str) -> Constraint | None:
+    return Constraint(path, schema={"type": "object"}) if read(bool, value, path) else None
 
 
-def _regex(fields: Fields, name: str) -> Constraint:
-    return Constraint(fields.path(name), regex=fields.string(name))
+def _regex(value: Any, path: str) -> Constraint:
+    return Constraint(path, regex=read(Text, value, path))
 
 
-def _choice(fields: Fields, name: str) -> Constraint:
-    texts = fields.array(name)
-    if not 0 < len(texts) <= MAX_CHOICES or not all(isinstance(text, str) and text for text in texts):
-        raise fields.wrong(name, f"an array of 1 to {MAX_CHOICES} non-empty strings")
+def _choice(value: Any, path: str) -> Constraint:
+    texts = read(_Choices, value, path)
     if sum(map(len, texts)) > MAX_CHARACTERS:
-        raise fields.wrong(name, f"an array of strings of at most {MAX_CHARACTERS} characters together")
-    return Constraint(fields.path(name), regex="|".join(map(re.escape, texts)))
+        raise wrong(path, value, f"an array of strings of at most {MAX_CHARACTERS} characters together")
+    return Constraint(path, regex="|".join(map(re.escape, texts)))
 
 
-def _grammar(fields: Fields, name: str) -> Constraint:
+def _grammar(value: Any, path: str) -> Constraint:
     """A grammar's text, or the object of text-generation-inference: {type, value}."""
-    if not isinstance(fields.raw(name), dict):
-        return Constraint(fields.path(name), grammar=fields.string(name))
-    inner = fields.inner(name)
-    kind = inner.choice("type", None, ("json", "json_schema", "regex"))
-    if kind is None:
-        raise inner.wrong("type", "one of 'json', 'regex'")
-    return _regex(inner, "value") if kind == "regex" else _schema(inner, "value")
+    if not isinstance(value, dict):
+        return Constraint(path, grammar=read(Text, value, path))
+    kind = _regex if read(_Grammar, value, path).type == "regex" else _schema
+    return kind(value.get("value", UNSET), f"{path}.value")
 
 
-_Reader = Callable[[Fields, str], Constraint | None]
+_Reader = Callable[[Any, str], Constraint | None]
 _KINDS: dict[str, _Reader] = {
     "json": _schema,
     "regex": _regex,
@@ -122,11 +132,7 @@ _KINDS: dict[str, _Reader] = {
 _READERS: dict[str, _Reader] = {
     "response_format": _response_format,
     "structured_outputs": _structured_outputs,
-    "guided_json": _schema,
-    "guided_json_object": _object,
-    "guided_regex": _regex,
-    "guided_choice": _choice,
-    "guided_grammar": _grammar,
+    **{f"guided_{kind}": reader for kind, reader in _KINDS.items()},
     "json_schema": _schema,
     "regex": _regex,
     "ebnf": _grammar,

@@ -1,21 +1,29 @@
 """What chat and completion requests have in common: sampling, stopping, log probabilities, streaming."""
 
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Annotated, Any, Literal
 
-from loradock.engine.core import SamplingParams
+import msgspec
+from msgspec import Meta
+
+from loradock.engine.core import MOST_TOKENS, SEED, SEEDS, SamplingParams
 from loradock.engine.requests.constraint import Constraint, read_constraint
-from loradock.engine.requests.fields import Fields
-from loradock.engine.requests.rules import OutputRules, PromptRules, read_output_rules, read_prompt_rules
+from loradock.engine.requests.reading import Text, TokenId, read, wrong
+from loradock.engine.requests.rules import OutputRules, PromptRules, read_output_rules
 from loradock.types.enums import Dialect
 from loradock.types.errors import BadRequest
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
-_SEED_LIMIT = 2**63
 _LONGEST_ID = 20
 """Digits; Python reads no number of more than 4300."""
+
+_Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+_LOGPROBS = f"an integer from 0 to {MAX_LOGPROBS}"
+_Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
+_MAX_TOKENS = {lowest: Annotated[int, Meta(ge=lowest, le=MOST_TOKENS)] for lowest in (0, 1)}
+_STOP = f"a non-empty string or an array of up to {MAX_STOPS} of them"
 
 
 class LogprobShape(Enum):
@@ -25,115 +33,92 @@ class LogprobShape(Enum):
     LISTS = auto()
 
 
-@dataclass(frozen=True)
-class GenerationRequest:
-    """A validated request. `max_tokens` None: the rest of the context."""
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
 
-    model: str
+
+class _Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters as they were sent."""
+
+    model: Text
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    n: _Choices = 1
+    best_of: _Choices | None = None
+    echo: bool = False
+    logprobs: Annotated[bool | _Logprobs, Meta(description=_LOGPROBS)] = False
+    top_logprobs: _Logprobs = 0
+    context_length_exceeded_behavior: Literal["truncate", "error"] = "error"
+    stop: Annotated[tuple[Text, ...], Meta(max_length=MAX_STOPS, description=_STOP)] = ()
+    stop_token_ids: Annotated[frozenset[TokenId], Meta(description="an array of token ids")] = frozenset()
+
+
+class GenerationRequest(_Sent, frozen=True, kw_only=True):
+    """The same with what follows from it. `max_tokens` None: the rest of the context."""
+
     dialect: Dialect
-    stream: bool
-    include_usage: bool
-    n: int
     max_tokens: int | None
-    truncate: bool
     params: SamplingParams
-    stop: tuple[str, ...]
-    stop_token_ids: frozenset[int]
-    echo: bool
     logprob_shape: LogprobShape | None
     constraint: Constraint | None
     output: OutputRules
     prompt: PromptRules
-    warnings: tuple[str, ...]
+    warnings: list[str]
 
 
 def read_generation(
-    fields: Fields, dialect: Dialect, warnings: list[str], *, max_tokens: int | None, chat: bool
+    given: dict[str, Any], dialect: Dialect, warnings: list[str], *, max_tokens: int | None, chat: bool
 ) -> GenerationRequest:
     """`max_tokens` is the default. Raises BadRequest."""
-    most = _max_tokens(fields, max_tokens, lowest=0 if fields.boolean("echo") and not chat else 1)
-    shape, top = _logprobs(fields, chat=chat)
-    echo = fields.boolean("echo")
-    stream = fields.boolean("stream")
-    return GenerationRequest(
-        model=fields.string("model"),
-        dialect=dialect,
-        stream=stream,
-        include_usage=fields.inner("stream_options").boolean("include_usage"),
-        n=_choices(fields),
-        max_tokens=most,
-        truncate=fields.choice("context_length_exceeded_behavior", "error", ("truncate", "error")) == "truncate",
-        params=_sampling(fields, top, echo=echo),
-        stop=_stop(fields),
-        stop_token_ids=frozenset(fields.token_ids("stop_token_ids")),
-        echo=echo,
-        logprob_shape=shape,
-        constraint=read_constraint(fields),
-        output=read_output_rules(fields, most),
-        prompt=read_prompt_rules(fields),
-        warnings=tuple(warnings),
-    )
-
-
-def _choices(fields: Fields) -> int:
-    n = fields.integer("n", 1, 1, MAX_CHOICES)
-    if fields.integer("best_of", n, 1, MAX_CHOICES) != n:
+    stop = given.get("stop")
+    sent = read(_Sent, {**given, "stop": [stop]} if stop and isinstance(stop, str) else given)
+    if sent.best_of not in (None, sent.n):
         raise BadRequest("best_of is not supported beyond n: leave it out", param="best_of")
-    return n
-
-
-def _max_tokens(fields: Fields, default: int | None, lowest: int) -> int | None:
-    name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
-    return fields.integer(name, default, lowest, 10_000_000)
-
-
-def _sampling(fields: Fields, logprobs: int | None, *, echo: bool) -> SamplingParams:
-    repetition = fields.number("repetition_penalty", 1.0, 0, 10)
-    if repetition == 0:
-        raise fields.wrong("repetition_penalty", "a number above 0, up to 10")
-    return SamplingParams(
-        temperature=fields.number("temperature", 1.0, 0, 2),
-        top_p=fields.number("top_p", 1.0, 0, 1),
-        top_k=fields.integer("top_k", 0, -1, 10_000_000),
-        min_p=fields.number("min_p", 0.0, 0, 1),
-        repetition_penalty=repetition,
-        presence_penalty=fields.number("presence_penalty", 0.0, -2, 2),
-        frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
-        seed=fields.integer("seed", None, -_SEED_LIMIT, 2 * _SEED_LIMIT - 1),
-        logit_bias=_logit_bias(fields),
-        logprobs=logprobs,
-        prompt_logprobs=logprobs if echo else None,
-        ignore_eos=fields.boolean("ignore_eos"),
+    most = _max_tokens(given, max_tokens, lowest=0 if sent.echo and not chat else 1)
+    shape, top = _logprobs(sent, chat=chat)
+    return GenerationRequest(
+        **msgspec.structs.asdict(sent),
+        dialect=dialect,
+        max_tokens=most,
+        params=_sampling(given, top, echo=sent.echo),
+        logprob_shape=shape,
+        constraint=read_constraint(given),
+        output=read_output_rules(given, most),
+        prompt=read(PromptRules, given),
+        warnings=warnings,
     )
 
 
-def _logit_bias(fields: Fields) -> dict[int, float]:
-    inner = fields.inner("logit_bias")
-    names = fields.mapping("logit_bias")
-    for name in names:
-        if not name.isdecimal() or len(name) > _LONGEST_ID:
-            raise BadRequest(f"logit_bias keys must be token ids, not {name[:40]!r}", param="logit_bias")
-    return {int(name): inner.number(name, 0.0, -100, 100) for name in names}
+def _max_tokens(given: dict[str, Any], default: int | None, lowest: int) -> int | None:
+    name = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
+    return read(_MAX_TOKENS[lowest], given[name], name) if name in given else default
 
 
-def _logprobs(fields: Fields, *, chat: bool) -> tuple[LogprobShape | None, int | None]:
+def _logprobs(sent: _Sent, *, chat: bool) -> tuple[LogprobShape | None, int | None]:
     """(shape, how many alternatives per token)."""
-    value = fields.raw("logprobs")
-    top = fields.integer("top_logprobs", None, 0, MAX_LOGPROBS)
-    if value is None or value is False:
-        if top:
+    if sent.logprobs is False:
+        if sent.top_logprobs:
             raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
         return None, None
-    if value is True:
-        if not chat:
-            raise fields.wrong("logprobs", f"an integer from 0 to {MAX_LOGPROBS}")
-        return LogprobShape.CONTENT, top or 0
-    return LogprobShape.LISTS, fields.integer("logprobs", 0, 0, MAX_LOGPROBS)
+    if sent.logprobs is not True:
+        return LogprobShape.LISTS, sent.logprobs
+    if not chat:
+        raise wrong("logprobs", True, _LOGPROBS)
+    return LogprobShape.CONTENT, sent.top_logprobs
 
 
-def _stop(fields: Fields) -> tuple[str, ...]:
-    value = fields.raw("stop")
-    stops = [value] if isinstance(value, str) else value if value is not None else []
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise fields.wrong("stop", f"a non-empty string or an array of up to {MAX_STOPS} of them")
-    return tuple(stops)
+def _sampling(given: dict[str, Any], logprobs: int | None, *, echo: bool) -> SamplingParams:
+    # These mean something else in a body.
+    asked = {**given, "max_tokens": 0, "logprobs": logprobs, "prompt_logprobs": logprobs if echo else None}
+    if isinstance(biases := given.get("logit_bias"), dict):
+        asked["logit_bias"] = {_token_id(name): 0 if bias is None else bias for name, bias in biases.items()}
+    params: SamplingParams = read(SamplingParams, asked)
+    if params.seed is not None and params.seed not in SEEDS:  # msgspec's own bounds end at 2**63
+        raise wrong("seed", given["seed"], SEED)
+    return params
+
+
+def _token_id(name: str) -> int:
+    if not name.isdecimal() or len(name) > _LONGEST_ID:
+        raise BadRequest(f"logit_bias keys must be token ids, not {name[:40]!r}", param="logit_bias")
+    return int(name)

@@ -1,70 +1,75 @@
 """The messages of a chat request, brought to the form chat templates expect."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from loradock.engine.requests.fields import Fields, object_in
-from loradock.types.errors import BadRequest
+import msgspec
+from msgspec import UNSET, Meta
+
+from loradock.engine.requests.reading import Text, object_in, read, wrong
 
 Message = dict[str, Any]
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _KEPT = ("name", "tool_call_id", "reasoning_content", "thinking", "reasoning")
 
 
-def read_messages(fields: Fields) -> list[Message]:
+# A body may have many of these, none in a circle: without `gc` no collection of garbage walks through them.
+class _Part(msgspec.Struct, gc=False):
+    type: Annotated[Literal["text"], Meta(description="'text', the only kind that this model reads")]
+    text: str
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: Text
+    arguments: Any = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    function: _Function
+    id: Any = None
+
+
+class _Sent(msgspec.Struct, gc=False):
+    """an object {role, content}"""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Annotated[list[_Part], Meta(description="an array of text parts")] | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Asked(msgspec.Struct):
+    messages: Annotated[list[_Sent], Meta(min_length=1)]
+
+
+def read_messages(body: dict[str, Any]) -> list[Message]:
     """Raises BadRequest."""
-    messages = fields.raw("messages")
-    if not isinstance(messages, list) or not messages:
-        raise fields.wrong("messages", "a non-empty array")
-    return [_message(message, f"messages[{i}].") for i, message in enumerate(messages)]
+    sent: list[_Sent] = read(_Asked, body).messages
+    return [_message(message, sent[index], index) for index, message in enumerate(body["messages"])]
 
 
-def _message(message: Any, where: str) -> Message:
-    if not isinstance(message, dict):
-        raise BadRequest(f"{where[:-1]} must be an object {{role, content}}", param=where[:-1])
-    fields = Fields(message, where)
-    if "role" not in fields:
-        raise fields.wrong("role", "one of " + ", ".join(map(repr, ROLES)))
-    role = fields.choice("role", "user", ROLES)
-    read: Message = {"role": "system" if role == "developer" else role, "content": _content(fields, role, where)}
-    read |= {name: message[name] for name in _KEPT if isinstance(message.get(name), str)}
-    if fields.array("tool_calls"):  # templates take an empty array for calls
-        read["tool_calls"] = [_tool_call(call, f"{where}tool_calls[{i}].") for i, call in _calls(fields)]
-    return read
+def _message(message: dict[str, Any], sent: _Sent, index: int) -> Message:
+    role = "system" if sent.role == "developer" else sent.role
+    made: Message = {"role": role, "content": _content(message, sent, index)}
+    made |= {name: value for name, value in message.items() if name in _KEPT and isinstance(value, str)}
+    if sent.tool_calls:  # templates take an empty array for calls
+        path = f"messages[{index}].tool_calls"
+        made["tool_calls"] = [_tool_call(call, f"{path}[{i}]") for i, call in enumerate(sent.tool_calls)]
+    return made
 
 
-def _calls(fields: Fields) -> list[tuple[int, Any]]:
-    return list(enumerate(fields.array("tool_calls")))
+def _content(message: dict[str, Any], sent: _Sent, index: int) -> str:
+    if isinstance(sent.content, str):
+        return sent.content
+    if sent.content is None and sent.role != "assistant":
+        allowed = "a string or an array of text parts"
+        raise wrong(f"messages[{index}].content", message.get("content", UNSET), allowed)
+    return "\n".join(part.text for part in sent.content or ())
 
 
-def _content(fields: Fields, role: str, where: str) -> str:
-    content = fields.raw("content")
-    if content is None and role == "assistant":
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise fields.wrong("content", "a string or an array of text parts")
-    return "\n".join(_part(part, f"{where}content[{i}]") for i, part in enumerate(content))
-
-
-def _part(part: Any, where: str) -> str:
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind != "text":
-        raise BadRequest(f"{where} is a part of type {kind!r}: this model reads only text parts", param=where)
-    raise BadRequest(f"{where} must be {{type: 'text', text: <string>}}", param=where)
-
-
-def _tool_call(call: Any, where: str) -> dict[str, Any]:
+def _tool_call(call: _ToolCall, path: str) -> dict[str, Any]:
     """Templates write the arguments out themselves, so they get the object, not its JSON text."""
-    if not isinstance(call, dict):
-        raise BadRequest(f"{where[:-1]} must be an object", param=where[:-1])
-    function = Fields(call, where).inner("function")
-    name, arguments = function.string("name"), function.raw("arguments")
+    arguments = call.function.arguments
     if isinstance(arguments, str):
         arguments = object_in(arguments or "{}")
         if arguments is None:
-            raise function.wrong("arguments", "a JSON object as text")
-    return {"id": call.get("id"), "type": "function", "function": {"name": name, "arguments": arguments or {}}}
+            raise wrong(f"{path}.function.arguments", call.function.arguments, "a JSON object as text")
+    return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments or {}}}

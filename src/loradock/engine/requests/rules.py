@@ -1,80 +1,63 @@
 """What a request says about its tokens: what may not be sampled, what of them is shown, what becomes of the prompt."""
 
-from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from loradock.engine.requests.fields import Fields
+import msgspec
+from msgspec import Meta, field
+
+from loradock.engine.core import MOST_TOKENS
+from loradock.engine.requests.reading import TokenId, read, wrong
 from loradock.types.errors import BadRequest
 
 MAX_WORDS, MAX_WORD = 256, 256
-_MOST = 10_000_000
+
+_SomeIds = Annotated[frozenset[TokenId], Meta(min_length=1, description="a non-empty array of token ids")]
+_Word = Annotated[str, Meta(pattern="[^ ]", max_length=MAX_WORD)]
+_WORDS = f"an array of up to {MAX_WORDS} strings of 1 to {MAX_WORD} characters"
+_KEEP = "an integer of at least 1, or -1 for as many as fit"
 
 
-@dataclass(frozen=True)
-class OutputRules:
+class OutputRules(msgspec.Struct, frozen=True):
     """`min_tokens`: before these nothing ends the answer. `allowed` None: all tokens. `bad_words` never appear in the
-    text. `keep_stop`: what ended the answer is part of it. `special`: special tokens are shown."""
+    text. `keep_stop`: what ended the answer is part of it."""
 
-    min_tokens: int = 0
-    allowed: tuple[int, ...] | None = None
-    bad_words: tuple[str, ...] = ()
-    keep_stop: bool = False
-    special: bool = False
+    min_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] = 0
+    allowed: _SomeIds | None = field(name="allowed_token_ids", default=None)
+    bad_words: Annotated[tuple[_Word, ...], Meta(max_length=MAX_WORDS, description=_WORDS)] = ()
+    include_stop_str_in_output: bool = False
+    no_stop_trim: bool = False
+    skip_special_tokens: bool = True
+
+    @property
+    def keep_stop(self) -> bool:
+        return self.include_stop_str_in_output or self.no_stop_trim
 
 
 DEFAULT_RULES = OutputRules()
 
 
-@dataclass(frozen=True)
-class PromptRules:
+class PromptRules(msgspec.Struct, frozen=True):
     """`special` None: as the route does. `keep`: no more than so many tokens of the prompt, -1 as many as fit; the
     last ones, or the first with `first`."""
 
-    special: bool | None = None
-    keep: int | None = None
-    first: bool = False
-
-
-def read_output_rules(fields: Fields, max_tokens: int | None) -> OutputRules:
-    """Raises BadRequest."""
-    least = fields.integer("min_tokens", 0, 0, _MOST)
-    if max_tokens is not None and least > max_tokens:
-        raise BadRequest(f"min_tokens is {least}, more than max_tokens, {max_tokens}", param="min_tokens")
-    return OutputRules(
-        min_tokens=least,
-        allowed=_allowed(fields),
-        bad_words=_bad_words(fields),
-        keep_stop=fields.boolean("include_stop_str_in_output") or fields.boolean("no_stop_trim"),
-        special=not fields.boolean("skip_special_tokens", default=True),
+    special: bool | None = field(name="add_special_tokens", default=None)
+    keep: Annotated[int, Meta(ge=-1, le=MOST_TOKENS, description=_KEEP)] | None = field(
+        name="truncate_prompt_tokens", default=None
     )
+    truncation_side: Literal["left", "right"] = "left"
+
+    def __post_init__(self) -> None:
+        if self.keep == 0:
+            raise wrong("truncate_prompt_tokens", 0, _KEEP)
+
+    @property
+    def first(self) -> bool:
+        return self.truncation_side == "right"
 
 
-def read_prompt_rules(fields: Fields) -> PromptRules:
+def read_output_rules(given: dict[str, Any], max_tokens: int | None) -> OutputRules:
     """Raises BadRequest."""
-    keep = fields.integer("truncate_prompt_tokens", None, -1, _MOST)
-    if keep == 0:
-        raise fields.wrong("truncate_prompt_tokens", "an integer of at least 1, or -1 for as many as fit")
-    return PromptRules(
-        special=fields.boolean("add_special_tokens") if "add_special_tokens" in fields else None,
-        keep=keep,
-        first=fields.choice("truncation_side", "left", ("left", "right")) == "right",
-    )
-
-
-def _allowed(fields: Fields) -> tuple[int, ...] | None:
-    if "allowed_token_ids" not in fields:
-        return None
-    tokens = fields.token_ids("allowed_token_ids")
-    if not tokens:
-        raise fields.wrong("allowed_token_ids", "a non-empty array of token ids")
-    return tuple(tokens)
-
-
-def _bad_words(fields: Fields) -> tuple[str, ...]:
-    words = fields.array("bad_words")
-    if len(words) > MAX_WORDS or not all(_is_word(word) for word in words):
-        raise fields.wrong("bad_words", f"an array of up to {MAX_WORDS} strings of 1 to {MAX_WORD} characters")
-    return tuple(word.lstrip(" ") for word in words)
-
-
-def _is_word(word: object) -> bool:
-    return isinstance(word, str) and bool(word.lstrip(" ")) and len(word) <= MAX_WORD
+    rules: OutputRules = read(OutputRules, given)
+    if max_tokens is not None and rules.min_tokens > max_tokens:
+        raise BadRequest(f"min_tokens is {rules.min_tokens}, more than max_tokens, {max_tokens}", param="min_tokens")
+    return rules

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import secrets
-from dataclasses import replace
 from functools import cached_property
+
+from msgspec.structs import replace
 
 from loradock.engine.core import Sequence
 from loradock.engine.generation.choice import Choice
@@ -76,7 +77,7 @@ class GenerationBuilder:
         return restrictions(rules, stops, self._limits.vocabulary, words)
 
     def _bad_words(self, words: tuple[str, ...]) -> BadWords:
-        return BadWords(words, self._vocabulary)
+        return BadWords([word.lstrip(" ") for word in words], self._vocabulary)
 
     @cached_property
     def _vocabulary(self) -> SortedVocabulary:

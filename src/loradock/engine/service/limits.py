@@ -37,7 +37,7 @@ class Limits:
                 param=param,
             )
         wanted = room if request.max_tokens is None else request.max_tokens
-        if wanted <= room or request.truncate:
+        if wanted <= room or request.context_length_exceeded_behavior == "truncate":
             return min(wanted, room)
         raise ContextExceeded(
             f"{words}: the prompt has {prompt} tokens and max_tokens is {wanted}, together {prompt + wanted}, more"

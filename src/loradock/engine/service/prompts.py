@@ -27,7 +27,7 @@ class Prompts:
         """With the tools that are offered, if any. Raises BadRequest and ContextExceeded."""
         template = self._template(request, conversation)
         offer = read_offer(request, template)
-        tools = offer.tools if offer else [] if request.empty_tools else None
+        tools = offer.tools if offer else [] if request.tools == [] else None
         text = template.render(
             request.messages, tools, request.template_kwargs, opens=request.opens, continues=request.continues
         )

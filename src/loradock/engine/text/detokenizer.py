@@ -31,7 +31,7 @@ class Detokenizer:
     def feed(self, token: int) -> str:
         """The text that has become certain with this token: often one word, sometimes nothing."""
         self._fed += 1
-        shown = self.rules.special or token not in self._tokens.special or token in self._shown
+        shown = not self.rules.skip_special_tokens or token not in self._tokens.special or token in self._shown
         return self._release(self._decode(self._tokens[token]), final=False) if shown else ""
 
     def flush(self) -> str:

@@ -29,7 +29,7 @@ class OpenAIChat(ResponseFormat):
             "finish_reason": finish_reason(delta.finish),
         }
         chunk = {**self.head(self.chunk_object), "choices": [body]}
-        return {**chunk, "usage": None} if self.answer.request.include_usage else chunk
+        return {**chunk, "usage": None} if self.answer.request.stream_options.include_usage else chunk
 
     def _choice(self, choice: Choice) -> Json:
         whole = choice.whole
@@ -64,7 +64,7 @@ class OpenAICompletion(ResponseFormat):
 
     def _chunk(self, choice: Json) -> Json:
         chunk = {**self.head(self.chunk_object), "choices": [choice]}
-        return {**chunk, "usage": None} if self.answer.request.include_usage else chunk
+        return {**chunk, "usage": None} if self.answer.request.stream_options.include_usage else chunk
 
     def _whole_choice(self, choice: Choice) -> Json:
         whole, echoed = choice.whole, self._echoed(choice)

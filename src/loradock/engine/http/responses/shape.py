@@ -38,7 +38,7 @@ class ResponseFormat(ABC):
 
     def closing(self) -> Json | None:
         """The last chunk: the usage, for those who asked for it."""
-        if not self.answer.request.include_usage:
+        if not self.answer.request.stream_options.include_usage:
             return None
         return {**self.head(self.chunk_object), "choices": [], "usage": self.usage()}
 
