@@ -22,6 +22,7 @@ from loradock.store.accounts import create_key
 from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model, Replica, Revision
 from loradock.telemetry.meter import Meter
+from loradock.types.access import Actor
 from loradock.types.enums import EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.names import combined_id, new_id
 
@@ -40,6 +41,11 @@ async def eventually(check, timeout: float = 20.0, what: str = "the condition"):
             return value
         assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
         await asyncio.sleep(0.02)
+
+
+def actor(account_id: str, account: str = "alice") -> Actor:
+    """Whoever holds a key of that account."""
+    return Actor(account_id, account, "key_of_the_test", "test …0000")
 
 
 class Rig:

@@ -18,7 +18,7 @@ from loradock.types.errors import (
     NotBound,
     Unavailable,
 )
-from tests.rig import ask, eventually, running, stream, text_of
+from tests.rig import actor, ask, eventually, running, stream, text_of
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def loaded(rig):
 
 def routed(rig, model):
     try:
-        return rig.routes.resolve(model, rig.alice, "alice").upstreams
+        return rig.routes.resolve(model, actor(rig.alice)).upstreams
     except ModelNotAvailable:
         return None
 

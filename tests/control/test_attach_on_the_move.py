@@ -8,7 +8,7 @@ import pytest
 
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 from loradock.types.errors import Unavailable
-from tests.rig import ask, eventually, running, text_of
+from tests.rig import actor, ask, eventually, running, text_of
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ async def rig(tmp_path):
 
 
 def upstreams(rig, name):
-    return rig.routes.resolve(name, rig.alice, "alice").upstreams
+    return rig.routes.resolve(name, actor(rig.alice)).upstreams
 
 
 async def started(rig, replicas):

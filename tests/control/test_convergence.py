@@ -20,7 +20,7 @@ from loradock.replicas.client import ReplicaClient
 from loradock.replicas.http import ReplicaHttp
 from loradock.types.enums import AttachmentState, DesiredState, EndpointState
 from loradock.types.errors import LoradockError
-from tests.rig import Rig, eventually
+from tests.rig import Rig, actor, eventually
 
 SHORTS = ("a", "b", "c")
 which = st.sampled_from(SHORTS)
@@ -174,10 +174,10 @@ class Story:
                 return None
 
     def _routed(self, wanted: dict[str, str], replicas: set[str]) -> bool:
-        names = set(self.rig.routes.callable_names(self.alice))
+        names = set(self.rig.routes.callable_names(actor(self.alice)))
         if names != {self.endpoint.name, *wanted}:
             return False
-        routes = [self.rig.routes.resolve(name, self.alice, "alice") for name in names]
+        routes = [self.rig.routes.resolve(name, actor(self.alice)) for name in names]
         return all({upstream.replica_id for upstream in route.upstreams} == replicas for route in routes)
 
 

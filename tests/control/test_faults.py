@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loradock.types.enums import EndpointState, ReplicaState
-from tests.rig import OPTIONS, ask, eventually, running, text_of
+from tests.rig import OPTIONS, actor, ask, eventually, running, text_of
 
 SCALED = replace(OPTIONS, check_timeout=0.4, unready_after=0.5, hung_after=2.5, stretch=4, grace=1, probe_every=0.5)
 
@@ -29,7 +29,7 @@ async def started(rig, replicas=1):
 
 
 def upstreams(rig, endpoint):
-    return rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams
+    return rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams
 
 
 def told(rig, kind):

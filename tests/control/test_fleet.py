@@ -11,7 +11,7 @@ import pytest
 from loradock.control.scaling import ScalingRules
 from loradock.types.enums import DesiredState, EndpointQuantization, EndpointState, Quantization
 from loradock.types.errors import BadRequest, ModelNotAvailable
-from tests.rig import OPTIONS, ask, eventually, running, stream, text_of
+from tests.rig import OPTIONS, actor, ask, eventually, running, stream, text_of
 
 QUICK = replace(OPTIONS, scaling=ScalingRules(target=2, up_window=0.5, down_window=2))
 
@@ -25,7 +25,7 @@ async def rig(tmp_path):
 
 def upstreams(rig, endpoint):
     try:
-        return rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams
+        return rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams
     except ModelNotAvailable:  # just created
         return ()
 
@@ -96,7 +96,7 @@ async def test_a_lost_replica_fails_no_request_and_comes_back_with_all_adapters(
         await eventually(lambda: lost.id not in {replica.id for replica in rig.replicas()})
         await ready(rig, endpoint, 2)
         for name in names:
-            await eventually(lambda n=name: len(rig.routes.resolve(n, rig.alice, "alice").upstreams) == 2)
+            await eventually(lambda n=name: len(rig.routes.resolve(n, actor(rig.alice)).upstreams) == 2)
 
 
 async def test_scaling_up_and_down_fails_no_request(rig):
@@ -304,7 +304,7 @@ async def test_attaching_does_not_wait_for_a_hung_replica(rig):
         await rig.attach(rig.alice, endpoint, name)
         async with rig.gateway() as client:
             assert name in text_of(await ask(client, rig.key, name))
-    await eventually(lambda: len(rig.routes.resolve(name, rig.alice, "alice").upstreams) == 2)
+    await eventually(lambda: len(rig.routes.resolve(name, actor(rig.alice)).upstreams) == 2)
 
 
 async def test_a_hot_adapter_spreads_over_the_replicas_though_each_adapter_has_a_home(tmp_path):

@@ -18,7 +18,7 @@ from loradock.types.errors import (
     ModelNotAvailable,
     NotFound,
 )
-from tests.rig import eventually, running
+from tests.rig import actor, eventually, running
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def rig(tmp_path):
 
 
 def route(rig, endpoint):
-    return rig.routes.resolve(endpoint.name, rig.alice, "alice").pick()
+    return rig.routes.resolve(endpoint.name, actor(rig.alice)).pick()
 
 
 async def test_an_endpoint_starts_and_stops(rig):
@@ -163,7 +163,7 @@ async def test_only_the_logs_of_the_last_lost_replicas_stay(rig, monkeypatch):
         lost.append(rig.replicas()[0].id)
         os.kill(rig.pid(rig.replicas()[0]), signal.SIGKILL)
         await eventually(lambda: any(row.id not in lost for row in rig.replicas()))
-        await eventually(lambda: rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams)
+        await eventually(lambda: rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams)
         await eventually(lambda: rig.launcher.remains() == {lost[-1], *(row.id for row in rig.replicas())})
 
 
@@ -172,7 +172,7 @@ async def test_many_lost_at_once_are_no_reason_to_give_up(rig):
     await rig.until(endpoint, EndpointState.STARTED)
 
     def all_ready():
-        return len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 5
+        return len(rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams) == 5
 
     await eventually(all_ready)
     lost = {replica.id: rig.pid(replica) for replica in rig.replicas()}
@@ -186,7 +186,7 @@ async def test_many_lost_at_once_are_no_reason_to_give_up(rig):
 async def test_min_replicas_scale_up_and_down(rig):
     endpoint = rig.endpoint(rig.alice, "alice", replicas=3)
     await rig.until(endpoint, EndpointState.STARTED)
-    await eventually(lambda: len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 3)
+    await eventually(lambda: len(rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams) == 3)
     rig.set(endpoint, replicas=1)
     await eventually(lambda: len(rig.launcher.running()) == 1)
     await eventually(lambda: len(rig.replicas()) == 1)
@@ -196,7 +196,7 @@ async def test_min_replicas_scale_up_and_down(rig):
 async def test_an_end_that_fails_is_tried_again(rig, monkeypatch):
     endpoint = rig.endpoint(rig.alice, "alice", replicas=2)
     await rig.until(endpoint, EndpointState.STARTED)
-    await eventually(lambda: len(rig.routes.resolve(endpoint.name, rig.alice, "alice").upstreams) == 2)
+    await eventually(lambda: len(rig.routes.resolve(endpoint.name, actor(rig.alice)).upstreams) == 2)
     fleet = rig.controller._loops[rig.deployment(endpoint).id].fleet
     failures = iter([RuntimeError("the database is busy")] * 2)
     forget = fleet._forget
@@ -234,7 +234,7 @@ async def test_a_deleted_endpoint_takes_its_attachments_along_when_told_to(rig):
     assert rig.attachments() == []
     for name in (endpoint.name, *names):
         with pytest.raises(ModelNotAvailable):
-            rig.routes.resolve(name, rig.alice, "alice")
+            rig.routes.resolve(name, actor(rig.alice))
     await eventually(lambda: not rig.launcher.running())
     other = rig.endpoint(rig.alice, "alice")
     await rig.attach(rig.alice, other, names[0])
@@ -252,7 +252,7 @@ async def test_adopts_what_still_runs_and_ends_what_nobody_wants(tmp_path):
         with rig.database.session() as session:
             session.delete(session.merge(deleted))
         await rig.start()
-        assert rig.routes.resolve(kept.name, alice, "alice").pick()
+        assert rig.routes.resolve(kept.name, actor(alice)).pick()
         assert {rig.launcher.find(row.id).pid for row in rig.replicas()} == {pid}
         assert len(rig.launcher.running()) == 1
 
@@ -267,7 +267,7 @@ async def test_a_replica_that_died_with_the_server_is_started_anew(tmp_path):
         os.kill(rig.pid(lost), signal.SIGKILL)
         await eventually(lambda: rig.launcher.find(lost.id) is None)
         await rig.start()
-        await eventually(lambda: rig.routes.resolve(endpoint.name, alice, "alice").upstreams)
+        await eventually(lambda: rig.routes.resolve(endpoint.name, actor(alice)).upstreams)
         assert [row.id for row in rig.replicas()] != [lost.id]
 
 

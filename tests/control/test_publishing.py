@@ -7,7 +7,7 @@ import pytest
 from loradock.control.options import ControlOptions
 from loradock.control.reconcile.reconcile import DeploymentLoop
 from loradock.types.enums import EndpointState
-from tests.rig import eventually, running
+from tests.rig import actor, eventually, running
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def check(rig, adapters):
     amended = published(rig)
     await rig.controller._loops[rig.deployment(rig.dock).id].publish()
     assert published(rig) == amended
-    routes = [rig.routes.resolve(name, rig.alice, "alice") for name in adapters]
+    routes = [rig.routes.resolve(name, actor(rig.alice)) for name in adapters]
     assert all(route.upstreams for route in routes)
     assert {route.crowded for route in routes} <= {len(adapters) > 2}
 
@@ -56,7 +56,7 @@ async def test_another_endpoints_names_stay(rig):
     await rig.detach(rig.alice, rig.dock, names[0])
     await rig.attach(rig.alice, other, names[0])
     await check(rig, [])
-    assert {rig.routes.resolve(name, rig.alice, "alice").endpoint.id for name in names} == {other.id}
+    assert {rig.routes.resolve(name, actor(rig.alice)).endpoint.id for name in names} == {other.id}
 
 
 async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, m
         await eventually(lambda: len(turns) > 5)
         assert not shown
         await loop.pool.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back
-        await eventually(lambda: shown and rig.routes.resolve(poet, rig.alice, "alice").upstreams)
+        await eventually(lambda: shown and rig.routes.resolve(poet, actor(rig.alice)).upstreams)
 
 
 async def test_a_new_endpoint_is_known_once_it_was_announced(rig, monkeypatch):
@@ -85,7 +85,7 @@ async def test_a_new_endpoint_is_known_once_it_was_announced(rig, monkeypatch):
     deployment_id = rig.deployment(other).id
     monkeypatch.setattr(DeploymentLoop, "run", forever)
     await asyncio.to_thread(rig.controller.announce, deployment_id)
-    assert rig.routes.resolve(other.name, rig.alice, "alice").endpoint.id == other.id
+    assert rig.routes.resolve(other.name, actor(rig.alice)).endpoint.id == other.id
 
 
 async def forever(_loop):

@@ -8,7 +8,7 @@ import pytest
 
 from loradock.types.enums import EndpointState
 from loradock.types.errors import Internal
-from tests.rig import ask, eventually, running, text_of
+from tests.rig import actor, ask, eventually, running, text_of
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def with_a_damaged_blob(rig, **settings):
     os.kill(rig.pid(lost), signal.SIGKILL)
 
     def back():
-        upstreams = rig.routes.resolve("alice/whole", rig.alice, "alice").upstreams
+        upstreams = rig.routes.resolve("alice/whole", actor(rig.alice)).upstreams
         return upstreams and upstreams[0].replica_id != lost.id
 
     await eventually(back)
@@ -72,6 +72,6 @@ async def test_attaching_it_again_tries_again(rig):
         await rig.attach(rig.alice, dock, "alice/damaged")
     shutil.move(gone.with_suffix(".kept"), gone)
     await rig.attach(rig.alice, dock, "alice/damaged")
-    assert rig.routes.resolve("alice/damaged", rig.alice, "alice").upstreams
+    assert rig.routes.resolve("alice/damaged", actor(rig.alice)).upstreams
     async with rig.gateway() as client:
         assert "alice/damaged" in text_of(await ask(client, rig.key, "damaged"))

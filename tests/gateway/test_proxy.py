@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from loradock.types.enums import EndpointState
-from tests.rig import ask, eventually, running, stream, text_of
+from tests.rig import actor, ask, eventually, running, stream, text_of
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_while_it_waits_frees_the_replica(rig):
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_a_replica_lost_before_the_first_byte_is_replaced_by_another(rig, streaming):
     rig.set(rig.dock, replicas=2)
-    await eventually(lambda: len(rig.routes.resolve("alice/pirate", rig.alice, "alice").upstreams) == 2)
+    await eventually(lambda: len(rig.routes.resolve("alice/pirate", actor(rig.alice)).upstreams) == 2)
     rig.faults(die="before")
     if streaming:
         async with stream(rig.client, rig.key, "pirate") as response:
@@ -175,7 +175,7 @@ async def test_a_request_waits_for_the_replacement_of_the_only_replica(rig):
 
 async def test_a_request_that_a_replica_breaks_on_is_not_sent_to_another(rig):
     rig.set(rig.dock, replicas=2)
-    await eventually(lambda: len(rig.routes.resolve("alice/pirate", rig.alice, "alice").upstreams) == 2)
+    await eventually(lambda: len(rig.routes.resolve("alice/pirate", actor(rig.alice)).upstreams) == 2)
     rig.faults(**{"break": "before"})
     before = rig.journal().count({"event": "begun", "model": "alice/pirate"})
     response = await ask(rig.client, rig.key, "pirate")
@@ -210,10 +210,10 @@ async def test_a_replica_that_is_killed_is_routed_to_again_once_it_is_back(rig):
 
 async def test_least_in_flight(rig):
     rig.set(rig.dock, replicas=2)
-    await eventually(lambda: len(rig.routes.resolve("alice/pirate", rig.alice, "alice").upstreams) == 2)
+    await eventually(lambda: len(rig.routes.resolve("alice/pirate", actor(rig.alice)).upstreams) == 2)
     rig.faults(token_delay=0.2)
     pending = [asyncio.create_task(ask(rig.client, rig.key, "pirate")) for _ in range(6)]
-    upstreams = rig.routes.resolve("alice/pirate", rig.alice, "alice").upstreams
+    upstreams = rig.routes.resolve("alice/pirate", actor(rig.alice)).upstreams
     await eventually(lambda: [upstream.in_flight for upstream in upstreams] == [3, 3])
     await asyncio.gather(*pending)
     assert [upstream.in_flight for upstream in upstreams] == [0, 0]

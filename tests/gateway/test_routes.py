@@ -9,6 +9,7 @@ from loradock.gateway.routing.upstream import Upstream
 from loradock.gateway.routing.waking import Waker
 from loradock.types.enums import EndpointState
 from loradock.types.errors import ModelNotAvailable, Unavailable
+from tests.rig import actor
 
 
 def base(name, state=EndpointState.STARTED, **more):
@@ -22,7 +23,7 @@ def adapter(of, name):
 
 def leads_to(table, name):
     try:
-        return table.resolve(name, "acc_1", "me").endpoint.id
+        return table.resolve(name, actor("acc_1", "me")).endpoint.id
     except ModelNotAvailable:
         return None
 
@@ -101,7 +102,7 @@ async def test_who_waits_for_an_endpoint_is_told_that_it_was_deleted(table):
     resting = base("resting", EndpointState.STOPPED, auto_start=True)
     table.publish("dep_3", Route(resting.endpoint, resting.engine_name, ()), [])
     asked = []
-    waiting = asyncio.create_task(Waker(table, asked.append).resolve("me/resting", "acc_1", "me"))
+    waiting = asyncio.create_task(Waker(table, asked.append).resolve("me/resting", actor("acc_1", "me")))
     await asyncio.sleep(0)
     assert asked == [resting.endpoint]
     table.withdraw("dep_3")

@@ -25,6 +25,8 @@ class Action(StrEnum):
     DELETE = "delete"
     ATTACH = "attach"
     DETACH = "detach"
+    CALL = "call"
+    """To be answered by it, and to see that it can answer."""
 
 
 class ResourceKind(StrEnum):
@@ -40,12 +42,18 @@ class Resource:
 
     kind: ResourceKind
     account_id: str
+    public: bool = False
+    """Whether other accounts may call it."""
 
 
 _OWN = frozenset(Action)
+_PUBLIC = frozenset({Action.CALL})
 _FOREIGN: frozenset[Action] = frozenset()
 
 
 def allowed(actor: Actor, action: Action, resource: Resource) -> bool:
-    """Every key may do everything with what its account has, and nothing with what others have."""
-    return action in (_OWN if resource.account_id == actor.account_id else _FOREIGN)
+    """Every key may do everything with what its account has, and nothing with what others have but call what is
+    public."""
+    if resource.account_id == actor.account_id:
+        return action in _OWN
+    return action in (_PUBLIC if resource.public else _FOREIGN)

@@ -45,7 +45,7 @@ def index(
         return page.of(_catalogue(services, actor, dedicated=dedicated, kind=kind))
     if catalogue:
         return page.listed(_catalogue(services, actor, dedicated=dedicated, kind=kind))
-    names = services.routes.callable_names(actor.account_id)
+    names = services.routes.callable_names(actor)
     return page.listed([CallableModel(id=n, object="model", created=_STARTED, owned_by="loradock") for n in names])
 
 
@@ -113,7 +113,7 @@ def retrieve(name: str, actor: ActorDep, services: ServicesDep) -> ModelAnswer:
     wanted = decode_segment(name)
     if (model := models.find(services, actor, wanted)) is not None:
         return model_answer(model_view(model), owned_by=model.owner)
-    if wanted in services.routes.callable_names(actor.account_id) or services.bases.find(wanted, actor.account_id):
+    if wanted in services.routes.callable_names(actor) or services.bases.find(wanted, actor.account_id):
         return model_answer(catalogue_item(wanted, _STARTED, wanted.partition("/")[0]), owned_by="loradock")
     raise ModelMissing(param="model")
 

@@ -144,7 +144,7 @@ class Gateway:
         began = time.perf_counter()
         ACTOR.set(actor.key_name)
         ASKED_MODEL.set(head.model)
-        route = await self._waker.resolve(head.model, actor.account_id, actor.account)
+        route = await self._waker.resolve(head.model, actor)
         with Measured(self._meter, _key(actor, route), began) as measured:
             loss = await self._attempt(exchange, head, route, measured)
             if loss is not None:
@@ -156,7 +156,7 @@ class Gateway:
         again = Again(len(exchange.body))
         while loss is not None:
             await again.allow(loss)
-            route = await self._waker.resolve(head.model, actor.account_id, actor.account, again.lost)
+            route = await self._waker.resolve(head.model, actor, again.lost)
             loss = await self._attempt(exchange, head, route, measured, again)
 
     async def _attempt(

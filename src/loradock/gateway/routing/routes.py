@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from loradock.gateway.routing.placement import least_busy, pick_by_affinity
 from loradock.gateway.routing.upstream import Upstream
+from loradock.types.access import Action, Actor, Resource, ResourceKind, allowed
 from loradock.types.enums import EndpointState
 from loradock.types.errors import (
     AdapterNotServed,
@@ -34,6 +35,11 @@ class EndpointFacts:
     public: bool
     state: EndpointState
     auto_start: bool = False
+
+    @property
+    def resource(self) -> Resource:
+        """What a caller has to be allowed to call."""
+        return Resource(ResourceKind.ENDPOINT, self.account_id, self.public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +154,23 @@ class RouteTable:
         self._change.set()
         self._change = asyncio.Event()
 
-    def resolve(self, model: str, account_id: str, account: str) -> Route:
-        """The route a caller means by `model`: an exact name, or one with the caller's own adapter by its short name.
+    def resolve(self, model: str, actor: Actor) -> Route:
+        """The route an actor means by `model`: an exact name, or one with their own adapter by its short name.
 
         Another account's name answers like one that does not exist. Raises ModelNotAvailable.
         """
-        route = self._by_name.get(model) or self._by_name.get(_with_account(model, account))
-        if route is None or not (route.endpoint.public or route.endpoint.account_id == account_id):
+        route = self._by_name.get(model) or self._by_name.get(_with_account(model, actor.account))
+        if route is None or not allowed(actor, Action.CALL, route.endpoint.resource):
             raise ModelNotAvailable(model=model)
         return route
 
-    def callable_names(self, account_id: str) -> list[str]:
-        """Names this account can call right now, each once: endpoint names and adapter names."""
+    def callable_names(self, actor: Actor) -> list[str]:
+        """Names this actor can call right now, each once: endpoint names and adapter names."""
         return sorted(
             {
                 route.engine_name if name == route.engine_name else route.endpoint.name
                 for name, route in self._by_name.items()
-                if route.upstreams and (route.endpoint.public or route.endpoint.account_id == account_id)
+                if route.upstreams and allowed(actor, Action.CALL, route.endpoint.resource)
             }
         )
 

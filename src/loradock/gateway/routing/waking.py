@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from loradock.gateway.routing.routes import EndpointFacts, Route, RouteTable
 from loradock.gateway.routing.upstream import Upstream
+from loradock.types.access import Actor
 from loradock.types.enums import EndpointState
 
 _PATIENCE_S = 600.0
@@ -24,10 +25,10 @@ class Waker:
         self._start = start
         self._patience = patience
 
-    async def resolve(self, model: str, account_id: str, account: str, lost: Collection[Upstream] = ()) -> Route:
+    async def resolve(self, model: str, actor: Actor, lost: Collection[Upstream] = ()) -> Route:
         """The route of a model. Where its endpoint starts on request, or its replicas are expected back, once another
         than the `lost` ones answers, or patience ends. Raises ModelNotAvailable."""
-        route = self._routes.resolve(model, account_id, account)
+        route = self._routes.resolve(model, actor)
         if not _worth_waiting_for(route, lost):
             return route
         asked = False
@@ -39,7 +40,7 @@ class Waker:
                         self._start(route.endpoint)
                     asked = resting
                     await self._routes.changed()
-                    route = self._routes.resolve(model, account_id, account)
+                    route = self._routes.resolve(model, actor)
         return route
 
 
