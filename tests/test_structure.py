@@ -22,7 +22,7 @@ EDGES: dict[str, set[str]] = {
     "registry": {"types", "checkpoints", "store"},
     "replicas": {"machine", "types", "checkpoints"},
     "telemetry": {"types", "store"},
-    "queries": {"types", "store", "endpoints", "registry", "telemetry"},
+    "queries": {"types", "store", "endpoints", "telemetry"},
     "gateway": {"types", "store", "replicas", "telemetry"},
     "control": {"machine", "types", "checkpoints", "store", "endpoints", "replicas", "telemetry", "gateway"},
     "operations": {"types", "configuration", "store", "endpoints", "registry", "telemetry", "gateway", "control"},

@@ -7,12 +7,12 @@ from pathlib import Path
 from loradock.registry.bases.base_models import BaseModels
 from loradock.registry.blobs import Blobs
 from loradock.registry.jobs import get_job
-from loradock.registry.models import get_model
 from loradock.registry.sources import SourceRules
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.registry.uploads.uploads import UploadRunner
 from loradock.store.accounts import ensure_account
 from loradock.store.database import Database, migrate
+from loradock.store.models import find_model
 from loradock.store.tables import Job, Model
 from loradock.types.enums import JobStatus
 
@@ -46,7 +46,7 @@ class Registry:
 
     def model(self, name: str = "mine") -> Model | None:
         with self.database.session() as session:
-            model = get_model(session, self.account, name)
+            model = find_model(session, self.account, name)
             assert model is None or model.revisions is not None
             return model
 

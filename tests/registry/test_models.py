@@ -2,8 +2,9 @@ import shutil
 
 import pytest
 
-from loradock.registry.models import delete_model, get_model, list_models
+from loradock.registry.models import delete_model, list_models
 from loradock.store.accounts import ensure_account
+from loradock.store.models import find_model
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import AttachmentState, JobStatus, ModelKind
 from loradock.types.errors import BadRequest, ModelMissing
@@ -36,8 +37,8 @@ def test_models_are_found_by_id_and_both_names(uploaded):
         newest, oldest = list_models(session, uploaded.account)
         assert (newest.name, oldest.name) == ("tester/two", "tester/one")
         for name in (newest.id, "two", "tester/two"):
-            assert get_model(session, uploaded.account, name) is newest
-        assert get_model(session, ensure_account(session, "stranger").id, "tester/two") is None
+            assert find_model(session, uploaded.account, name) is newest
+        assert find_model(session, ensure_account(session, "stranger").id, "tester/two") is None
 
 
 def test_content_goes_with_its_last_model(uploaded):
@@ -63,7 +64,7 @@ def test_other_accounts_models_do_not_exist(uploaded):
 def test_models_in_use_stay(uploaded):
     with uploaded.database.session() as session:
         deployment = endpoint_on(session, uploaded.account, "tester/two")
-        model = get_model(session, uploaded.account, "one")
+        model = find_model(session, uploaded.account, "one")
         attachment = Attachment(
             id=new_id("att"),
             deployment=deployment,

@@ -1,10 +1,11 @@
 """Which adapter may be attached where: the database side of attach and detach."""
 
 from sqlalchemy import bindparam, or_, select
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, selectinload
 
 from loradock.endpoints.rules import find_endpoint
-from loradock.store.tables import Account, Attachment, Deployment, Endpoint, Model
+from loradock.store.models import BEST_FIRST, OWN, find_model
+from loradock.store.tables import Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import AttachmentState, EndpointKind, EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.errors import (
     AlreadyBound,
@@ -19,20 +20,13 @@ from loradock.types.errors import (
 )
 from loradock.types.names import same_base_model, split_combined_id
 
-_FULL_NAME = select(Account.slug + "/" + bindparam("name")).where(Account.id == bindparam("account")).scalar_subquery()
-_NAMED = or_(Model.name == bindparam("name"), Model.name == _FULL_NAME, Model.id == bindparam("name"))
-_OWN_ADAPTER = _NAMED & (Model.account_id.concat("") == bindparam("account")) & (Model.kind == ModelKind.ADAPTER)
-"""Found by its unique columns: by the account, without `concat`, a database would look through all of its models."""
-_BEST_FIRST = Model.name != bindparam("name"), Model.id == bindparam("name")
-"""A full name before a short one, that before an id."""
-_ADAPTER = select(Model).where(_OWN_ADAPTER).order_by(*_BEST_FIRST).options(joinedload(Model.revisions))
 _ENDPOINT_NAME = (
     select(Endpoint.name)
     .where(Endpoint.account_id == bindparam("account"))
     .where(or_(Endpoint.id == bindparam("endpoint"), Endpoint.name == bindparam("endpoint")))
     .scalar_subquery()
 )
-_PAIR = select(Model.name, _ENDPOINT_NAME).where(_OWN_ADAPTER).order_by(*_BEST_FIRST)
+_PAIR = select(Model.name, _ENDPOINT_NAME).where(OWN, Model.kind == ModelKind.ADAPTER).order_by(*BEST_FIRST)
 _ATTACHMENTS = select(Attachment).where(Attachment.model_id == bindparam("adapter"))
 
 
@@ -59,8 +53,8 @@ def adapter_name(session: Session, account_id: str, endpoint_ref: str, model_id:
 
 def find_adapter(session: Session, account_id: str, name: str) -> Model:
     """An adapter of the account by name, with or without the account in front, or by id. Raises ModelMissing."""
-    model = session.scalars(_ADAPTER, {"account": account_id, "name": name}).unique().first()
-    if model is None:
+    model = find_model(session, account_id, name)
+    if model is None or model.kind is not ModelKind.ADAPTER:
         raise ModelMissing(param="model_id")
     return model
 

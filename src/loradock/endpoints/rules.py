@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from loradock.endpoints.hardware import check_zone, choose_hardware
 from loradock.store.events import record
+from loradock.store.models import find_model
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model
 from loradock.types.enums import (
     AttachmentState,
@@ -91,13 +92,12 @@ def list_endpoints(session: Session, account_id: str, kind: EndpointKind | None 
     return list(session.scalars(query.where(Endpoint.kind == kind) if kind else query))
 
 
-def check_base_name(session: Session, account_id: str, account: str, model: str) -> str:
+def check_base_name(session: Session, account_id: str, model: str) -> str:
     """The base model's full name without a `-lora` suffix; an own model's may come without the account.
 
     Raises BadRequest when it is one of the account's adapters.
     """
-    query = select(Model).where(Model.account_id == account_id, Model.name.in_((model, f"{account}/{model}")))
-    own = session.scalar(query)
+    own = find_model(session, account_id, model)
     if own is not None and own.kind is ModelKind.ADAPTER:
         raise BadRequest(
             f"{own.name} is an adapter. Create an endpoint for its base model {own.base_model}, then attach it:"

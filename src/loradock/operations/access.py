@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from loradock.endpoints.rules import find_endpoint
 from loradock.registry.jobs import get_job
-from loradock.registry.models import get_model
 from loradock.store.accounts import find_key
+from loradock.store.models import find_model
 from loradock.store.tables import ApiKey, Endpoint, Job, Model
 from loradock.types.access import Action, Actor, Resource, ResourceKind, allowed
 from loradock.types.enums import ModelKind, ModelState
@@ -42,7 +42,7 @@ def endpoint_for(session: Session, actor: Actor, action: Action, reference: str)
 
 def model_for(session: Session, actor: Actor, action: Action, name: str) -> Model:
     """By id or name, with or without the account in front. Raises ModelMissing."""
-    model = get_model(session, actor.account_id, name)
+    model = find_model(session, actor.account_id, name)
     if model is None:
         raise ModelMissing(param="model")
     require(actor, action, Resource(ResourceKind.MODEL, model.account_id))

@@ -99,7 +99,7 @@ async def logs(
 
 def _checked_base(services: Services, actor: Actor, model: str) -> str:
     with services.database.session() as session:
-        base = rules.check_base_name(session, actor.account_id, actor.account, model)
+        base = rules.check_base_name(session, actor.account_id, model)
     services.bases.check(base, actor.account_id)
     return base
 

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from loradock.queries.endpoints import id_of
 from loradock.queries.lists import has_text
-from loradock.registry.models import get_model
 from loradock.store.events import INTERMEDIATE_ATTACH_KINDS
+from loradock.store.models import find_model
 from loradock.store.tables import Event
 
 _TOLD = Event.kind.not_in(INTERMEDIATE_ATTACH_KINDS) & Event.facts["unloaded"].as_boolean().is_not(True)
@@ -53,7 +53,7 @@ def newest_events_of(session: Session, subject_id: str, most: int) -> list[Event
 
 def subject_id_of(session: Session, account_id: str, given: str) -> str:
     """Of a model or an endpoint by name or id. What is gone has no name any more: its events are found by its id."""
-    model = get_model(session, account_id, given)
+    model = find_model(session, account_id, given)
     return model.id if model is not None else id_of(session, account_id, given) or given
 
 

@@ -1,12 +1,13 @@
 """The models an account has uploaded."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from loradock.registry.blobs import Blobs
 from loradock.store.database import Database
 from loradock.store.events import Facts, record
-from loradock.store.tables import Account, Attachment, Deployment, Model, Revision
+from loradock.store.models import find_model
+from loradock.store.tables import Attachment, Deployment, Model, Revision
 from loradock.types.enums import AttachmentState, ModelState
 from loradock.types.errors import BadRequest, ModelMissing
 
@@ -15,13 +16,6 @@ def list_models(session: Session, account_id: str) -> list[Model]:
     """Newest first; those still uploading too."""
     query = select(Model).where(Model.account_id == account_id).order_by(Model.created_at.desc())
     return list(session.scalars(query))
-
-
-def get_model(session: Session, account_id: str, name: str) -> Model | None:
-    """By id or name, with or without the account in front."""
-    slug = session.get_one(Account, account_id).slug
-    query = select(Model).where(Model.account_id == account_id)
-    return session.scalar(query.where(or_(Model.name.in_((name, f"{slug}/{name}")), Model.id == name)))
 
 
 def where_attached(session: Session, model: Model) -> str | None:
@@ -43,7 +37,7 @@ def delete_model(database: Database, blobs: Blobs, account_id: str, name: str) -
     """
     with blobs.lock:
         with database.session(make_room=True) as session:
-            model = get_model(session, account_id, name)
+            model = find_model(session, account_id, name)
             if model is None:
                 raise ModelMissing(param="model")
             _check_unused(session, model)

@@ -22,10 +22,10 @@ from loradock.checkpoints.adapters.packed import PACKED_FILE
 from loradock.checkpoints.adapters.plain import is_plain, write_plain
 from loradock.registry.bases.base_models import BaseModels, LocalBaseModel
 from loradock.registry.blobs import DERIVED, Blobs
-from loradock.registry.models import get_model
 from loradock.registry.packed import keep_packed
 from loradock.store.database import Database
 from loradock.store.events import record
+from loradock.store.models import find_model
 from loradock.store.tables import Attachment, Model, Revision
 from loradock.types.enums import ModelKind, ModelState
 from loradock.types.errors import AdapterRefused, BadRequest, ModelMissing
@@ -209,7 +209,7 @@ class Settler:
 
 def _free_adapter(session: Session, account_id: str, name: str) -> Model:
     """Raises ModelMissing, and BadRequest for what is not an adapter or is in use."""
-    model = get_model(session, account_id, name)
+    model = find_model(session, account_id, name)
     if model is None:
         raise ModelMissing(param="model")
     if model.kind is not ModelKind.ADAPTER or model.state is not ModelState.READY:

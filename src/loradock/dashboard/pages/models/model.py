@@ -17,7 +17,7 @@ from loradock.queries.jobs import newest_jobs
 from loradock.queries.models import count_for_base
 from loradock.registry.bases.base_models import LocalBaseModel
 from loradock.registry.details import AdapterFacts, adapter_facts, files_of
-from loradock.registry.models import get_model
+from loradock.store.models import find_model
 from loradock.store.sessions import SignedIn
 from loradock.store.tables import Model, Revision
 from loradock.types.enums import ModelKind, ModelState
@@ -33,7 +33,7 @@ def show(request: Request, me: SignedIn) -> Response:
     services: Services = request.app.state.services
     name = name_of(request)
     with services.database.session() as session:
-        model = get_model(session, me.account_id, name)
+        model = find_model(session, me.account_id, name)
         if model is not None and model.name != name:
             return RedirectResponse(f"/ui/models/{model.name}", 301)
         if model is not None and model.state is ModelState.UPLOADING:
