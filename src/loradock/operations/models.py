@@ -30,7 +30,7 @@ _ALL = tuple(ModelKind)
 
 
 def receive(services: Services, actor: Actor) -> Received:
-    """A place for files that come with the request; discard it unless it is uploaded."""
+    """A place for files that come with the request, kept for as long as its context or an upload needs it."""
     require(actor, Action.CREATE, own(actor, ResourceKind.MODEL))
     return services.uploads.receive()
 
@@ -39,12 +39,7 @@ def upload(services: Services, actor: Actor, request: UploadRequest) -> JobRecor
     """The job that brings the model in. Raises BadRequest for what is wrong with the request, and what
     `check_target` raises for the endpoint that it shall be attached to."""
     require(actor, Action.CREATE, own(actor, ResourceKind.MODEL))
-    try:
-        request = replace(request, lora_base=_lora_base(services, actor, request.lora_model))
-    except BaseException:
-        if request.received is not None:
-            request.received.discard()
-        raise
+    request = replace(request, lora_base=_lora_base(services, actor, request.lora_model))
     job, _ = services.uploads.submit(actor.account_id, request)
     return JobRecord.of(job)
 

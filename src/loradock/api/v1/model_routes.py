@@ -80,17 +80,12 @@ def _submitted(job: JobRecord, source: str) -> UploadAnswer:
 @router.post("/models/upload")
 async def upload_files(request: Request, actor: ActorDep, services: ServicesDep) -> UploadAnswer:
     """The files themselves, as multipart parts with file names, which are paths in the model's folder."""
-    received = models.receive(services, actor)
-    try:
+    with models.receive(services, actor) as received:  # also left when the client leaves, which cancels this
         fields = await read_upload(request.headers.get("content-type", ""), request.stream(), received)
         check_spelling(fields, _FORM_FIELDS)
         if received.is_empty or not fields.get("model_name"):
             raise BadRequest("send the field model_name and at least one file in the field files")
-        asked = _upload_request(fields, received)
-    except BaseException:  # a client that leaves cancels this, too
-        received.discard()
-        raise
-    job = await run_in_threadpool(models.upload, services, actor, asked)
+        job = await run_in_threadpool(models.upload, services, actor, _upload_request(fields, received))
     return remarked(_submitted(job, received.label), remarks(fields, _FORM_FIELDS))
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from loradock.registry.archives import unpack
@@ -22,7 +23,8 @@ class Sink(Protocol):
 
 
 class Received:
-    """A folder in staging that the API fills before the upload is submitted, or discards."""
+    """A folder in staging that the API fills before the upload is submitted. Leaving it as a context discards what
+    was not handed over to an upload by then."""
 
     label = "upload"
 
@@ -33,6 +35,18 @@ class Received:
         self._limit = limits.bytes_for(None)
         self._files: dict[str, Path | None] = {}
         self._bytes = 0
+        self._handed_over = False
+
+    def __enter__(self) -> "Received":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if not self._handed_over:
+            self.discard()
+
+    def hand_over(self) -> None:
+        """Leave discarding it to the upload."""
+        self._handed_over = True
 
     @property
     def is_empty(self) -> bool:

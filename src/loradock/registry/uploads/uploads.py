@@ -70,21 +70,19 @@ class UploadRunner:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def receive(self) -> Received:
-        """A place for files that come in the request body; discard it unless it is submitted."""
+        """A place for files that come in the request body, kept for as long as its context or an upload needs it."""
         return Received(self._blobs, self._limits)
 
     def submit(self, account_id: str, request: UploadRequest) -> tuple[Job, Model]:
-        """Queue an upload. Raises BadRequest for what is wrong with the request; then nothing is kept of it."""
+        """Queue an upload. Raises BadRequest for what is wrong with the request."""
         try:
             source = request.received or read_source(request.model_source or "", self._rules, request.hf_token)
             with self._database.session() as session:
                 job, model = open_upload(session, account_id, request, source.label)
-        except Exception as error:
-            if request.received is not None:
-                request.received.discard()
-            if isinstance(error, IntegrityError):
-                raise NameUsed(name=request.model_name, param="model_name") from error
-            raise
+        except IntegrityError as error:
+            raise NameUsed(name=request.model_name, param="model_name") from error
+        if request.received is not None:
+            request.received.hand_over()
         self._tasks.put(UploadTask(job, model, request, source))
         return job, model
 
