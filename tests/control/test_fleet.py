@@ -247,7 +247,7 @@ async def test_no_more_replicas_than_the_memory_holds_and_the_owner_is_told(tmp_
 
     def used():
         found = (rig.launcher.find(replica) for replica in rig.launcher.running())
-        return sum(instance.look().resident for instance in found if instance)
+        return sum(instance.use().resident for instance in found if instance)
 
     async with running(tmp_path, options=replace(QUICK, free_memory=lambda: machine - used())) as rig:
         rig.alice, rig.key = rig.account("alice")

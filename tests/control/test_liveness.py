@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.control.awake import AwakeClock
-from loradock.control.replicas.liveness import Health, Liveness, Look, Patience
+from loradock.control.replicas.liveness import Health, Liveness, Observation, Patience
 from loradock.replicas.vitals import Answer
 
 PATIENCE = Patience(unready=5, lost=60, stretched=300, checks=3)
-SILENT = Look(0, 5, Answer.TIMED_OUT)
-STALLED = Look(0, 0.1, Answer.GOOD, progressed=False, working=True)
+SILENT = Observation(0, 5, Answer.TIMED_OUT)
+STALLED = Observation(0, 0.1, Answer.GOOD, progressed=False, working=True)
 
 
 def running():
     liveness = Liveness(PATIENCE)
-    liveness.look(Look(0, 0.1))
+    liveness.observe(Observation(0, 0.1))
     liveness.started()
     return liveness
 
@@ -26,7 +26,7 @@ def looks(liveness, kind, seconds, every=6.0, **changed):
     took, seen = kind.until - kind.at, []
     for number in range(int(seconds / every)):
         at = number * every
-        health = liveness.look(replace(kind, at=at, until=at + took, **changed))
+        health = liveness.observe(replace(kind, at=at, until=at + took, **changed))
         if health not in seen:
             seen.append(health)
     return seen
@@ -41,8 +41,8 @@ def test_one_that_is_silent_is_suspect_then_unready_then_lost_and_the_reason_say
 
 def test_one_silent_check_is_forgiven():
     liveness = running()
-    assert liveness.look(SILENT) is Health.SUSPECT
-    assert liveness.look(Look(6, 6.1)) is Health.READY
+    assert liveness.observe(SILENT) is Health.SUSPECT
+    assert liveness.observe(Observation(6, 6.1)) is Health.READY
     assert liveness.reason == ""
 
 
@@ -66,15 +66,15 @@ def test_one_that_computes_or_is_held_while_it_is_silent_is_given_more_time():
 
 
 def test_a_process_that_is_gone_is_lost_at_once():
-    assert running().look(Look(1, 2, gone=True)) is Health.LOST
+    assert running().observe(Observation(1, 2, gone=True)) is Health.LOST
 
 
 def test_what_this_server_slept_through_is_not_held_against_it():
     liveness = running()
     looks(liveness, SILENT, 54)
-    assert liveness.look(replace(SILENT, at=1000, until=1005, paused=True)) is Health.UNREADY
-    assert liveness.look(replace(SILENT, at=1006, until=1011)) is Health.UNREADY
-    assert liveness.look(Look(1012, 1012.1)) is Health.READY
+    assert liveness.observe(replace(SILENT, at=1000, until=1005, paused=True)) is Health.UNREADY
+    assert liveness.observe(replace(SILENT, at=1006, until=1011)) is Health.UNREADY
+    assert liveness.observe(Observation(1012, 1012.1)) is Health.READY
 
 
 @st.composite
@@ -87,7 +87,7 @@ def histories(draw):
             name: draw(st.booleans() if name != "gone" else st.integers(0, 30).map(lambda n: n == 0))
             for name in ("progressed", "working", "computing", "held", "paused", "gone")
         }
-        found.append(Look(at, until, draw(st.sampled_from(Answer)), **flags))
+        found.append(Observation(at, until, draw(st.sampled_from(Answer)), **flags))
         at = until + draw(st.sampled_from([0.1, 1, 20]))
     return found, draw(st.integers(0, len(found)))
 
@@ -104,7 +104,7 @@ def test_whatever_happens(history):
         if number == start:
             liveness.started()
             before = liveness.health
-        health = liveness.look(look)
+        health = liveness.observe(look)
         row = [] if look.paused or good(look) else [*row, look]
         if before is Health.LOST or look.gone:
             assert health is Health.LOST

@@ -69,9 +69,9 @@ async def test_routes_are_made_anew_only_where_something_has_changed(tmp_path, m
         loop = rig.controller._loops[rig.deployment(rig.dock).id]
         await loop.publish()
         shown, turns = [], []
-        publish, look = rig.routes.publish, loop._detaches.look
+        publish, look = rig.routes.publish, loop._detaches.refresh
         monkeypatch.setattr(rig.routes, "publish", lambda *routes: (shown.append(routes), publish(*routes)))
-        monkeypatch.setattr(loop._detaches, "look", lambda snapshot: (turns.append(snapshot), look(snapshot)))
+        monkeypatch.setattr(loop._detaches, "refresh", lambda snapshot: (turns.append(snapshot), look(snapshot)))
         await eventually(lambda: len(turns) > 5)
         assert not shown
         await loop.pool.ready[0].residency.unload(poet)  # the engine has lost it; its keeper brings it back

@@ -32,7 +32,7 @@ async def test_a_look_does_not_forget_what_was_loaded_meanwhile():
         return Wanted({})
 
     residency = Residency(engine, Locks(), wanted)
-    look = asyncio.create_task(residency.look())
+    look = asyncio.create_task(residency.refresh())
     await engine.listing.wait()
     await residency.load("alice/pirate", Path("/blobs/one"))
     engine.go_on.set()

@@ -308,7 +308,7 @@ def test_numbers_that_are_not_finite_make_their_row_unusable_and_no_other(base, 
         sequence = Sequence(number, [5, 6, 7], SamplingParams(), owner)
         assert cache.allocate(sequence, 3)
         rows.append(Row(sequence, 3, 1))
-    assert Runner(model, cache, 1).step(rows).usable == [True, False, True]
+    assert Runner(model, cache, 1).step(rows).finite == [True, False, True]
 
 
 def test_tensors_of_other_shapes_than_the_configuration_says_are_refused(tmp_path):
@@ -332,7 +332,7 @@ def test_weights_that_do_not_fit_twelve_bits_are_served_by_pytorch(tmp_path):
     cache = KVCache(served.architecture, 4, served.dtype)
     sequence = Sequence(1, [5, 6, 7], SamplingParams())
     assert cache.allocate(sequence, 3)
-    assert Runner(served, cache, 1).step([Row(sequence, 3, 1)]).usable == [True]
+    assert Runner(served, cache, 1).step([Row(sequence, 3, 1)]).finite == [True]
 
 
 def test_logits_are_kept_only_where_somebody_reads_them(base):

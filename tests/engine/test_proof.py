@@ -52,8 +52,8 @@ def test_a_wrong_number_is_found(fault, folder, monkeypatch):
         if fault == "not finite":
             return Logits(found.parts, found.best, [False] * len(found.best))
         if fault == "the chosen token" and values is None:
-            return Logits(found.parts, [(token + 1) % 100 for token in found.best], found.usable)
-        return found if values is None else Logits([values], found.best, found.usable)
+            return Logits(found.parts, [(token + 1) % 100 for token in found.best], found.finite)
+        return found if values is None else Logits([values], found.best, found.finite)
 
     monkeypatch.setattr(Runner, "step", step)
     with pytest.raises(WrongNumbers, match="compute wrong numbers on this machine"):

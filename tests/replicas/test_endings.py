@@ -72,14 +72,14 @@ def test_what_an_end_says_about_the_requests(exit_code, starved, fate):
 def test_a_process_that_was_ended_by_a_signal(tmp_path, number, says, fate):
     command = (sys.executable, "-c", f"import time; print({READY!r}, flush=True); time.sleep(60)")
     instance = ProcessLauncher(tmp_path, command).launch(spec(tmp_path))
-    while instance.look().resident < 1 << 20:
+    while instance.use().resident < 1 << 20:
         time.sleep(0.02)
     os.kill(instance.pid, number)
     while instance.alive():
         time.sleep(0.02)
     assert instance.ending().reason.startswith(says)
     assert instance.ending().fate is fate
-    assert instance.look().resident == 0
+    assert instance.use().resident == 0
 
 
 def test_one_whose_first_thread_ends_first_is_waited_for(tmp_path):
@@ -101,15 +101,15 @@ def test_what_a_process_takes_and_whether_it_is_held(tmp_path):
     command = (sys.executable, "-c", "kept = bytearray(64 << 20)\nwhile True: pass")
     instance = ProcessLauncher(tmp_path, command).launch(spec(tmp_path))
     try:
-        while instance.look().private < 64 << 20 or not instance.look().processor:
+        while instance.use().private < 64 << 20 or not instance.use().processor:
             time.sleep(0.02)
-        assert not instance.look().stopped
+        assert not instance.use().stopped
         os.kill(instance.pid, signal.SIGSTOP)
-        while not instance.look().stopped:
+        while not instance.use().stopped:
             time.sleep(0.02)
-        before = instance.look().processor
+        before = instance.use().processor
         time.sleep(0.1)
-        assert instance.look().processor == before
+        assert instance.use().processor == before
     finally:
         instance.terminate(0.1)
 
@@ -120,6 +120,6 @@ def test_one_that_the_kernel_ends_for_want_of_memory(tmp_path):
         command = (sys.executable, *within([group], "-c", eats))
         instance = ProcessLauncher(tmp_path, command).launch(spec(tmp_path))
         while instance.alive():
-            instance.look()
+            instance.use()
         assert instance.ending().reason.startswith("killed by signal 9, probably out of memory (RSS ")
         assert instance.ending().fate is Fate.OUT_OF_MEMORY

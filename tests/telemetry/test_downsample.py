@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 from loradock.store.usage import EndpointRow, UsageRow
 from loradock.telemetry.buckets import Bucket
 from loradock.telemetry.downsample import FLUSH_S, downsample
-from loradock.telemetry.readings import Gauges, Looks
+from loradock.telemetry.readings import Gauges, GaugeSums
 from loradock.telemetry.rows import endpoint_rows, usage_rows
 from loradock.telemetry.usage import COUNTS, TIMES, Key, Usage
 
@@ -31,14 +31,14 @@ def fill(database, hours):
     dice = random.Random(7)
     with database.session() as session:
         for start in range(NOW - hours * 3600, NOW, FLUSH_S):
-            bucket, looks = Bucket(), Looks()
+            bucket, gauges = Bucket(), GaugeSums()
             for model in ("a/x", "a/y"):
                 usage = Usage(ok=dice.randrange(5), aborted=1, completion_tokens=dice.randrange(100))
                 usage.ttft.observe(dice.random())
                 bucket.of(Key("acct", "key", "endpoint", model)).add(usage)
-            looks.gauges["endpoint"] = Gauges(5, dice.randrange(9), dice.randrange(9), 5, 0, 5, 10)
+            gauges.by_endpoint["endpoint"] = Gauges(5, dice.randrange(9), dice.randrange(9), 5, 0, 5, 10)
             session.execute(insert(UsageRow), usage_rows(bucket, start, FLUSH_S))
-            session.execute(insert(EndpointRow), endpoint_rows(bucket, looks, start, FLUSH_S))
+            session.execute(insert(EndpointRow), endpoint_rows(bucket, gauges, start, FLUSH_S))
 
 
 def sums(database):

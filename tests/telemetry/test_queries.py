@@ -52,7 +52,7 @@ async def world(database):
         world.call(world.alices_key)
     world.call(world.bobs_key, tokens=Tokens(100, 50))
     world.call(world.bobs_key, model="", outcome=Outcome.SERVER_ERROR, tokens=Tokens(0, 0))
-    world.history._looks.look([Reading(world.endpoint, 4, 2, 1, 3, 7)] * 2)
+    world.history._gauges.record([Reading(world.endpoint, 4, 2, 1, 3, 7)] * 2)
     await world.history.flush()
     return world
 

@@ -138,7 +138,7 @@ class Logits:
 
     parts: "list[torch.Tensor]"
     best: list[int]
-    usable: list[bool]
+    finite: list[bool]
 
     @property
     def values(self) -> "torch.Tensor":
@@ -161,4 +161,4 @@ class Logits:
         if len(rows) == len(self.best):
             return self
         parts = [self.values[rows]] if self.parts else []
-        return Logits(parts, [self.best[i] for i in rows], [self.usable[i] for i in rows])
+        return Logits(parts, [self.best[i] for i in rows], [self.finite[i] for i in rows])

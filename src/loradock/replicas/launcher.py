@@ -64,7 +64,7 @@ class Instance(Protocol):
 
     def alive(self) -> bool: ...
 
-    def look(self) -> ProcessUse:
+    def use(self) -> ProcessUse:
         """What it takes, with its children. Once it is gone: nothing."""
 
     def ending(self) -> Ending:

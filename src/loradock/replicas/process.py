@@ -67,7 +67,7 @@ class ProcessInstance:
             pass
         return False
 
-    def look(self) -> ProcessUse:
+    def use(self) -> ProcessUse:
         uses = []
         with suppress(psutil.NoSuchProcess):
             for process in (self._process, *self._descendants()):

@@ -16,7 +16,7 @@ from loradock.store.workers import Workers
 from loradock.telemetry.buckets import Bucket
 from loradock.telemetry.downsample import FLUSH_S, downsample
 from loradock.telemetry.meter import Meter
-from loradock.telemetry.readings import Looks, Reading
+from loradock.telemetry.readings import GaugeSums, Reading
 from loradock.telemetry.rows import endpoint_rows, usage_rows
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class History:
         self._readings = readings
         self._clock = clock
         self._unwritten = Bucket()
-        self._looks = Looks()
+        self._gauges = GaugeSums()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._downsampled = 0.0
@@ -63,13 +63,13 @@ class History:
         # The middle of the time it is about, also when the loop was a little late.
         start = int(self._clock() - FLUSH_S / 2) // FLUSH_S * FLUSH_S
         try:
-            await self._workers.run(lambda: self._write(self._unwritten, self._looks, start))
+            await self._workers.run(lambda: self._write(self._unwritten, self._gauges, start))
         except DATABASE_FAILURES as error:
             self._repeats.failed("writing what was served", error)
         else:
             self._repeats.worked("writing what was served")
             self._unwritten = Bucket()
-            self._looks = Looks()
+            self._gauges = GaugeSums()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -89,7 +89,7 @@ class History:
 
     def _look(self) -> None:
         readings = self._readings()
-        self._looks.look(readings)
+        self._gauges.record(readings)
         self._meter.served.keep({reading.endpoint_id for reading in readings})
 
     async def _downsample(self) -> None:
@@ -101,8 +101,8 @@ class History:
         except DATABASE_FAILURES as error:
             self._repeats.failed("merging old rows of what was served", error)
 
-    def _write(self, bucket: Bucket, looks: Looks, start: int) -> None:
-        used, seen = usage_rows(bucket, start, FLUSH_S), endpoint_rows(bucket, looks, start, FLUSH_S)
+    def _write(self, bucket: Bucket, gauges: GaugeSums, start: int) -> None:
+        used, seen = usage_rows(bucket, start, FLUSH_S), endpoint_rows(bucket, gauges, start, FLUSH_S)
         with self._database.session() as session:
             if used:
                 session.execute(insert(UsageRow), used)

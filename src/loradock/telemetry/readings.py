@@ -33,7 +33,7 @@ class Gauges:
     desired: int = 0
     attachments: int = 0
 
-    def look(self, reading: Reading) -> None:
+    def record(self, reading: Reading) -> None:
         self.add(
             Gauges(
                 1,
@@ -61,17 +61,17 @@ class Gauges:
         return cls(**{column.name: getattr(row, column.name) for column in fields(Gauges)})
 
 
-class Looks:
+class GaugeSums:
     """Gauges per endpoint; endpoints at rest leave no trace."""
 
     def __init__(self) -> None:
-        self.gauges: dict[str, Gauges] = {}
+        self.by_endpoint: dict[str, Gauges] = {}
 
-    def look(self, readings: Iterable[Reading]) -> None:
+    def record(self, readings: Iterable[Reading]) -> None:
         for reading in readings:
             if not reading.at_rest:
-                self.gauges.setdefault(reading.endpoint_id, Gauges()).look(reading)
+                self.by_endpoint.setdefault(reading.endpoint_id, Gauges()).record(reading)
 
-    def add(self, other: "Looks") -> None:
-        for endpoint_id, gauges in other.gauges.items():
-            self.gauges.setdefault(endpoint_id, Gauges()).add(gauges)
+    def add(self, other: "GaugeSums") -> None:
+        for endpoint_id, gauges in other.by_endpoint.items():
+            self.by_endpoint.setdefault(endpoint_id, Gauges()).add(gauges)

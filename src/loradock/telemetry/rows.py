@@ -5,7 +5,7 @@ from typing import Any
 
 from loradock.store.usage import EndpointRow, UsageRow
 from loradock.telemetry.buckets import Bucket
-from loradock.telemetry.readings import Gauges, Looks
+from loradock.telemetry.readings import Gauges, GaugeSums
 from loradock.telemetry.usage import Key, Usage
 
 Row = dict[str, Any]
@@ -16,12 +16,12 @@ def usage_rows(bucket: Bucket, start: int, span: int) -> list[Row]:
     return [{**head, **key._asdict(), **usage.columns()} for key, usage in bucket.rows.items()]
 
 
-def endpoint_rows(bucket: Bucket, looks: Looks, start: int, span: int) -> list[Row]:
+def endpoint_rows(bucket: Bucket, gauges: GaugeSums, start: int, span: int) -> list[Row]:
     """One per endpoint that was called or seen running."""
     sums: dict[str, Usage] = {}
     for key, usage in bucket.rows.items():
         sums.setdefault(key.endpoint_id, Usage()).add(usage)
-    return _endpoint_rows(sums, looks.gauges, start, span)
+    return _endpoint_rows(sums, gauges.by_endpoint, start, span)
 
 
 def merged_usage(rows: Iterable[UsageRow], start: int, span: int) -> list[Row]:

@@ -60,7 +60,7 @@ def create(
     max_replicas: Annotated[int, _AT_MOST] = 1,
     inactive_timeout: Annotated[int | None, typer.Option(help="Minutes without a request before it stops.")] = None,
     lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Whether adapters may be attached.")] = True,
-    auto_start: Annotated[bool, typer.Option("--start/--no-auto-start", help="Whether it starts at once.")] = True,
+    start_now: Annotated[bool, typer.Option("--start/--no-auto-start", help="Whether it starts at once.")] = True,
     wake: Wakes = None,
     max_lora_rank: Rank = None,
     engine: Annotated[EngineKind | None, typer.Option(help="What runs it; default: by the hardware.")] = None,
@@ -79,14 +79,14 @@ def create(
         "autoscaling": {"min_replicas": min_replicas, "max_replicas": max_replicas},
         "inactive_timeout": inactive_timeout,
         "lora_enabled": lora,
-        "state": "STARTED" if auto_start else "STOPPED",
+        "state": "STARTED" if start_now else "STOPPED",
         "auto_start": wake,
         "max_lora_rank": max_lora_rank,
         "engine": engine,
         "quantization": quantization,
     }
     endpoint = client.call("POST", "/v1/endpoints", body)
-    if wait and auto_start:
+    if wait and start_now:
         endpoint = wait_for(client, endpoint["id"], EndpointState.STARTED, quiet=json_output)
     _show(endpoint, json_output, "Endpoint created.")
 

@@ -33,7 +33,7 @@ class DetachWorker:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._repeats = Repeats(_log)
 
-    def look(self, snapshot: Snapshot) -> None:
+    def refresh(self, snapshot: Snapshot) -> None:
         self._tasks = {id_: task for id_, task in self._tasks.items() if not task.done()}
         for row in snapshot.attachments:
             if row.state is AttachmentState.DETACHING and row.id not in self._tasks:
@@ -74,7 +74,7 @@ async def _unload(replica: Replica, name: str) -> None:
     if residency is None or replica.state is ReplicaState.FAILED:
         return
     await residency.unload(name)
-    await residency.look()
+    await residency.refresh()
     if name in residency.held:
         raise Unavailable(f"replica {replica.id} still lists it after unloading it")
 

@@ -109,7 +109,7 @@ class DeploymentLoop:
         else:
             await self._reconcile_running(snapshot)
         if snapshot is not None:
-            self._detaches.look(snapshot)
+            self._detaches.refresh(snapshot)
             await self._recorder.record(snapshot, self.fleet.take_notes(), self._sizing.current)
         self.fleet.wake()
         await self._publisher.publish_replicas()

@@ -1,7 +1,7 @@
-"""Whether a replica is alive: a state machine fed with what each look at it has found. The table: docs/liveness.md.
+"""Whether a replica is alive: a state machine fed with what each check of it has found. The table: docs/liveness.md.
 
-Nothing here asks a clock or a process: times come with the looks, in seconds of a clock that stands still while this
-server does (`awake`).
+Nothing here asks a clock or a process: times come with the observations, in seconds of a clock that stands still while
+this server does (`awake`).
 """
 
 from dataclasses import dataclass
@@ -22,29 +22,35 @@ class Health(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """`at`: when the check was sent; `until`: when it ended. `progressed`: steps were computed since the last look.
-    `working`: work waits for them. `computing`: processor time was used since the last look. `held`: a signal keeps the
-    process from running. `paused`: this server itself stood still meanwhile. `gone`: the process has ended. `why`: what
-    a failed check said."""
+class Observation:
+    """What one check has found."""
 
     at: float
+    """When the check was sent."""
     until: float
+    """When it ended."""
     answer: Answer = Answer.GOOD
     progressed: bool = True
+    """Whether steps were computed since the check before."""
     working: bool = False
+    """Whether work waits for them."""
     computing: bool = False
+    """Whether processor time was used since the check before."""
     held: bool = False
+    """Whether a signal keeps the process from running."""
     paused: bool = False
+    """Whether this server itself stood still meanwhile."""
     gone: bool = False
+    """Whether the process has ended."""
     why: str = ""
+    """What a failed check said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """In seconds. `unready`: without a good answer, or without progress, until no new requests are sent. `lost`: the
     same, without processor time used, until it is given up. `stretched`: until it is given up whatever it uses.
-    `checks`: how many looks in a row it takes at least."""
+    `checks`: how many in a row it takes at least."""
 
     unready: float = 5.0
     lost: float = 60.0
@@ -68,19 +74,19 @@ class Liveness:
         if self.health is Health.STARTING:
             self.health = Health.READY
 
-    def look(self, look: Look) -> Health:
+    def observe(self, seen: Observation) -> Health:
         if self.health is Health.LOST:
             return self.health
-        if look.gone:
+        if seen.gone:
             self.health, self.reason = Health.LOST, self.reason or "its process has ended"
-        elif look.paused:
+        elif seen.paused:
             self._begin_anew()
-        elif _is_good(look):
+        elif _is_good(seen):
             self._begin_anew()
             self.health = Health.READY if self._started else Health.STARTING
             self.reason = ""
         else:
-            self._count(look)
+            self._count(seen)
         return self.health
 
     def _begin_anew(self) -> None:
@@ -89,42 +95,42 @@ class Liveness:
         self._bad = 0
         self._still = 0
 
-    def _count(self, look: Look) -> None:
+    def _count(self, seen: Observation) -> None:
         if self._since is None:
-            self._since = look.at
+            self._since = seen.at
         self._bad += 1
-        self._still = 0 if look.computing or look.held else self._still + 1
-        seconds = look.until - self._since
-        self.reason = _reason(look, self._bad, seconds)
+        self._still = 0 if seen.computing or seen.held else self._still + 1
+        seconds = seen.until - self._since
+        self.reason = _reason(seen, self._bad, seconds)
         if self._bad >= self._patience.checks and seconds >= self._until_lost():
             self.health = Health.LOST if self.health is Health.UNREADY else Health.UNREADY
-        elif self._bad > 1 and seconds >= self._until_unready(look):
+        elif self._bad > 1 and seconds >= self._until_unready(seen):
             self.health = Health.UNREADY
-        elif self.health is Health.READY and not _is_busy(look):
+        elif self.health is Health.READY and not _is_busy(seen):
             self.health = Health.SUSPECT
 
-    def _until_unready(self, look: Look) -> float:
+    def _until_unready(self, seen: Observation) -> float:
         """A step may take long: one that answers and computes is given more time."""
-        return self._patience.lost if _is_busy(look) else self._patience.unready
+        return self._patience.lost if _is_busy(seen) else self._patience.unready
 
     def _until_lost(self) -> float:
         return self._patience.lost if self._still >= self._patience.checks else self._patience.stretched
 
 
-def _is_good(look: Look) -> bool:
-    return look.answer is Answer.GOOD and (look.progressed or not look.working)
+def _is_good(seen: Observation) -> bool:
+    return seen.answer is Answer.GOOD and (seen.progressed or not seen.working)
 
 
-def _is_busy(look: Look) -> bool:
-    return look.answer is Answer.GOOD and look.computing
+def _is_busy(seen: Observation) -> bool:
+    return seen.answer is Answer.GOOD and seen.computing
 
 
-def _reason(look: Look, checks: int, seconds: float) -> str:
-    doing = "" if look.computing else ", and uses no processor"
-    if look.held:
+def _reason(seen: Observation, checks: int, seconds: float) -> str:
+    doing = "" if seen.computing else ", and uses no processor"
+    if seen.held:
         doing = "; a signal or a debugger stops its process"
-    if look.answer is Answer.GOOD:
+    if seen.answer is Answer.GOOD:
         return f"it has computed no step for {seconds:.0f} s while work waits{doing}"
-    said = "was not answered" if look.answer is Answer.TIMED_OUT else f"failed: {look.why or 'no reason was given'}"
+    said = "was not answered" if seen.answer is Answer.TIMED_OUT else f"failed: {seen.why or 'no reason was given'}"
     in_a_row = f"{checks} health checks in a row, for {seconds:.0f} s: the last one" if checks > 1 else "a health check"
     return f"{in_a_row} {said}{doing}"

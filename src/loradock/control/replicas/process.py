@@ -44,7 +44,7 @@ class ReplicaProcess:
 
     def use(self) -> ProcessUse:
         """What it takes of this machine; nothing once it is gone. Blocks."""
-        return self._instance.look() if self._instance else ProcessUse()
+        return self._instance.use() if self._instance else ProcessUse()
 
     def check_alive(self) -> None:
         """Raises ReplicaEnded."""

@@ -70,7 +70,7 @@ class Residency:
         """One token through the base model, by its name."""
         await self._client.probe(name)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Ask the engine what it holds; again, if a load or unload ended while it was answering."""
         asked_at = None
         while asked_at != self.version:
@@ -84,7 +84,7 @@ class Residency:
     async def sync_adapters(self) -> bool:
         """Make resident what is wanted; whether anything was done. What is refused is not tried again here."""
         if not self._certain:
-            await self.look()
+            await self.refresh()
         names = self._differences(await self._wanted(None))
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]

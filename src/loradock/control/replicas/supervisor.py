@@ -97,7 +97,7 @@ class ReplicaSupervisor:
             self._changed()
 
     async def _start_and_watch(self) -> None:
-        """Looks and tends side by side: what is wanted of an engine that is stuck does not end."""
+        """Checks and tends side by side: what is wanted of an engine that is stuck does not end."""
         instance = await self.replica.process.obtain()
         client, upstream = await until_healthy(self.replica, instance, self._secret, self._context)
         options, awake = self._context.options, self._context.awake
@@ -109,7 +109,7 @@ class ReplicaSupervisor:
             tending.go_on()
             while True:
                 await self._pause()
-                health = await watcher.look()
+                health = await watcher.check()
                 self._notice(health, watcher)
                 if health in (Health.STARTING, Health.READY):
                     tending.go_on()

@@ -1,11 +1,11 @@
-"""Looks at one replica: what it says of itself, what its process does, and whether this server was there to see it."""
+"""Checks one replica: what it says of itself, what its process does, and whether this server was there to see it."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from loradock.control.awake import AwakeClock
-from loradock.control.replicas.liveness import Health, Liveness, Look, Patience
+from loradock.control.replicas.liveness import Health, Liveness, Observation, Patience
 from loradock.replicas.client import ReplicaClient
 from loradock.replicas.launcher import Instance, ProcessUse
 from loradock.replicas.vitals import Answer, Vitals
@@ -16,7 +16,7 @@ _MOVES, _WORKS = 0.005, 0.2
 and not just answers. The second is for engines that do not tell what their compute threads use."""
 
 # Not the event loop's own threads: a slow database may have taken all of them.
-_LOOKING = ThreadPoolExecutor(2, "look")
+_CHECKING = ThreadPoolExecutor(2, "health-check")
 
 
 class Watcher:
@@ -44,14 +44,14 @@ class Watcher:
         """Of one that was given up."""
         return Fate.KILLED if self.use.stopped else Fate.STUCK
 
-    async def look(self) -> Health:
+    async def check(self) -> Health:
         began = self._clock.now()
         vitals = await self._client.vitals()
-        self.use = await asyncio.get_running_loop().run_in_executor(_LOOKING, self._instance.look)
+        self.use = await asyncio.get_running_loop().run_in_executor(_CHECKING, self._instance.use)
         until, slept = self._clock.now(), self._clock.slept
         moved, computing = self._compared(until, vitals)
-        health = self.liveness.look(
-            Look(
+        health = self.liveness.observe(
+            Observation(
                 at=began,
                 until=until,
                 answer=vitals.answer,

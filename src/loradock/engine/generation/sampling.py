@@ -85,8 +85,8 @@ def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
         kernels.largest_bfloat16(logits.data_ptr(), tokens.data_ptr(), finite.data_ptr(), *logits.shape)
         return tokens.tolist(), finite.tolist()
     best = logits.argmax(dim=-1, keepdim=True)
-    usable = torch.isfinite(logits.gather(1, best))
-    return best.squeeze(1).tolist(), usable.squeeze(1).tolist()
+    finite = torch.isfinite(logits.gather(1, best))
+    return best.squeeze(1).tolist(), finite.squeeze(1).tolist()
 
 
 def _draw(

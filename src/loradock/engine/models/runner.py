@@ -125,5 +125,5 @@ def _joined(lanes: list[Logits]) -> Logits:
     return Logits(
         [part for lane in lanes for part in lane.parts],
         [token for lane in lanes for token in lane.best],
-        [usable for lane in lanes for usable in lane.usable],
+        [finite for lane in lanes for finite in lane.finite],
     )

@@ -73,8 +73,8 @@ class NextTokens:
             self._scheduler.drafter.note(one.generation.sequence, len(one.drafts), one.accepted)
 
     def _sample(self, generations: list[Generation], found: Logits) -> None:
-        usable, tokens = found.usable, dict(enumerate(found.best))
-        rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=usable[i])]
+        tokens = dict(enumerate(found.best))
+        rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=found.finite[i])]
         choosing = [i for i in rows if not generations[i].sequence.is_greedy]
         wanted = {i: found.row(i).to(torch.float32, copy=True) for i in choosing}
         drawn = {i: self._alone(generations[i], partial(self._change, generations[i], wanted[i])) for i in choosing}

@@ -143,7 +143,7 @@ def _difference(runner: Runner, rows: list[Row], prompts: list[_Prompt]) -> floa
     """
     expected = np.concatenate([prompts[r.sequence.id].expected[r.start : r.start + r.count] for r in rows])
     found = runner.step(rows)
-    if not all(found.usable):
+    if not all(found.finite):
         return float("inf")
     chosen = np.take_along_axis(expected, np.array(found.best)[:, None], axis=1)[:, 0]
     far = (expected.max(axis=1) - chosen).max() / 4
