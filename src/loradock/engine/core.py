@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from loradock.engine.adapters.lora import LoadedAdapter
 
 MOST_TOKENS = 10_000_000
-"""Of any parameter that counts tokens."""
+"""The upper bound of any parameter that counts tokens."""
 SEEDS = range(-(2**63), 2**64)
 SEED = f"an integer from {SEEDS[0]} to {SEEDS[-1]}"
 
@@ -60,7 +60,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One prompt and what was generated for it.
+    """A prompt and the tokens generated for it.
 
     `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers). `constrained`:
     not every token may come next.
@@ -82,7 +82,7 @@ class Sequence:
 
     @property
     def owner(self) -> tuple[int, str]:
-        """Who it is computed for: the adapter's load id (0 for the base model), and the account that asked."""
+        """The adapter's load id (0 for the base model) and the account that asked."""
         return (self.adapter.load_id if self.adapter else 0), self.account
 
     @property
@@ -131,9 +131,9 @@ class Row:
 
 @dataclass(slots=True)
 class Logits:
-    """What a step gives: rows `[vocab]` in `parts` of some rows each, of each row the first token of the largest logit,
-    and whether the row can be used: it has no NaN, and that logit is finite. No parts where no sequence
-    `reads_logits`.
+    """The logits of a step: rows `[vocab]` in `parts` of some rows each, and for each row the first token with the
+    largest logit and whether the row can be used: it has no NaN, and that logit is finite. There are no parts where no
+    sequence `reads_logits`.
     """
 
     parts: "list[torch.Tensor]"
@@ -157,7 +157,7 @@ class Logits:
         raise IndexError(number)
 
     def of(self, rows: list[int]) -> "Logits":
-        """Of some of the rows, in their order."""
+        """Return the logits of some of the rows, in the order given."""
         if len(rows) == len(self.best):
             return self
         parts = [self.values[rows]] if self.parts else []

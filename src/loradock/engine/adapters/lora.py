@@ -56,7 +56,7 @@ class LoadedAdapter:
     lines: torch.Tensor
     load_id: int = field(default_factory=lambda: next(_load_ids))
     conventions: Conventions = field(default_factory=Conventions)
-    """What its folder says about texts."""
+    """What the adapter's folder says about chat templates and end tokens."""
 
     @property
     def bytes(self) -> int:
@@ -93,7 +93,7 @@ class AdapterReader:
             packing.warm_up(self._dtype)
 
     def check(self, path: Path) -> None:
-        """Without reading tensors; a file that was cut short is seen. Raises AdapterRefused."""
+        """Check the adapter without reading tensors; a file that was cut short is noticed. Raises AdapterRefused."""
         files = self._files(path)
         config, _ = parse_adapter_config(files.config), parse_header(files.header)
         most = max([config.rank, *config.rank_pattern.values()])

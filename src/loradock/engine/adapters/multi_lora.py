@@ -94,7 +94,7 @@ AppliedLora = KernelLoraBatch | LoraBatch | GroupedLoraBatch
 
 
 class Mixing(Protocol):
-    """How the adapters of a step are applied."""
+    """A way to apply the adapters of a step."""
 
     def batch(self, owners: list[LoadedAdapter | None]) -> AppliedLora | None:
         """`owners` is the adapter of each token of the step. None when the step is all base."""

@@ -1,4 +1,4 @@
-"""Where each number of an adapter's file goes in memory: the same for all adapters whose files are laid out alike."""
+"""The memory layout of an adapter's numbers: the same for all adapters whose files are laid out alike."""
 
 import mmap
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ NUMBER = {group: number for number, group in enumerate(GROUPS)}
 _BEFORE = {
     module: (NUMBER[group], modules[: modules.index(module)]) for group, modules in GROUPS.items() for module in modules
 }
-"""Of a module: its group's number, and whose columns come before its own."""
+"""For each module: the number of its group, and the modules whose columns come before its own."""
 Array = np.ndarray[Any, Any]
 Laid = tuple[torch.Tensor, torch.Tensor]
 """`LoadedAdapter.packed` and `lines`."""
@@ -29,7 +29,7 @@ Laid = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """What `packing_kernels.pack` is told, `size` numbers in all, and `LoadedAdapter.lines` with the rows' numbers in
+    """The input of `packing_kernels.pack`, `size` numbers in all, and `LoadedAdapter.lines` with the rows' numbers in
     place of their addresses. `tensors`: the names behind the moves, A before B. `file_size` in bytes."""
 
     file_size: int
@@ -94,7 +94,7 @@ def _mapped(file: Path, size: int) -> torch.Tensor | None:
 
 
 def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
-    """In the order in which a step reads it. Raises AdapterRefused."""
+    """Lay an adapter out in the order in which a step reads it. Raises AdapterRefused."""
     from loradock.engine.kernels.packing_kernels import KINDS
 
     report, tensors = without_tables(understand(files, architecture)), parse_header(files.header)

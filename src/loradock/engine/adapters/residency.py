@@ -132,6 +132,6 @@ def _yield_to_others() -> None:
 
 
 def _retrieve(task: "asyncio.Task[LoadedAdapter]") -> None:
-    """Those who waited for the read may all have left."""
+    """Retrieve the task's exception, if any: all who waited for the read may have left."""
     if not task.cancelled():
         task.exception()

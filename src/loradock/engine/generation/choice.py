@@ -1,4 +1,4 @@
-"""One of a request's answers while it grows: from token events to certain text."""
+"""One of a request's answers while it grows: it turns token events into text that is certain."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,7 +29,7 @@ class Token:
 
 @dataclass(slots=True)
 class Delta:
-    """What is new in a choice: text, the tokens behind it, complete tool calls, and at the end why it ended."""
+    """The new part of a choice: text, the tokens behind it, complete tool calls, and at the end why it ended."""
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)

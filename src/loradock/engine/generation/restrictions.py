@@ -94,7 +94,7 @@ class Restrictions:
 def restrictions(
     rules: OutputRules, ends: frozenset[int], size: int, bad_words: BadWords | None
 ) -> Restrictions | None:
-    """Of a request whose answer `ends` with these tokens; None where it restricts nothing."""
+    """Return the restrictions of a request whose answer `ends` with these tokens; None where it restricts nothing."""
     if not rules.min_tokens and rules.allowed is None and bad_words is None:
         return None
     forbidden = None

@@ -1,4 +1,4 @@
-"""From logits to tokens, for a whole batch of differently configured rows."""
+"""Sampling: chooses tokens from logits, for a whole batch of differently configured rows."""
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Sampler:
             logits[biases.tokens] += biases.values
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence], chances: list[float]) -> list[int]:
-        """One token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0. Raises
+        """Return one token per row of float32 `[rows, vocab]`; the row's largest logit where temperature is 0. Raises
         NothingLeft when some row has no token with a finite logit to choose.
         """
         tokens = logits.argmax(dim=-1)
@@ -55,7 +55,7 @@ class Sampler:
         return [int(token) for token in tokens.tolist()]
 
     def chance(self, sequence: Sequence) -> float:
-        """From 0 to 1: what the sequence's next token is drawn by."""
+        """Return the random number from 0 to 1 that the sequence's next token is drawn by."""
         if sequence.params.temperature == 0:
             return 0.0
         if sequence.id not in self._random:
@@ -74,8 +74,8 @@ class _Biases:
 
 
 def largest(logits: torch.Tensor) -> tuple[list[int], list[bool]]:
-    """Of each row `[vocab]` the token with the largest logit, and whether the row can be used: it has no NaN, and
-    that logit is finite.
+    """Return for each row `[vocab]` the token with the largest logit, and whether the row can be used: it has no NaN,
+    and that logit is finite.
     """
     if logits.dtype is torch.bfloat16 and logits.device.type == "cpu":
         from loradock.engine.kernels import sampling_kernels as kernels

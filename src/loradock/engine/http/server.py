@@ -44,7 +44,8 @@ Parsed = TypeVar("Parsed")
 
 
 class EngineServer:
-    """Until `ready` is called every route but /health answers 503; `failure` is why the engine can serve no more."""
+    """The engine's HTTP server. Until `ready` is called every route but /health answers 503; `failure` is why the
+    engine can serve no more."""
 
     def __init__(self, secret: str | None) -> None:
         self._secret = secret
@@ -99,7 +100,8 @@ class EngineServer:
         return self._service
 
     async def _health(self, request: Request) -> Response:
-        """Also whether the compute thread gets on, for whoever has the secret: it may be stuck while this answers."""
+        """Report health, and to whoever has the secret also whether the compute thread makes progress: it may be stuck
+        while this answers."""
         if self.failure is not None:
             return _json(Health("failed", self.failure), 503)
         if self._service is None:

@@ -18,7 +18,7 @@ class Elementwise(Protocol):
 
 
 class TorchElementwise:
-    """On any device."""
+    """Elementwise operations in torch, on any device."""
 
     def add_norm(self, x: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float) -> torch.Tensor:
         if delta is not None:
@@ -31,7 +31,7 @@ class TorchElementwise:
 
 
 class KernelElementwise:
-    """On a CPU."""
+    """Elementwise operations by kernels, on a CPU."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         from loradock.engine.kernels import kernels
@@ -53,7 +53,7 @@ class KernelElementwise:
 
 
 def like(dtype: torch.dtype) -> "np.uint16 | np.float32":
-    """What tells a kernel the type behind an address."""
+    """Return a value that tells a kernel the type behind an address."""
     from loradock.engine.kernels import kernels
 
     return kernels.BFLOAT16 if dtype is torch.bfloat16 else kernels.FLOAT32

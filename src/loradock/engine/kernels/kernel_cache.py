@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept on disk, and how LLVM is told to compile them.
+"""The disk cache of compiled kernels, and LLVM's options for compiling them.
 
 Numba itself looks only at the file of the function it is asked for, and not at what that is made of: here machine code
 is kept apart for every state of the kernels' sources and for every version of the compiler.

@@ -38,7 +38,8 @@ def pointer(typingctx, address, like):
 
 @intrinsic
 def address(typingctx, array):
-    """Where an array begins, as int64: `ctypes.data` has no sign, and makes float64 of sums with what has one."""
+    """Return the address of an array as int64: `ctypes.data` is unsigned, and sums of it with signed numbers are
+    float64."""
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(array)(context, builder, arguments[0]).data
@@ -48,7 +49,7 @@ def address(typingctx, array):
 
 
 def value(x):
-    """As float32."""
+    """Return the number as float32."""
 
 
 @overload(value)
@@ -92,7 +93,7 @@ def exp(x):
 
 
 def itemsize(like):
-    """In bytes."""
+    """Return the size in bytes."""
 
 
 @overload(itemsize)
@@ -225,7 +226,8 @@ def rotate_and_store(like, qkv_at, cos_at, sin_at, slots_at, keys_at, values_at,
 def attend_decode(
     like, qkv_at, keys_at, values_at, tables_at, lengths_at, out_at, rows, heads, kv_heads, dim, blocks, width, window
 ):
-    """One query per row over its blocks, read where they lie; `window` 0: all keys. out `[rows, heads * dim]`."""
+    """Attend with one query per row to its blocks, read where they lie; `window` 0: all keys. out `[rows, heads *
+    dim]`."""
     group, size = heads // kv_heads, itemsize(like)
     qkv = carray(pointer(qkv_at, like), (rows, heads + 2 * kv_heads, dim))
     tables = carray(pointer(tables_at, _INDEX), (rows, width))
@@ -351,7 +353,7 @@ def _add_rank(wide, total, down, up):
 
 @_part
 def _add_rank_together(wide, total, down, up):
-    """For four rows: A and B are read and widened once."""
+    """Add the adapter's product for four rows: A and B are read and widened once."""
     s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     w0, w1, w2, w3 = wide[0], wide[1], wide[2], wide[3]
     for j in range(down.size):

@@ -16,7 +16,7 @@ _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfu
 
 
 def number(x):
-    """As float32, when it is finite."""
+    """Return the number as float32, when it is finite."""
 
 
 @overload(number)

@@ -57,7 +57,7 @@ class KVCache:
         return 1 - self.available / self.blocks
 
     def missing(self, sequence: Sequence, tokens: int) -> int:
-        """How many more blocks `sequence` needs to hold `tokens` tokens."""
+        """Return how many more blocks `sequence` needs to hold `tokens` tokens."""
         return max(0, -(-tokens // BLOCK_SIZE) - len(sequence.blocks))
 
     def allocate(self, sequence: Sequence, tokens: int) -> bool:
@@ -157,7 +157,7 @@ class KVCache:
 
 
 def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
-    """Of consecutive numbers: the first and the one after the last."""
+    """Yield for each run of consecutive numbers the first and the one after the last."""
     for _, run in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
         members = [block for _, block in run]
         yield members[0], members[-1] + 1

@@ -13,7 +13,7 @@ from loradock.engine.kv_cache.kv import KVCache
 
 @dataclass
 class Prefill:
-    """One sequence's chunk: rows `start:stop` of the step, its blocks, and which keys each row may see."""
+    """A chunk of one sequence: rows `start:stop` of the step, its blocks, and which keys each row may see."""
 
     start: int
     stop: int
@@ -23,7 +23,7 @@ class Prefill:
 
 
 class AttentionBatch:
-    """Where the step's new keys and values go, and what each row attends to; in torch, for any device.
+    """Writes the step's new keys and values and attends with each row; in torch, for any device.
 
     Rows must come decode first (one token each), then prefill chunks. `cos` and `sin` are float32
     `[tokens, head_dim]` for the rows' positions.

@@ -18,7 +18,7 @@ from loradock.machine.share import usable_processors
 from loradock.types.errors import BadRequest
 
 HEAD_BITS = 8
-"""In 4 bits the head alone would cost most of the accuracy."""
+"""The bits of the head's weights: in 4 bits the head alone would cost most of the accuracy."""
 _MEMORY = 4 * 2**30
 """Bytes that packing may take meanwhile."""
 
@@ -60,7 +60,7 @@ class CompiledDecoder:
 
     @property
     def bits(self) -> int:
-        """In how many bits the layers' weights are kept."""
+        """The number of bits in which the layers' weights are kept."""
         return self._bits[0]
 
     def scratch(self, members: int) -> list[layers.Scratch]:
@@ -155,13 +155,14 @@ def runs_compiled(architecture: Architecture, bits: int) -> bool:
 
 
 def _at_once(a: Architecture) -> int:
-    """How many threads may pack: each holds a layer's widest weight, in float32, and about three copies of it."""
+    """Return how many threads may pack: each holds a layer's widest weight, in float32, and about three copies of
+    it."""
     each = 4 * 4 * 2 * a.intermediate_size * a.hidden_size
     return max(1, min(usable_processors(), _MEMORY // each))
 
 
 def _bytes_of_layer(a: Architecture, bits: int) -> int:
-    """Of its packed weights and biases, with room to begin each on a line."""
+    """Return the bytes of a layer's packed weights and biases, with room to begin each on a cache line."""
     width = (a.heads + 2 * a.kv_heads) * a.head_dim
     shapes = [
         (width, a.hidden_size),

@@ -25,7 +25,7 @@ LANE_ROWS = 16
 
 
 class CompiledLanes:
-    """One lane for all threads, or as many lanes as threads with the same number of tokens in each."""
+    """Splits a step into one lane for all threads, or into as many lanes as threads with equally many tokens."""
 
     share_processors = True
 
@@ -59,7 +59,7 @@ class CompiledLanes:
 
 
 class Workspace:
-    """What the lanes of a team share from step to step."""
+    """Memory that the lanes of a team share from step to step."""
 
     def __init__(self, model: CompiledDecoder, members: int) -> None:
         self.scratches = model.scratch(members)
@@ -77,7 +77,7 @@ class Workspace:
 
 
 class LaneInput:
-    """One thread's part in a lane. Made ready by the compute thread, run by any."""
+    """One thread's part in a lane. The compute thread prepares it, any thread runs it."""
 
     def __init__(self, workshop: LaneBuilder, work: LaneTask, scratch: layers.Scratch, team: Team) -> None:
         self._model = workshop.model
@@ -88,7 +88,7 @@ class LaneInput:
 
     @property
     def stored(self) -> Array:
-        """In how many layers the lane's keys and values are in the cache."""
+        """The number of layers whose keys and values of the lane are in the cache."""
         return self._work.lane.stored
 
     def run(self, threads: int = 1) -> Logits:

@@ -1,4 +1,4 @@
-"""What a lane's compiled run works on, made of rows."""
+"""The input of a lane's compiled run, made of rows."""
 
 from dataclasses import dataclass
 

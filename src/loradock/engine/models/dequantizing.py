@@ -41,7 +41,7 @@ def _blocks(tensor: GgufTensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _parts(tensor: GgufTensor, head: int) -> tuple[Array, Array]:
-    """Of every block: the float16 numbers in its first `head` bytes as float32, and the rest."""
+    """Return for every block the float16 numbers in its first `head` bytes as float32, and the rest."""
     size = {Kind.Q4_0: 18, Kind.Q4_1: 20, Kind.Q8_0: 34}[tensor.tensor_type]
     blocks = tensor.data.reshape(-1, size)
     return blocks[:, :head].copy().view(np.float16).astype(np.float32), blocks[:, head:].copy()

@@ -14,22 +14,22 @@ from loradock.engine.models.model import Decoder
 LANE_TOKENS = 8
 """A lane with fewer tokens would read all weights for little work."""
 UNEVEN = 1.5
-"""How much longer than the average the longest lane may be; otherwise all threads share one."""
+"""The ratio of the longest lane to the average above which all threads share one lane."""
 
 
 class Lane(Protocol):
     """Some of a step's rows, made ready before any lane begins."""
 
     def run(self, threads: int) -> Logits:
-        """Of `[sum of row.logits]` rows."""
+        """Compute the lane and return the logits of `[sum of row.logits]` rows."""
 
 
 class Lanes(Protocol):
-    """How a decoder's steps are split."""
+    """A way to split a decoder's steps."""
 
     @property
     def mixing(self) -> Mixing:
-        """How adapters are applied."""
+        """The way adapters are applied."""
 
     small: int
     """A step of fewer tokens may be faster on fewer threads."""
@@ -37,14 +37,14 @@ class Lanes(Protocol):
     """Threads that wait for each other let others have the processor: steps are usually faster on all of them."""
 
     def split(self, rows: list[Row], threads: int) -> list[Lane]:
-        """For so many threads at most. The lanes' logits follow each other as the rows' do."""
+        """Split rows for so many threads at most. The lanes' logits follow each other as the rows' do."""
 
     def warm_up(self) -> None:
         """Do what the first step with adapters would have to wait for."""
 
 
 class DecoderLanes:
-    """With kernels as many lanes as threads, else one."""
+    """Splits a step into as many lanes as threads where there are kernels, else into one."""
 
     share_processors = False
 

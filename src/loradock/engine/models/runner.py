@@ -1,4 +1,4 @@
-"""One step: the packed tokens of all rows through the model, mixed adapters and all."""
+"""Runs one step: the packed tokens of all rows through the model, mixed adapters and all."""
 
 import threading
 import time
@@ -48,12 +48,12 @@ class Runner:
 
     @property
     def mixing(self) -> Mixing:
-        """How adapters are applied."""
+        """The way adapters are applied."""
         return self._lanes.mixing
 
     @torch.inference_mode()
     def step(self, rows: list[Row]) -> Logits:
-        """Of `sum of row.logits` rows, decode rows first as given.
+        """Compute a step and return the logits of `sum of row.logits` rows, decode rows first as given.
 
         `rows` must hold their blocks already, single-token rows before chunks. Advances `sequence.computed`, without
         drafts.

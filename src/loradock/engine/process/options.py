@@ -15,7 +15,7 @@ _OF_THE_SERVER = frozenset(
         *("--max-loras", "--max-cpu-loras", "--max-lora-rank", "--disable-lora"),
     )
 )
-"""What whoever starts engines says for each of them."""
+"""The flags that whoever starts engines sets for each of them."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _SWITCH_INTERVAL = 0.0005
 
 
 def run(options: EngineOptions) -> None:
-    """Until SIGTERM or SIGINT. Raises what made it impossible to start or go on."""
+    """Serve until SIGTERM or SIGINT. Raises what made it impossible to start or go on."""
     # The compute threads need the interpreter's lock for microseconds at a time: they must not wait 5 ms for it.
     sys.setswitchinterval(_SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:

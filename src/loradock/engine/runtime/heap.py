@@ -13,8 +13,8 @@ _DONT_NEED = 4
 
 
 def trim_heap() -> None:
-    """What was freed (copies of weights while they were packed, say) is kept by the C library until it is told; only
-    glibc can be."""
+    """Return freed memory (copies of weights while they were packed, say) to the system, which the C library keeps
+    until it is told; only glibc can be."""
     gc.collect()
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:

@@ -1,4 +1,4 @@
-"""How many threads a small step is worth: one, or all of them."""
+"""Decides how many threads a small step is worth: one, or all of them."""
 
 FIRST, LONGEST, LONGEST_AWAY = 8, 512, 64
 """Steps between two trials: at first, at most, and at most while something else than the guess is used."""
@@ -36,7 +36,7 @@ class ThreadCount:
         return self._other if self._trying else self._current
 
     def record(self, size: int, seconds: float) -> None:
-        """How long the step took that `choose` was asked for."""
+        """Record how long the step took that `choose` was asked for."""
         ratio = seconds / max(self._usual.setdefault(size, seconds), 1e-9)
         if self._trying:
             self._tried.append(ratio)
@@ -69,5 +69,5 @@ class ThreadCount:
         self._left = self._interval
 
     def _expect(self, ratio: float) -> None:
-        """From now on steps take so many times as long."""
+        """Expect that from now on steps take so many times as long."""
         self._usual = {size: seconds * ratio for size, seconds in self._usual.items()}

@@ -1,4 +1,4 @@
-"""How many threads there may be, and on which processors."""
+"""The number of threads, and the processors they run on."""
 
 import contextlib
 import ctypes
@@ -45,7 +45,7 @@ class Helpers:
         self._kept: tuple[int, int] | None = None
 
     def join(self) -> None:
-        """To be called by each of them."""
+        """Add the calling thread; each of them calls this."""
         self._threads.append(threading.get_native_id())
 
     def keep_off(self) -> None:

@@ -17,7 +17,7 @@ _RECENT = 32
 
 @dataclass(frozen=True)
 class Owner:
-    """For whom a request is computed."""
+    """Whoever a request is computed for."""
 
     model: str
     account: str
@@ -103,8 +103,8 @@ class Admission:
             del self._owners[place.owner]
 
     def _would_wait(self, more: int) -> int:
-        """How many wait, with so many more. Places that are free are taken without waiting, unless the cache is full:
-        then someone waits already."""
+        """Return how many would wait, with so many more. Free places are taken without waiting, unless the cache is
+        full: then someone waits already."""
         waiting = self._loop.waiting
         free = 0 if waiting else max(0, self._running - self._loop.running)
         return waiting + max(0, self._coming + self._handed_over - self._loop.taken + more - free)

@@ -35,7 +35,7 @@ class BriefSteps:
         self._last = 0
 
     def part(self, decoding: list[Sequence], prefilling: list[Sequence], crowd: Crowd, most: int) -> Part:
-        """Of those that could take part in a step of at most `most` tokens."""
+        """Return which of these sequences take part in a step of at most `most` tokens."""
         heavy = [s for s in decoding if s.owner in crowd.heavy]
         light = [s for s in decoding if s.owner not in crowd.heavy]
         begins = crowd.light > 0 or any(len(s.output) < BEGINNING for s in light)
@@ -47,7 +47,7 @@ class BriefSteps:
         return Part(some, prefilling, min(most - len(some), self._brief(some, prefilling, crowd)))
 
     def _some(self, light: list[Sequence], heavy: list[Sequence], *, alone: bool) -> list[Sequence]:
-        """At least one of the flood's decoding rows, in turns; beside its prompts they get half of the time."""
+        """Return at least one of the flood's decoding rows, in turns; beside its prompts they get half of the time."""
         spent = self._seconds(light)
         room = self._whole() - spent
         room = room if alone else room / 2
@@ -61,7 +61,8 @@ class BriefSteps:
         return chosen
 
     def _brief(self, decoding: list[Sequence], prefilling: list[Sequence], crowd: Crowd) -> int:
-        """What fits, or the tokens of others' prompts as far as all may wait for them, and a little of the flood's."""
+        """Return how many prompt tokens fit, or the tokens of others' prompts as far as all may wait for them, and a
+        little of the flood's."""
         depth = max((s.computed for s in prefilling), default=0)
         fits = int((self._whole() - self._seconds(decoding)) / self._cost.more(depth))
         others = min(self._usual(decoding), crowd.light + crowd.light // 7 + 1) if crowd.light else 0

@@ -1,4 +1,4 @@
-"""What a step takes, learned from those before it."""
+"""Estimates how long a step takes, learned from those before it."""
 
 TYPICAL = 16, 16_000
 """Tokens and keys of a usual small step: in these units its tokens, its keys, and reading the weights weigh alike."""
@@ -20,7 +20,7 @@ class StepCost:
         self._parts = _FIRST
 
     def record(self, tokens: int, keys: int, seconds: float) -> None:
-        """How long a step took in which so many tokens saw so many keys in all."""
+        """Record how long a step took in which so many tokens saw so many keys in all."""
         if tokens > MOST:
             return
         step = _units(tokens, keys)
@@ -31,11 +31,11 @@ class StepCost:
         self._parts = weights, token, key
 
     def seconds(self, tokens: int, keys: int) -> float:
-        """What such a step will probably take."""
+        """Return how long such a step will probably take."""
         return _product(self._parts, _units(tokens, keys))
 
     def more(self, keys: int) -> float:
-        """What one more token that sees so many keys adds."""
+        """Return the seconds that one more token that sees so many keys adds."""
         return self.seconds(1, keys) - self.seconds(0, 0)
 
 

@@ -18,10 +18,10 @@ from loradock.engine.core import Sequence
 TOGETHER = 16
 """Tokens of a step with drafts: more of them no longer come for little."""
 _RUNS = ((4, 3, 2), (1,))
-"""How many of the last tokens must have stood before: a run of several is looked for everywhere before a single one."""
+"""The lengths of runs of last tokens to look for: a run of several is looked for everywhere before a single one."""
 _REACH, _NGRAMS, _OWNERS = 4096, 4096, 256
-"""How many tokens back they are looked for in a sequence and in earlier answers, and for how many adapters these are
-kept."""
+"""The number of tokens back that runs are looked for in a sequence and in earlier answers, and the number of adapters
+these are kept for."""
 _MISSES = 8
 """Bytes may look like the wanted tokens between two tokens; after so many such places the search ends."""
 _OPENING, _BORDER = 4, -1
@@ -29,14 +29,14 @@ _OPENING, _BORDER = 4, -1
 _HOPE, _TRIED = 1.0, 2.0
 """Before anything is known it counts as if one of two drafted tokens had been accepted."""
 _FADE, _FADE_OF_ALL = 0.9, 0.99
-"""What share of what was seen so far counts after the next draft: of a sequence, and of all, which is what a new
+"""The share of earlier observations that counts after the next draft: of a sequence, and of all, which is what a new
 sequence begins with."""
 _EXPECTED_SPEEDUP, _LONGER = 1.02, 2.0
-"""How many times as fast it has to be, and how many times as long a step may take: tokens that come in bursts are read
-less well."""
+"""The least speedup that a draft must promise, and how many times as long a step may take: tokens that come in bursts
+are read less well."""
 _UNTRIED, _FORGET = 1.05, 0.995
-"""What another token is thought to add to a step as long as nobody has tried; how fast what was measured gets less
-certain, so that it is tried again."""
+"""The factor by which another token is assumed to lengthen a step as long as nobody has tried; and how fast what was
+measured gets less certain, so that it is tried again."""
 
 
 def _int32() -> "array[int]":
@@ -66,14 +66,14 @@ class _SequenceHistory:
             self.note(1, int(said[0] == self.untried))
 
     def note(self, drafted: int, accepted: int, fade: float = _FADE) -> None:
-        """What came behind a draft's first wrong token was not tried."""
+        """Count a draft's result; the tokens behind its first wrong one do not count as tried."""
         self.accepted = fade * self.accepted + accepted
         self.tried = fade * self.tried + min(drafted, accepted + 1)
         self.untried = None
 
     def draft(self, ngrams: "array[int]", most: int) -> list[int]:
-        """What followed the longest run of the last tokens that stood before, here or else in earlier answers; on and
-        on where it ends here."""
+        """Return what followed the longest run of the last tokens that stood before, here or else in earlier answers;
+        it is repeated where it ends here."""
         own, others = self.tokens[-_REACH:].tobytes(), ngrams.tobytes()
         for counts in _RUNS:
             if at := _latest(own, own, len(own) - 4, counts):
@@ -90,7 +90,8 @@ def _latest(text: bytes, last: bytes, end: int, counts: tuple[int, ...]) -> int:
 
 
 def _behind(text: bytes, wanted: bytes, end: int) -> int:
-    """Where, in tokens of int32, the last place before `end` (in bytes) ends where these stand; 0 if there is none."""
+    """Return where, in tokens of int32, the last occurrence of `wanted` before `end` (in bytes) ends; 0 if there is
+    none."""
     for _ in range(_MISSES):
         at = text.rfind(wanted, 0, end)
         if at < 0:
@@ -120,7 +121,7 @@ class NgramDrafter:
         self._seconds: dict[int, float] = {}
 
     def propose(self, sequences: list[Sequence]) -> list[list[int]]:
-        """For each of those that decode in the next step. All empty where drafts promise nothing."""
+        """Return a draft for each of those that decode in the next step. All are empty where drafts promise nothing."""
         if not self.most or not 0 < len(sequences) <= TOGETHER // 2:
             return [[] for _ in sequences]
         drafts = [self._draft(sequence) for sequence in sequences]
@@ -130,7 +131,7 @@ class NgramDrafter:
         return [draft[:count] for draft in drafts]
 
     def record(self, tokens: int, seconds: float) -> None:
-        """What a step of so many tokens took, none of them of a prompt."""
+        """Record how long a step of so many tokens took, none of them of a prompt."""
         if not self.most or tokens > TOGETHER:
             return
         before = self._seconds.get(tokens) or min(seconds, 2 * self._estimate(tokens, seconds))
@@ -138,7 +139,7 @@ class NgramDrafter:
         self._seconds[tokens] = 0.8 * before + 0.2 * min(seconds, 2 * before)
 
     def note(self, sequence: Sequence, drafted: int, accepted: int) -> None:
-        """What became of a sequence's draft."""
+        """Record how many tokens of a sequence's draft were accepted."""
         self.drafted += drafted
         self.accepted += accepted
         if past := self._past.get(sequence.id):
@@ -171,7 +172,7 @@ class NgramDrafter:
         return past.draft(self._ngrams.get(_owner(sequence), _NONE), room) if room > 0 else []
 
     def _worth(self, sequences: list[Sequence], drafts: list[list[int]]) -> int:
-        """How many tokens of each draft to try."""
+        """Return how many tokens of each draft to try."""
         chances = [past.accepted / past.tried for past in (self._past[sequence.id] for sequence in sequences)]
         best, best_rate = 0, _EXPECTED_SPEEDUP * len(sequences) / self._estimate(len(sequences))
         for count in range(1, max(map(len, drafts)) + 1):

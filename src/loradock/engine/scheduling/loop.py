@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 MAX_FAILURES = 5
 _REST_S, _KEPT_S = 30.0, 600.0
-"""How long nothing is wanted before unused memory is given back, and how long known blocks are kept unused."""
+"""The seconds of idleness after which unused memory is given back, and for which known blocks are kept unused."""
 
 
 class EngineLoop:
@@ -43,7 +43,7 @@ class EngineLoop:
         self.steps = 0
         self.beats = 0
         self.taken = 0
-        """How many generations have come over from other threads."""
+        """The number of generations taken over from other threads."""
         self._failures = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
@@ -115,7 +115,7 @@ class EngineLoop:
                 return
 
     def _rest(self) -> None:
-        """Nobody has wanted anything for a while: now it costs no one a step."""
+        """Give unused memory back: nobody has wanted anything for a while, so it costs no one a step."""
         if given := self.scheduler.cache.give_back(_KEPT_S):
             log.info("idle: %d MiB of the KV cache are given back", given >> 20)
 

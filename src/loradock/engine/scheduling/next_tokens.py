@@ -1,4 +1,4 @@
-"""From the logits of a step to the next tokens of its generations."""
+"""Chooses the next tokens of a step's generations from its logits."""
 
 import logging
 from collections.abc import Callable
@@ -55,7 +55,8 @@ class NextTokens:
         self._open = generations
 
     def advance(self, rows: list[Row], generations: list[Generation], logits: Logits) -> None:
-        """By the logits of a step. What one request asked for cannot fail another's, or the step."""
+        """Advance the generations by the logits of a step. What one request asked for cannot fail another's, or the
+        step."""
         ready: list[_Ready] = []
         end = 0
         for row, generation in zip(rows, generations, strict=True):

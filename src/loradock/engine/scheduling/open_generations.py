@@ -22,7 +22,7 @@ class OpenGenerations:
         self._events: list[tuple[Generation, Event]] = []
 
     def __len__(self) -> int:
-        """From any thread."""
+        """Return how many are open. From any thread."""
         return len(self._open)
 
     def __contains__(self, generation: Generation) -> bool:
@@ -37,13 +37,13 @@ class OpenGenerations:
         self._scheduler.add([g.sequence for g in generations])
 
     def drop(self, generation: Generation) -> None:
-        """Without a word to its client."""
+        """Drop a generation without a word to its client."""
         if self._open.pop(generation.sequence.id, None):
             self._scheduler.remove(generation.sequence)
             self._forget(generation.sequence)
 
     def end(self, generation: Generation, event: Event) -> None:
-        """With its last event."""
+        """End a generation with its last event."""
         self.drop(generation)
         self.emit(generation, event)
 

@@ -1,4 +1,4 @@
-"""What other threads want done on the compute thread."""
+"""Work that other threads want done on the compute thread."""
 
 import queue
 from collections.abc import Callable
@@ -9,14 +9,14 @@ Result = TypeVar("Result")
 
 
 class Orders:
-    """In the order in which they were given. Any thread may give some, one carries them out."""
+    """A queue of orders, carried out in the order given. Any thread may give some, one carries them out."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._at = 0
 
     def __len__(self) -> int:
-        """Those that wait, and the one that is being carried out. From any thread."""
+        """Return how many wait, with the one that is being carried out. From any thread."""
         return self._queue.qsize() + self._at
 
     def put(self, order: Callable[[], object]) -> None:

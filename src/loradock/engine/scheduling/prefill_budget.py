@@ -1,4 +1,4 @@
-"""How many tokens a step may hold, so that nobody's stream stalls for a prompt of somebody else's."""
+"""Decides how many tokens a step may hold, so that nobody's stream stalls for a prompt of somebody else's."""
 
 STALL = 0.05
 """Seconds that a step with decoding rows may take: twenty tokens a second still read smoothly."""
@@ -9,14 +9,14 @@ _JUMP = 2.0
 
 
 class Pace:
-    """What a step of decoding rows alone takes lately, and what each prompt token adds to it."""
+    """Measures how long a step of decoding rows alone takes lately, and what each prompt token adds to it."""
 
     def __init__(self) -> None:
         self._alone: float | None = None
         self._each: float | None = None
 
     def record(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
-        """How long a step of so many took."""
+        """Record how long a step of so many rows and prompt tokens took."""
         if prompt_tokens == 0:
             self._alone = _smoothed(self._alone, seconds)
             return
@@ -27,8 +27,8 @@ class Pace:
             self._each = _smoothed(self._each, each)
 
     def prompt_tokens(self, decoding: int, prompts: int, most: int) -> int:
-        """How many tokens of so many prompts a step of at most `most` may hold beside so many decoding rows: what fits
-        in STALL, or half of the time where decoding alone takes most of that.
+        """Return how many tokens of so many prompts a step of at most `most` may hold beside so many decoding rows:
+        what fits in STALL, or half of the time where decoding alone takes most of that.
         """
         room = most - decoding
         if decoding == 0 or self._each is None:
@@ -43,8 +43,9 @@ def _smoothed(before: float | None, now: float) -> float:
 
 
 def split_budget(tokens: int, needs: list[int]) -> list[int]:
-    """How many of `tokens` each prompt gets, the oldest first in `needs`. That one gets half of them, the others in the
-    order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest again.
+    """Return how many of `tokens` each prompt gets, the oldest first in `needs`. That one gets half of them, the others
+    in the order of what they lack, so that short ones need not wait for the end of long ones; what is left the oldest
+    again.
     """
     counts, left = [0] * len(needs), max(0, tokens)
     kept = min(needs[0], (left + 1) // 2) if needs else 0

@@ -74,7 +74,7 @@ class Scheduler:
         return rows
 
     def record(self, rows: list[Row], seconds: float) -> None:
-        """What the step took, for those that plan the next ones."""
+        """Record how long the step took, for those that plan the next ones."""
         drafted = sum(len(row.drafts) for row in rows)
         decoding = sum(row.count == 1 + len(row.drafts) for row in rows)
         prompts = sum(row.count for row in rows) - decoding - drafted
@@ -103,7 +103,7 @@ class Scheduler:
         return sorted(rows, key=_place)
 
     def _part(self, decoding: list[Sequence], prefilling: list[Sequence], crowd: Crowd) -> Part:
-        """Who of those whose turn it is takes part in the step."""
+        """Return which of those whose turn it is take part in the step."""
         if crowd.others:
             return self._brief.part(decoding, prefilling, crowd, self.step_tokens)
         tokens = self.pace.prompt_tokens(len(decoding), len(prefilling), self.step_tokens)

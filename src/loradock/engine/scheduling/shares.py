@@ -36,7 +36,7 @@ class Turnover:
         return key in self._had
 
     def split(self, tokens: int, needs: dict[Any, int]) -> dict[Any, int]:
-        """How many of `tokens` each gets of what it needs."""
+        """Return how many of `tokens` each gets of what it needs."""
         staying = [self._had[key] for key in needs if key in self._before]
         self._now = max([self._now, *([min(staying)] if staying else [])])
         owed = self._now - LIGHT
@@ -83,7 +83,7 @@ class Shares:
             self._light[sequence.owner] = self._clock()
 
     def crowd(self, decoding: list[Sequence], prefilling: list[Sequence]) -> "Crowd":
-        """Who is at work at the moment."""
+        """Return who is at work at the moment."""
         needs = _sums((sequence.owner, len(sequence) - sequence.computed) for sequence in prefilling)
         keys = _sums((sequence.owner, len(sequence)) for sequence in decoding)
         heavy = {owner for owner, need in needs.items() if need > LIGHT}
@@ -95,7 +95,7 @@ class Shares:
         return Crowd(others, heavy, sum(need for owner, need in needs.items() if owner not in heavy))
 
     def divide(self, tokens: int, prefilling: list[Sequence]) -> list[int]:
-        """How many of `tokens` each prompt gets, the oldest first in `prefilling`."""
+        """Return how many of `tokens` each prompt gets, the oldest first in `prefilling`."""
         owners = {sequence.owner for sequence in prefilling}
         needs = [len(sequence) - sequence.computed for sequence in prefilling]
         if len(owners) < 2:
@@ -113,7 +113,7 @@ class Shares:
         return counts
 
     def _by_owner(self, tokens: int, prefilling: list[Sequence], left: list[int]) -> dict[tuple[int, str], int]:
-        """How many tokens each account gets of its adapter's."""
+        """Return how many tokens each account gets of its adapter's."""
         needs = _sums((sequence.owner, need) for sequence, need in zip(prefilling, left, strict=True))
         adapters = _sums((adapter, need) for (adapter, _), need in needs.items())
         known = {adapter: turnover for adapter, turnover in self._accounts.items() if adapter in self._adapters}

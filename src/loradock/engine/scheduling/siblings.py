@@ -13,16 +13,16 @@ class Siblings:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many wait. May be asked from any thread."""
+        """Return how many wait. May be asked from any thread."""
         return self._count
 
     def hold(self, first: Sequence, others: list[Sequence]) -> None:
-        """Until the first has computed their prompt."""
+        """Hold others until the first has computed their prompt."""
         self._by_first[first.id] = others
         self._count += len(others)
 
     def release(self, first: Sequence) -> None:
-        """Those that waited for it may go on. Had it left before its prompt was computed, the next one computes it."""
+        """Let those go on that waited for it. Had it left before its prompt was computed, the next one computes it."""
         others = self._by_first.pop(first.id, [])
         self._count -= len(others)
         if others and first.state is SequenceState.FINISHED:
@@ -33,7 +33,7 @@ class Siblings:
             self._waiting.put_back(sequence)
 
     def drop(self, sequence: Sequence) -> None:
-        """One that waits, if it does, is not wanted any more."""
+        """Drop a sequence that may be waiting and is not wanted any more."""
         for others in self._by_first.values():
             if sequence in others:
                 others.remove(sequence)

@@ -1,4 +1,4 @@
-"""Who is next: first come, first served within an adapter, and turns between adapters."""
+"""Decides who is next: first come, first served within an adapter, and turns between adapters."""
 
 import sys
 from collections import Counter, deque

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 _BLOCKS = 64
 _FAR = {torch.float32: 1e-4, torch.bfloat16: 0.15}
-"""How far a row of logits may be from the reference's (root mean square, in standard deviations of all logits).
+"""The largest allowed distance of a row of logits from the reference's (root mean square, in standard deviations of all
+logits).
 
 Roundings that fall differently make 0.03 to 0.08 in bfloat16 and 5e-6 in float32. A vector of an attention's values
 that was left out made 0.9 to 1.7."""
@@ -41,7 +42,7 @@ _MANY_ROWS = (39, 31, 9)
 _LONG_PROMPT = 230
 """Tokens of a prompt that attends as long chunks do."""
 _GREEDY = SamplingParams(temperature=0)
-"""Of such rows the engine finds the largest logit without keeping the others."""
+"""The parameters of rows whose largest logit the engine finds without keeping the others."""
 _RUNS_OF_ROWS = range(1, 10)
 """Chunks of so many rows, each a step of its own: tiles are as high as that."""
 
@@ -105,7 +106,7 @@ def _same_decoder(
 
 
 def _prompts(model: Decoder | CompiledDecoder, a: Architecture, reference: Reference) -> list[_Prompt]:
-    """One for each of `_MANY_ROWS`, then one for `_RUNS_OF_ROWS`, then the long one."""
+    """Return a prompt for each of `_MANY_ROWS`, then one for `_RUNS_OF_ROWS`, then the long one."""
     random = np.random.default_rng(1)
     adapters = random_adapters(a, AdapterReader(a, model.dtype, model.device, kernels=True))
     lengths = [*(rows + 2 for rows in _MANY_ROWS), sum(_RUNS_OF_ROWS), _LONG_PROMPT]
@@ -137,9 +138,10 @@ def _steps(runner: Runner, prompts: list[_Prompt]) -> Iterator[list[Row]]:
 
 
 def _difference(runner: Runner, rows: list[Row], prompts: list[_Prompt]) -> float:
-    """Of a step's logits from those expected, in standard deviations; infinite where a number is not finite.
+    """Return the distance of a step's logits from those expected, in standard deviations; infinite where a number is
+    not finite.
 
-    Where only the largest logits are found, by how much the ones that were chosen are below the largest expected.
+    Where only the largest logits are found, it is how far the chosen ones are below the largest expected.
     """
     expected = np.concatenate([prompts[r.sequence.id].expected[r.start : r.start + r.count] for r in rows])
     found = runner.step(rows)

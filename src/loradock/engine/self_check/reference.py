@@ -1,4 +1,4 @@
-"""What a small model's logits should be, without any kernel of ours: the known answer for `proof`.
+"""Computes a small model's logits without any kernel of ours: the known answer for `proof`.
 
 Products round what goes into them as the kernels do (bfloat16, or bytes by groups of 32), so that what is left of a
 difference is the order of additions.
@@ -24,7 +24,7 @@ class LowRank(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """In how many bits the weights of layers and of the head are kept."""
+    """The bits in which the weights of layers and of the head are kept."""
 
     bits: int
     head_bits: int
@@ -108,7 +108,7 @@ class Reference:
         return self._rounded(x, self._numbers.short)
 
     def _rounded(self, x: Array, bits: int) -> Array:
-        """What a product reads of its input."""
+        """Return a product's input, rounded as the product reads it."""
         if bits == 32:
             return x
         return as_bfloat16(x) if bits == 16 else _in_bytes(x)
@@ -144,7 +144,7 @@ def kept_in(weight: Array, bits: int) -> Array:
 
 
 def _half(x: Array) -> Array:
-    """As the scales are kept."""
+    """Round to float16, as the scales are kept."""
     return x.astype(np.float16).astype(np.float32)
 
 

@@ -21,12 +21,12 @@ from loradock.engine.self_check.reference import LowRank
 
 Array = np.ndarray[Any, Any]
 Pairs = dict[tuple[int, str], LowRank]
-"""What an adapter changes, by layer and projection."""
+"""An adapter's changes, by layer and projection."""
 
 CONTEXT = 512
 _LAYERS = 2
 _WINDOW = 24
-"""Of a model with a sliding window: short enough that rows of the proof lie beyond it."""
+"""The window of a model with a sliding window: short enough that rows of the proof lie beyond it."""
 
 
 def small_architecture(a: Architecture) -> Architecture:
@@ -47,7 +47,7 @@ def small_architecture(a: Architecture) -> Architecture:
 
 
 def _narrowed(size: int, unit: int) -> int:
-    """At most two units, with the same remainder as `size`."""
+    """Return at most two units, with the same remainder as `size`."""
     return size if size <= 2 * unit else unit + size % unit
 
 

@@ -86,7 +86,7 @@ class Grammars:
                     self._kept.popitem(last=False)
 
     def _made(self, constraint: Constraint) -> llguidance.LLMatcher:
-        """At the beginning of its grammar. Raises Unfollowable."""
+        """Return a matcher at the beginning of the constraint's grammar. Raises Unfollowable."""
         vocabulary = self._vocabulary()
 
         def tried(text: str, tokens: int) -> llguidance.LLMatcher:
@@ -115,7 +115,7 @@ class Grammars:
 
 
 class Grammar:
-    """One sequence's position in its grammar; `param` is what asked for it."""
+    """A sequence's position in its grammar; `param` is what asked for it."""
 
     def __init__(self, matcher: llguidance.LLMatcher, param: str) -> None:
         self._matcher = matcher

@@ -1,4 +1,4 @@
-"""What the grammar library says, in words that help a caller: never its inner state."""
+"""Turns the grammar library's messages into words that help a caller: never its inner state."""
 
 import re
 
@@ -26,7 +26,7 @@ _SCHEMA_REASONS = {
     "range": "its bounds are larger or finer than can be followed",
     "multiple": "its multipleOf is finer than can be followed",
 }
-"""By what the library's message holds."""
+"""The reasons by a part of the library's message."""
 
 
 def pattern_reason(message: str) -> str:
@@ -55,6 +55,6 @@ def complexity_reason(message: str) -> str | None:
 
 
 def grammar_reason(message: str) -> str:
-    """Of a grammar that the caller wrote: where it goes wrong, and how."""
+    """Return where a grammar that the caller wrote goes wrong, and how."""
     first = next(iter(message.strip().splitlines()), "").split("; following")[0]
     return complexity_reason(message) or f"it cannot be read: {first[:200]}"

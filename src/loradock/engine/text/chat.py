@@ -49,7 +49,7 @@ class ChatTemplate:
 
     @cached_property
     def tool_form(self) -> ToolForm | None:
-        """How the calls of this model are written; None when that is not known."""
+        """The way the calls of this model are written; None when that is not known."""
         return form_of(self._source)
 
     def render(
@@ -116,7 +116,7 @@ class _Generation(Extension):
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """As in transformers' `utils/chat_template_utils.py`, which templates are written against."""
+    """Return an environment like transformers' `utils/chat_template_utils.py`, which templates are written against."""
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )

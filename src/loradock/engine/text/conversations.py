@@ -1,4 +1,4 @@
-"""How chats with the base model and with each adapter are written: the template, and which tokens end an answer."""
+"""The form of chats with the base model and with each adapter: the template, and which tokens end an answer."""
 
 import weakref
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Conversation:
 
 
 class Conversations:
-    """Of one engine. An adapter's folder may bring its own template and name further ends.
+    """The conversations of one engine. An adapter's folder may bring its own template and name further ends.
 
     Training tools save both beside the adapter, to be loaded with it. Where it says nothing the base model's count.
     """
@@ -40,7 +40,7 @@ class Conversations:
         self._apart = lru_cache(256)(self._foreign)
 
     def of(self, adapter: LoadedAdapter | None) -> Conversation:
-        """How chats with it are written."""
+        """Return how chats with the adapter are written."""
         if adapter is None:
             return self._base
         if adapter not in self._own:

@@ -35,7 +35,7 @@ class Detokenizer:
         return self._release(self._decode(self._tokens[token]), final=False) if shown else ""
 
     def flush(self) -> str:
-        """What was held back, at the end."""
+        """Return the text held back, at the end."""
         return self._release(self._decode(b"", final=True), final=True)
 
     def _release(self, text: str, *, final: bool) -> str:
@@ -54,17 +54,19 @@ class Detokenizer:
 
 
 class _Stop:
-    """How much of a stop string the text ends with (`begun`), brought on with each of its characters, however long both
-    are (Knuth, Morris, Pratt 1977)."""
+    """Tracks how much of a stop string the text ends with (`begun`), brought on with each of its characters, however
+    long both are (Knuth, Morris, Pratt 1977)."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.begun = 0
         self._shorter = [0]
-        """By how much of the string is there: how much of it, less than that, the same text ends with."""
+        """For each length of a beginning of the string: how much of the string, less than that, the same text ends
+        with."""
 
     def read(self, text: str, held: int) -> int:
-        """Where the string ends for the first time, in what is held with `text` as its end; 0 when it does not."""
+        """Return where the string ends for the first time, in what is held with `text` as its end; 0 when it does
+        not."""
         found = 0
         for i, character in enumerate(text):
             self.begun = self._next(self.begun, character)

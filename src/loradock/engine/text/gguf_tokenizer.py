@@ -7,9 +7,9 @@ from loradock.checkpoints.gguf.gguf_vocabulary import Splitting, splitting_of
 from loradock.types.errors import BadRequest
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
-"""Of `tokenizer.ggml.token_type`: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
+"""Values of `tokenizer.ggml.token_type`: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
 _BLANK = "\u2581"
-"""What stands for a blank in SentencePiece's pieces."""
+"""The character for a blank in SentencePiece's pieces."""
 
 
 def gguf_tokenizer(file: GgufFile) -> Tokenizer:

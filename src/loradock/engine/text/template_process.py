@@ -18,10 +18,10 @@ from typing import Any
 from loradock.types.errors import BadRequest
 
 SECONDS = 2.0
-"""For one text. Templates of real models take a few milliseconds."""
+"""The time for one text. Templates of real models take a few milliseconds."""
 HEAD = struct.Struct("<Q")
 MAX_BYTES = 64 * 2**20
-"""Of a question or an answer."""
+"""The most bytes of a question or an answer."""
 
 
 class TemplateProcess:

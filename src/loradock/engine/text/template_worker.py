@@ -16,7 +16,7 @@ _TOO_LONG = {"error": "the chat template makes a text that is too long", "param"
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Answer questions until standard input ends."""
     limit(resource.RLIMIT_AS, _MEMORY)
     limit(resource.RLIMIT_FSIZE, 0)
     limit(resource.RLIMIT_CORE, 0)
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def answer(question: dict[str, Any]) -> dict[str, str]:
-    """Of {source, messages, tools, variables}: {text}, or {error, param}."""
+    """Answer {source, messages, tools, variables} with {text}, or {error, param}."""
     try:
         template = _template(question["source"])
         text = template.fill_in(question["messages"], question["tools"], question["variables"])

@@ -1,4 +1,4 @@
-"""What each token id is in bytes."""
+"""The bytes of each token id."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -53,7 +53,7 @@ class _Writer:
         self._plain = _without_changes(tokenizer)
 
     def __call__(self, text: str) -> list[int]:
-        """As the tokenizer writes it if that is exactly this text, else with the longest tokens there are: a forced
+        """Encode as the tokenizer does if that is exactly this text, else with the longest tokens there are: a forced
         token that does not fit the text ends the matcher. Must not raise.
         """
         try:

@@ -26,7 +26,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reading:
-    """What stands at a mark, up to `end`: calls, or none, if it was but text."""
+    """The text at a mark, up to `end`: calls, or none, if it was but text."""
 
     calls: tuple[Call, ...]
     end: int
@@ -38,20 +38,20 @@ class ToolForm(ABC):
     opening: str
     marks: tuple[str, ...]
     between = string.whitespace
-    """What stands between two calls and is not an answer."""
+    """The characters that stand between two calls and are not an answer."""
 
     def find(self, text: str, *, begun: bool) -> int | None:
-        """Where a call may begin; `begun`: other text was written before."""
+        """Return where a call may begin; `begun`: other text was written before."""
         at = text.find(self.opening)
         return at if at >= 0 else None
 
     def certain(self, text: str, *, begun: bool) -> int:
-        """How much of a text without a call cannot become the beginning of one."""
+        """Return how much of a text without a call cannot become the beginning of one."""
         return len(text) - _overlap(text, self.opening)
 
     @abstractmethod
     def read(self, text: str, names: frozenset[str], *, final: bool) -> Reading | None:
-        """What `text` begins with, which `find` found; None while it cannot be told. `names` are the tools' names.
+        """Read what `text` begins with, which `find` found; None while it cannot be told. `names` are the tools' names.
 
         Raises BrokenJson when it is none of this form.
         """

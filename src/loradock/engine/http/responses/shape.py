@@ -1,4 +1,4 @@
-"""What the response shapes of both client families have in common."""
+"""The common parts of the response shapes of both client families."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -43,7 +43,8 @@ class ResponseFormat(ABC):
         return {**self.head(self.chunk_object), "choices": [], "usage": self.usage()}
 
     def head(self, kind: str) -> Json:
-        """What every body begins with. The first, which in a stream is the first chunk, tells the warnings."""
+        """Return the fields that every body begins with. The first body, in a stream the first chunk, carries the
+        warnings."""
         answer = self.answer
         head = {
             "id": f"{self.prefix}-{answer.id}",
@@ -68,7 +69,7 @@ class ResponseFormat(ABC):
         }
 
     def logprobs(self, tokens: list[Token]) -> Json | None:
-        """As asked for; None if not."""
+        """Return the log-probabilities in the form that was asked for; None if they were not."""
         if self.answer.request.logprob_shape is None:
             return None
         if self.answer.request.logprob_shape is LogprobShape.CONTENT:

@@ -1,4 +1,4 @@
-"""Of each row's logits the largest, found while they are in the cache: hardly any step needs to keep them."""
+"""Finds each row's largest logit while the logits are in the cache: hardly any step needs to keep them."""
 
 import numpy as np
 from numba import njit

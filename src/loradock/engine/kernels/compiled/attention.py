@@ -178,7 +178,7 @@ def _blocks_of(length, window):
 
 @_part
 def _block(tables, lengths, kv_heads, dim, item, end, b):
-    """Where an item's block `b` lies from the first on, and how far ahead the next item's is, 0 if it has none."""
+    """Return where an item's block `b` lies, and how far ahead the next item's is, 0 if it has none."""
     size = dim * BLOCK_SIZE * _SIZE
     at = (tables[item // kv_heads, b] * kv_heads + item % kv_heads) * size
     following = item + 1

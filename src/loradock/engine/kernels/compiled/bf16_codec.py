@@ -104,7 +104,7 @@ def add_rare(rare_at, count, x_at, x_stride, depth, rows, out, out_stride, first
 
 @_part
 def _first_of(rare, column):
-    """Where in the list the panel of `column`, or what comes behind it, begins."""
+    """Return where in the list the panel of `column`, or what follows it, begins."""
     low, high = 0, rare.shape[0]
     while low < high:
         middle = (low + high) // 2

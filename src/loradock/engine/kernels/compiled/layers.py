@@ -44,7 +44,8 @@ from loradock.engine.kernels.kernels import (
 QKV, OUT, GATE_UP, DOWN = map(np.int64, range(4))
 ATTENTION_NORM, MLP_NORM, Q_NORM, K_NORM = map(np.int64, range(4))
 STORE, ADD = map(np.int64, range(2))
-"""What a product does. (All of these have a type: for plain numbers Numba compiles a function once for each of them.)
+"""The modes of a product. (All of these have a type: for plain numbers Numba compiles a function once for each of
+them.)
 """
 HEADS, KV_HEADS, DIM, WINDOW, BLOCKS = range(5)
 WHOLE, ENTER, LEAVE = range(3)
@@ -53,8 +54,8 @@ CHUNK = 64
 _kernel = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _once = njit(inline="always")
-"""For what is called from one place. A function of its own is optimised, and made machine code of, once more by each
-function around it."""
+"""Decorates functions that are called from one place. A function of its own would be optimised and compiled once more
+for each function around it."""
 _BYTE = np.uint8(0)
 
 
@@ -224,7 +225,7 @@ def _norm(x, weight, out, eps):
 
 @_part
 def _down(model, lane, scratch, layer, which, low, first, end):
-    """What the adapters of rows `first:end` make of a product's input."""
+    """Multiply a product's input by the A matrices of the adapters of rows `first:end`."""
     if lane.adapters.size > 0:
         table, entry = address(lane.adapters[layer, which]), lane.adapters.shape[3]
         owners, depth = lane.owners[low : low + end], model.products[layer, which, INPUTS]

@@ -90,7 +90,7 @@ def expand_adapters(table, entry, owners, depth, rows, first, end, out, out_stri
 
 @_part
 def _alike(owners, i, end):
-    """How many rows from `i` on are taken together: four of one adapter, or one."""
+    """Return how many rows from `i` on are taken together: four of one adapter, or one."""
     count = 1
     while count < 4 and i + count < end and owners[i + count] == owners[i]:
         count += 1

@@ -56,7 +56,7 @@ class Arena:
 
 
 def packed_bytes(outputs: int, inputs: int, bits: int) -> int:
-    """How much of an arena a weight takes at most."""
+    """Return the most bytes of an arena that a weight takes."""
     scales = {16: outputs + _rare_room(outputs, inputs) * 12, 8: outputs * (inputs // GROUP) * 2}
     numbers = outputs * inputs * {16: 12}.get(bits, bits) // 8
     return whole_lines(numbers + scales.get(bits, outputs * (inputs // GROUP) * 4) + 3 * LINE)

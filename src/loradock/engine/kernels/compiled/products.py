@@ -15,14 +15,14 @@ WEIGHT, SCALES, BIAS, BITS, OUTPUTS, INPUTS, RARE, RARES = range(8)
 """A product's line in the plan: addresses (SCALES of bfloat16: the upper bytes; BIAS 0: none), 16, 8 or 4 bits, its
 size, and where and how many are the weights that are not in the panels (`twelve`)."""
 KINDS = {16: np.uint16(0), 8: np.uint8(0), 4: np.int8(0)}
-"""What tells the compiled code, by its type, in how many bits the weights are."""
+"""A value whose type tells the compiled code how many bits the weights have."""
 FIRST, MANY = 8, 25 if MANY_REGISTERS else 9
-"""How many rows panels are unpacked for once more in the registers, and from how many rows on."""
+"""From MANY rows on, those after the FIRST share unpacked panels; the others unpack them in the registers."""
 ROWS, ROWS_STRIDE, TILED, TILED_STRIDE, FACTORS, FACTORS_STRIDE, UNPACKED = range(7)
-"""Where activations lie: bfloat16 rows; the same as tiles read them, where that is something else; per row the groups'
-scales and behind them their sums; and room for two panels unpacked."""
+"""The addresses of activations: bfloat16 rows; the same as tiles read them, where that is something else; per row the
+groups' scales and behind them their sums; and room for two panels unpacked."""
 TILED_BYTES = {16: 0 if DOTS_BFLOAT16 else 4, 8: 2 if SHORT_NUMBERS else 1, 4: 1}
-"""What a number of TILED takes."""
+"""The bytes that a number of TILED takes."""
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _INT = np.int32(0)
 _READ = ROWS if DOTS_BFLOAT16 else TILED
@@ -101,7 +101,7 @@ def multiply(kind, line, inputs, rows, out, out_stride, add, first, end):
 
 
 def _product(kind, line, inputs, rows, out, out_stride, add, first, end):
-    """By kind, so that only what a model needs is compiled."""
+    """Multiply by the function for this kind of weights, so that only what a model needs is compiled."""
 
 
 @overload(_product)

@@ -56,7 +56,7 @@ def store(builder, value, address):
 
 
 def splat(builder, value):
-    """One number in all lanes."""
+    """Return a vector with one number in all lanes."""
     kind = ir.VectorType(value.type, LANES)
     nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, value, ir.Constant(INT, 0))
@@ -98,7 +98,7 @@ def largest_size(builder, vectors):
 
 
 def larger(builder, left, right):
-    """Of each lane the larger number; NaN is not."""
+    """Return the larger number of each lane; NaN is never larger."""
     return builder.select(builder.fcmp_ordered(">", left, right), left, right)
 
 
@@ -109,7 +109,7 @@ def largest_lane(builder, vector):
 
 
 def exponential(builder, x):
-    """Of each lane, for x below 88; 0 where it would be less than 1e-37. Cephes' polynomial."""
+    """Return e^x of each lane, for x below 88; 0 where it would be less than 1e-37. Uses Cephes' polynomial."""
 
     def every(value):
         return all_lanes(FLOATS, value)
@@ -134,7 +134,7 @@ def whole_sum_of_lanes(builder, vector):
 
 
 def on_lanes(builder, name, *vectors):
-    """One of LLVM's functions of float32 numbers, on all lanes."""
+    """Apply one of LLVM's functions of float32 numbers to all lanes."""
     function = ir.FunctionType(FLOATS, [FLOATS] * len(vectors))
     return builder.call(
         cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{LANES}f32"), list(vectors)
@@ -162,7 +162,7 @@ def unpacked(builder, address, uppers):
 
 
 def _looked_up(builder, table, numbers):
-    """Of each quarter of `table` the bytes that have these numbers; 0 for those above 127."""
+    """Return from each quarter of `table` the bytes that have these numbers; 0 for those above 127."""
 
     def look_up(table, numbers):
         function = ir.FunctionType(table.type, [table.type] * 2)
@@ -178,7 +178,7 @@ def mixed(builder, left, right, order):
 
 
 def in_halves(builder, work, *vectors):
-    """What `work` makes of both halves of vectors, joined."""
+    """Apply `work` to both halves of vectors and join the results."""
     size = vectors[0].type.count // 2
     low, high = ([mixed(builder, v, v, range(first, first + size)) for v in vectors] for first in (0, size))
     left, right = work(*low), work(*high)

@@ -16,7 +16,7 @@ from loradock.engine.kernels.compiled.memory import aligned
 from loradock.engine.kernels.kernels import FAST, address
 
 ARRIVED, MEETINGS = 0, 8
-"""Where on a gate, each on a line of its own: how many wait, how many meetings there were."""
+"""The places on a gate, each on a cache line of its own, of how many wait and how many meetings there were."""
 GONE = 2**62
 """The number of who cannot go on: more than anybody waits for."""
 PATIENCE = 10_000
@@ -28,7 +28,7 @@ _give_way = types.ExternalFunction("sched_yield", types.int32())
 
 
 class Team(NamedTuple):
-    """One member's view: its number, how many there are, and the gate int64 `[16]` where they meet."""
+    """One member's view: its number, the size of the team, and the gate int64 `[16]` where they meet."""
 
     number: int
     size: int
@@ -43,13 +43,13 @@ def team_of(size: int) -> list[Team]:
 
 
 def leave(team: Team) -> None:
-    """Nobody shall wait for this member any more: it cannot go on."""
+    """Keep others from waiting for this member any more: it cannot go on."""
     team.gate[MEETINGS] = GONE
 
 
 @_part
 def meet(team):
-    """Until all members are here; what each wrote before, all can read after."""
+    """Wait until all members are here; what each wrote before, all can read after."""
     if team.size == 1:
         return
     arrived, meetings = address(team.gate[ARRIVED:]), address(team.gate[MEETINGS:])
@@ -75,7 +75,7 @@ def announce(place, number):
 
 @_part
 def await_number(place, number):
-    """Until another thread has announced at least `number`."""
+    """Wait until another thread has announced at least `number`."""
     _wait(address(place), number)
 
 

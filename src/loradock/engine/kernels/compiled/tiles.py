@@ -17,7 +17,7 @@ from loradock.engine.kernels.compiled import simd as m
 from loradock.engine.kernels.compiled.bf16_codec import LINE, NUMBERED
 
 GROUP = 32
-"""How many inputs share a scale, in weights and in activations."""
+"""The number of inputs that share a scale, in weights and in activations."""
 _STEPS = 2
 SHORT_NUMBERS = m.ADDS_PAIRS and not m.DOTS_BYTES
 """Sums of bytes are made of 16-bit numbers, two of which the processor multiplies and adds at once."""
@@ -93,7 +93,7 @@ def _put_bytes(builder, whole, numbers, at):
 
 
 def _put_shorts(builder, whole, numbers, at):
-    """Of each four the first and third, then the others: as `_byte_parts` takes them."""
+    """Store of each four numbers the first and third, then the others: the order that `_byte_parts` takes."""
     order = [four + n for four in range(0, m.LANES, 4) for n in (0, 2, 1, 3)]
     shorts = builder.trunc(whole, m.SHORTS)
     m.store(builder, m.mixed(builder, shorts, shorts, order), m.add(builder, numbers, 2 * at))
@@ -285,7 +285,7 @@ def _zero(builder, kind):
 
 
 def _whole(builder, chains, row, behind, group, number):
-    """Where a group's sum begins: for the first chain what the row contributes, for others 0."""
+    """Return the start of a group's sum: for the first chain what the row contributes, for others 0."""
     place = cgutils.alloca_once(builder, m.INTS)
     start = m.load(builder, m.add(builder, row, behind, group), m.INT)
     builder.store(m.splat(builder, start) if number == 0 else ir.Constant(m.INTS, [0] * m.LANES), place)

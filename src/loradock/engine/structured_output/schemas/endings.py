@@ -17,7 +17,7 @@ class _Graph:
 
     def __init__(self, definitions: Json) -> None:
         self._missing: list[int] = []
-        """How many of those that it needs are not known to end, by part."""
+        """The number of those that each part needs and that are not known to end."""
         self._users: list[list[int]] = []
         self._of = {name: self._node(needs=1) for name in definitions}
         for name, part in definitions.items():
@@ -57,7 +57,7 @@ class _Graph:
 
 
 def _inside(part: Json) -> list[Any]:
-    """What every value of the schema has inside."""
+    """Return the parts that every value of the schema has inside."""
     if part.get("type") == "object":
         named = part.get("properties", {})
         return [named[name] for name in part.get("required", []) if name in named]

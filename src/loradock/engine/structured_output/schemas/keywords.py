@@ -11,7 +11,7 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-"""Those that are followed. By JSON Schema 2020-12 all others are remarks, which bind nobody."""
+"""The formats that are followed. By JSON Schema 2020-12 all others are remarks, which bind nobody."""
 _UUID_OF_VERSION = re.compile("uuid([1-8])")  # as Pydantic writes UUID4
 _COMBINING = ("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef")
 _CONDITIONS = ("dependentRequired", "dependentSchemas", "dependencies")

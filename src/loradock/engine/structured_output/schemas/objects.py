@@ -1,4 +1,4 @@
-"""What a schema says about the properties of an object."""
+"""Reads what a schema says about the properties of an object."""
 
 import re
 from typing import Any, Protocol
@@ -19,11 +19,11 @@ _NAME_FORMATS = {
     "time": f"^{_TIME}$",
     "date-time": f"^{_DATE}T{_TIME}$",
 }
-"""Of names only patterns can be followed; these are what Pydantic and zod write for the keys of a mapping."""
+"""The patterns of formats that Pydantic and zod write for a mapping's keys; names can follow only patterns."""
 
 
 class Preparation(Protocol):
-    """What prepares the parts of a schema."""
+    """Prepares the parts of a schema."""
 
     def schema(self, node: Any, where: str) -> Json | bool: ...
     def resolved(self, made: Json | bool) -> Json | bool: ...

@@ -83,7 +83,7 @@ def _values(part: Json) -> list[Any] | None:
 
 
 def _weight(values: list[Any]) -> int:
-    """Of comparing these: long texts, arrays and objects count for more."""
+    """Return the cost of comparing these: long texts, arrays and objects count for more."""
     long = (len(_key(value)) for value in values if isinstance(value, str | list | dict))
     return len(values) + sum(length // _COMPARED_AT_ONCE for length in long)
 

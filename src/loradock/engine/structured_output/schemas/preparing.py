@@ -15,7 +15,7 @@ MAX_DEPTH = 50
 """Levels of a schema; the library reads 128 levels of JSON, and one of ours may be two of those."""
 MAX_SIZE = 20_000
 SECONDS = 10.0
-"""For all of a schema's patterns, of which those that may grow are tried; that takes some ten milliseconds."""
+"""The time for all of a schema's patterns, of which those that may grow are tried; that takes some ten milliseconds."""
 
 _ROOT = ""
 """Stands for the schema itself among its definitions: those have other names."""
@@ -36,7 +36,7 @@ def prepared(schema: Any, matches: Callable[[str, str], bool]) -> Json:
 
 
 class _TooLarge(Unfollowable):
-    """Of the whole: leaving out what comes last would not be what was asked for."""
+    """The whole is too large: leaving out what comes last would not be what was asked for."""
 
 
 class _Preparation:

@@ -1,4 +1,4 @@
-"""Where the references of a schema point: JSON pointers, anchors and nested `$id`s, all inside the schema itself."""
+"""Resolves the references of a schema: JSON pointers, anchors and nested `$id`s, all inside the schema itself."""
 
 from collections.abc import Iterator
 from typing import Any
