@@ -9,7 +9,7 @@ _LATE_S = 1.0
 
 
 class AwakeClock:
-    """What others did not do in a time that this process has slept through cannot be held against them.
+    """Measures the time that this process has slept through, for which others cannot be blamed.
 
     `run` has to be running. What the event loop is kept from its turn beyond a second counts as slept through.
     """
@@ -34,7 +34,7 @@ class AwakeClock:
 
     @property
     def slept(self) -> float:
-        """How many seconds it has slept in all."""
+        """The number of seconds it has slept in all."""
         return self._slept + self._late()
 
     def _late(self) -> float:

@@ -1,4 +1,4 @@
-"""What goes on when nobody waits for it any more."""
+"""Background tasks, which go on when nobody waits for them any more."""
 
 import asyncio
 from collections.abc import Coroutine

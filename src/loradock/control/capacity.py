@@ -1,4 +1,4 @@
-"""How many more adapters an endpoint takes, with the numbers behind it."""
+"""Tells how many more adapters an endpoint takes, with the numbers behind it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from loradock.machine.share import memory_free
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """For adapters of `size` bytes beside the `attached` ones. Slots and memory are each replica's; adapters beyond
-    them are served too, in turns and from disk."""
+    """The capacity for adapters of `size` bytes beside the `attached` ones. Slots and memory are each replica's;
+    adapters beyond them are served too, in turns and from disk."""
 
     size: int
     attached: int

@@ -1,4 +1,4 @@
-"""What every part of the control loop works with."""
+"""The context that every part of the control loop works with."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from loradock.replicas.launcher import Launcher
 
 @dataclass(frozen=True, slots=True)
 class ControlContext:
-    """One for all deployments."""
+    """The shared parts of the control loop, the same for all deployments."""
 
     transact: Transactions
     launcher: Launcher

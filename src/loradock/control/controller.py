@@ -129,7 +129,7 @@ class Controller:
         return await self._adapters.attach(account_id, endpoint_ref, model_id)
 
     async def attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
-        """By the adapter's own name. Raises what attach raises."""
+        """Attach by the adapter's own name. Raises what attach raises."""
         await self._adapters.attach_by_name(account_id, adapter, endpoint_ref)
 
     async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
@@ -159,7 +159,7 @@ class Controller:
         return await loop.replicas() if loop else []
 
     def readings(self) -> list[Reading]:
-        """How every endpoint is now, from memory. On the controller's own event loop."""
+        """Return how every endpoint is now, from memory. Call on the controller's own event loop."""
         found = [loop.reading() for loop in self._loops.values()]
         return [reading for reading in found if reading is not None]
 

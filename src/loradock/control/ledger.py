@@ -1,4 +1,4 @@
-"""What a deployment's loop writes, where writing may wait: replicas are launched and ended also while it cannot."""
+"""Database writes of a deployment's loop that may wait: replicas are launched and ended also while it cannot write."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ class Ledger:
             self._waiting.append(work)
 
     async def flush(self) -> None:
-        """What contradicts the database by now (the deployment was deleted, say) is dropped."""
+        """Write what waits; what contradicts the database by now (the deployment was deleted, say) is dropped."""
         async with self._writing:
             while self._waiting and not self.stuck:
                 work = self._waiting.popleft()
@@ -53,7 +53,7 @@ class Ledger:
                     self._repeats.failed(f"{self._what}, one of those that had waited,", error)
 
     async def make_room(self) -> None:
-        """For what is to be done on a full disk, too."""
+        """Make room for what is to be done on a full disk, too."""
         await self._transact.make_room()
 
     def failed(self, error: BaseException) -> None:

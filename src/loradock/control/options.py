@@ -1,4 +1,4 @@
-"""How patient the control loop is, and what replicas are given."""
+"""Options of the control loop: how patient it is, and what replicas are given."""
 
 import time
 from collections.abc import Callable

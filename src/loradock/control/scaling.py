@@ -1,4 +1,4 @@
-"""How many replicas the load asks for: up soon after it has grown, down long after it has shrunk."""
+"""Computes how many replicas the load asks for: up soon after it has grown, down long after it has shrunk."""
 
 import math
 from collections import deque

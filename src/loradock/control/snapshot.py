@@ -1,4 +1,4 @@
-"""What the database says about a deployment at one moment, detached from any session."""
+"""A snapshot of what the database says about a deployment at one moment, detached from any session."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +52,7 @@ class Snapshot:
         return self.endpoint.state
 
     def attached(self, model_id: str | None = None) -> dict[str, Path]:
-        """What every ready replica ought to hold, of all adapters or one: engine name → folder."""
+        """Return what every ready replica ought to hold, of all adapters or one: engine name → folder."""
         return {
             bound.engine_name: bound.path
             for bound in self.attachments

@@ -1,4 +1,4 @@
-"""What the API shows of the replicas at work."""
+"""Views of the replicas at work, which the API shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,5 +24,5 @@ class ReplicaFacts:
 
 
 def why_not_served(adapter: str, replicas: Iterable[ReplicaFacts]) -> str | None:
-    """What the first replica said that would not take it."""
+    """Return the reason of the first replica that would not take it."""
     return next((replica.refused[adapter] for replica in replicas if adapter in replica.refused), None)

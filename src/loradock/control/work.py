@@ -52,7 +52,7 @@ def _on_disk(work: Callable[[], T]) -> T:
 
 
 class Locks:
-    """One lock per name, kept as long as anybody holds or awaits it."""
+    """Holds one lock per name, kept as long as anybody holds or awaits it."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

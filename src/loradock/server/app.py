@@ -106,7 +106,7 @@ class Server:
         return all(route.matches(scope)[0] is Match.NONE for route in self._api.routes)
 
     def _tagging(self, scope: Scope, send: Send) -> Send:
-        """What the dashboard's own scripts ask is for nobody else."""
+        """Tag answers for other origins, except those to the dashboard's own scripts."""
         return send if self._cors is None or KNOWN_ACTOR in scope else self._cors.tagging(scope, send)
 
     @property

@@ -4,8 +4,8 @@ import asyncio
 
 
 class CorkedTransport:
-    """What one answer is written to. Its first piece, the head, is held for the next one, or until the event loop's
-    next round: a stream whose first event is yet to come still begins at once."""
+    """A transport for one answer. Its first piece, the head, is held for the next one, or until the event loop's next
+    round: a stream whose first event is yet to come still begins at once."""
 
     __slots__ = ("_flush", "_head", "_loop", "_transport", "is_closing")
 

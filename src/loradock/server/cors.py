@@ -47,7 +47,7 @@ def _origin(text: str) -> str:
 
 
 class Cors:
-    """What answers of the API say to browsers, when pages of some `origins` are allowed."""
+    """Adds to answers of the API what browsers need, when pages of some `origins` are allowed."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)

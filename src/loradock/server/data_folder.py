@@ -102,7 +102,7 @@ def is_empty(file: Path) -> bool:
 
 
 def _traces(settings: Settings) -> list[str]:
-    """Of a server whose database is not there any more."""
+    """Return the traces of a server whose database is not there any more."""
     folder, file = settings.data_dir, settings.database_file
     blobs = len(digests_in(blobs_root(folder)))
     found = [f"the files of {blobs} models in blobs/"] if blobs else []

@@ -1,4 +1,4 @@
-"""What a server does now and then: room kept for a full disk, the trash emptied, the database's file looked for."""
+"""Periodic work of a server: room kept for a full disk, the trash emptied, the database's file looked for."""
 
 import asyncio
 import logging
@@ -53,7 +53,8 @@ class Housekeeping:
             self._blobs.empty_trash(self._trash_days * _DAY_S)
 
     def _look_for_database(self) -> None:
-        """What is open goes on as if nothing had happened; only the next start would find out."""
+        """Log when the database's file is gone: what is open goes on as if nothing had happened, only the next start
+        would find out."""
         before, self._inode = self._inode, _inode_of(self._file)
         if before is not None and self._inode != before:
             _log.error(

@@ -77,7 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._note()
 
     def _feed_rest(self, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade | None) -> None:
-        """Not by calling itself: one piece may hold thousands of requests that wish to upgrade."""
+        """Feed the rest in a loop, not by recursion: one piece may hold thousands of requests that wish to upgrade."""
         while upgrade is not None:
             data = memoryview(data)[upgrade.args[0] :]
             upgrade = None

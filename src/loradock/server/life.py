@@ -1,4 +1,4 @@
-"""What begins and ends with the server."""
+"""The parts that begin and end with the server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
@@ -48,7 +48,7 @@ class Life:
             await self._gateway.close()
 
     def telling(self, send: Send) -> Send:
-        """Of the lifespan protocol: without the traceback of a failure that has words."""
+        """Wrap `send` of the lifespan protocol: it leaves out the traceback of a failure that has words."""
 
         async def told(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "lifespan.startup.failed" and self.failure is not None:

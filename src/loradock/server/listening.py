@@ -12,8 +12,8 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address of the host; `::` takes both families where the system allows it. Raises BadRequest,
-    which blames the host or the port."""
+    """Open one socket for each address of the host; `::` takes both families where the system allows it. Raises
+    BadRequest, which blames the host or the port."""
     listeners: list[socket.socket] = []
     reasons: list[OSError] = []
     for family, address in _addresses(host, port):

@@ -1,4 +1,4 @@
-"""How the server looks from outside: scheme, host and path before ours, as browsers have them behind a proxy."""
+"""The server's address from outside: scheme, host and path before ours, as browsers have them behind a proxy."""
 
 import ipaddress
 import re
@@ -107,8 +107,8 @@ class FromOutside:
 
 
 def _forwarded(headers: dict[bytes, str]) -> Outside | None:
-    """What a proxy says: X-Forwarded-Proto, -Host, -Port, -Prefix, else Forwarded (RFC 7239). Of several, the first is
-    the one that the browser spoke to."""
+    """Return what a proxy says: X-Forwarded-Proto, -Host, -Port, -Prefix, else Forwarded (RFC 7239). Of several, the
+    first is the one that the browser spoke to."""
     standard = _standard(headers.get(b"forwarded", ""))
     scheme = _first(headers, b"x-forwarded-proto") or standard.get("proto", "")
     host = _first(headers, b"x-forwarded-host") or standard.get("host", "")

@@ -38,7 +38,7 @@ class RequestLog:
 
 
 class _Told:
-    """What the client was sent."""
+    """The answer that the client was sent."""
 
     def __init__(self) -> None:
         self.status: int | None = None

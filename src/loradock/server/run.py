@@ -20,7 +20,7 @@ from loradock.server.request_log import RequestLog
 from loradock.server.serving import HttpServer
 
 _ORDERLY_S = 90.0
-"""For the end of replicas and of what is written last, after clients have been given their time."""
+"""The time for replicas to end and the last writes, after clients have been given their time."""
 
 OnReady = Callable[[Settings, str, bool], None]
 """Called once requests are answered, with the settings as they came out, the bootstrap key and whether it was made
@@ -28,7 +28,7 @@ just now."""
 
 
 def write_log(level: str) -> None:
-    """To stderr. Libraries that would tell of every call, health checks too, only say what is wrong."""
+    """Log to stderr. Libraries that would tell of every call, health checks too, only say what is wrong."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("alembic", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -80,8 +80,8 @@ def _leave(app: Server, settings: Settings) -> None:
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets this process have: each connection is one, and the usual 1024 are less
-    than a few who leave theirs half open."""
+    """Allow as many open files as the system lets this process have: each connection is one, and the usual 1024 are
+    less than a few who leave theirs half open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # some systems have a lower limit besides
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -12,7 +12,7 @@ import uvicorn
 from loradock.server.http import HttpProtocol, Patience, protocol_with
 
 _FAREWELL_S = 5
-"""For what clients are told that are still there when the time to drain is over."""
+"""The time for the last answers to clients that are still there when the time to drain is over."""
 
 
 class HttpServer(uvicorn.Server):

@@ -37,7 +37,7 @@ _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Settle(Protocol):
-    """What `registry.settling.Settler.for_attach` does."""
+    """The signature of `registry.settling.Settler.for_attach`."""
 
     def __call__(self, account_id: str, model_id: str, folder: Path, base_name: str, /, *, look: bool) -> Path: ...
 
@@ -125,7 +125,8 @@ class Attach:
             notes.note(step, message)
 
     async def _load_and_probe(self, begun: Claim, pool: ReplicaPool, notes: AttachProgress) -> int:
-        """On every ready replica that answers, also on those that become so meanwhile; how many hold it in the end.
+        """Load and probe it on every ready replica that answers, also on those that become so meanwhile; return how
+        many hold it in the end.
 
         A replica lost meanwhile fails the attach only if no other holds it: what takes its place reads the table.
         """
@@ -187,7 +188,7 @@ def _sent_away(replica: Replica) -> bool:
 
 
 def _residency(replica: Replica) -> Residency:
-    """What every replica has that was ever ready."""
+    """Return the replica's residency, which every replica has that was ever ready."""
     assert replica.residency is not None
     return replica.residency
 

@@ -39,16 +39,16 @@ class AdapterCalls:
         self._background = background
 
     async def attach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
-        """As Controller.attach."""
+        """Attach as Controller.attach does."""
         return await asyncio.shield(self._background.begin(self._attach(account_id, endpoint_ref, model_id)))
 
     async def attach_by_name(self, account_id: str, adapter: str, endpoint_ref: str) -> None:
-        """As Controller.attach_by_name."""
+        """Attach as Controller.attach_by_name does."""
         endpoint = await self._transact(lambda session: find_endpoint(session, account_id, endpoint_ref).name)
         await self.attach(account_id, endpoint_ref, combined_id(endpoint, adapter))
 
     async def detach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:
-        """As Controller.detach."""
+        """Detach as Controller.detach does."""
         return await asyncio.shield(self._background.begin(self._detach(account_id, endpoint_ref, model_id)))
 
     async def _attach(self, account_id: str, endpoint_ref: str, model_id: str) -> str:

@@ -116,7 +116,7 @@ def _for_rank(endpoint: Endpoint, rank: int) -> str:
 
 
 def _others(session: Session, deployment_id: str, besides: str) -> tuple[int, int]:
-    """How many other adapters' attachments there are, and how many replicas."""
+    """Return the number of other adapters' attachments and the number of replicas."""
     taken, running = session.execute(_OTHERS, {"deployment": deployment_id, "besides": besides}).one()
     return taken, running
 

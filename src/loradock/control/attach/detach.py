@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class DetachWorker:
-    """One background task per DETACHING attachment. What fails is tried again at the next look."""
+    """Runs a background task per DETACHING attachment. What fails is tried again at the next look."""
 
     def __init__(self, context: ControlContext, pool: ReplicaPool, changed: Callable[[], None]) -> None:
         self._context = context

@@ -41,7 +41,7 @@ class AttachProgress:
             self._timer = asyncio.get_running_loop().call_later(_PROMPTLY_S, self._begin_writing)
 
     async def rest(self) -> list[StepResult]:
-        """What is not recorded yet, and from now on is the caller's to record."""
+        """Return the results not recorded yet, which from now on are the caller's to record."""
         if self._timer is not None:
             self._timer.cancel()
         writing, self._writing = self._writing, None

@@ -120,7 +120,7 @@ class Fleet:
             supervisor.wake()
 
     def wake_without(self, engine_name: str, path: Path) -> None:
-        """Those that do not hold this adapter."""
+        """Wake the supervisors of replicas that do not hold this adapter."""
         for supervisor in self._supervisors.values():
             if not supervisor.replica.holds(engine_name, path):
                 supervisor.wake()
@@ -136,7 +136,7 @@ class Fleet:
     def _supervise(
         self, replica_id: str, secret: str, base_name: str, settings: str | None, spec: ReplicaSpec | None
     ) -> ReplicaSupervisor:
-        """Of one that is to be launched by `spec`, or runs already."""
+        """Start a supervisor of a replica that is to be launched by `spec`, or runs already."""
         process = ReplicaProcess(self._context.launcher, replica_id, spec)
         supervisor = ReplicaSupervisor(
             Replica(replica_id, settings, process),

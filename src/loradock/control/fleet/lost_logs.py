@@ -8,7 +8,7 @@ _KEPT = 5
 
 
 class LostLogs:
-    """Those of the last few stay until the next start of the server."""
+    """Logs of lost replicas: those of the last few stay until the next start of the server."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher

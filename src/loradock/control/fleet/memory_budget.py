@@ -19,8 +19,9 @@ class Taker(Protocol):
 
 
 class Memory:
-    """Of all deployments' replicas together. `free` and `total` in bytes, of this machine; `planning` is held from a
-    look at what is free until what is planned has been added. A lost replica counts as long as its process lives."""
+    """The memory of all deployments' replicas together. `free` and `total` in bytes, of this machine; `planning` is
+    held from a look at what is free until what is planned has been added. A lost replica counts as long as its process
+    lives."""
 
     def __init__(self, free: Callable[[], int], total: Callable[[], int]) -> None:
         self._free = free
@@ -35,7 +36,7 @@ class Memory:
         self._takers.discard(taker)
 
     async def free(self) -> int:
-        """What is neither taken nor promised."""
+        """Return the bytes that are neither taken nor promised."""
         takers = list(self._takers)
         return await asyncio.to_thread(lambda: max(0, self._free() - sum(map(_owed, takers))))
 

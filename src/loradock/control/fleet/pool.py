@@ -27,12 +27,12 @@ class ReplicaPool:
 
     @property
     def serving(self) -> list[Replica]:
-        """Those that are, or will be, of use."""
+        """The replicas that are, or will be, of use."""
         return self.of_state(ReplicaState.STARTING, ReplicaState.READY)
 
     @property
     def answering(self) -> list[Replica]:
-        """Those of the ready ones that answer just now; all of them if none does."""
+        """The ready replicas that answer just now; all ready ones if none does."""
         return [replica for replica in self.ready if replica.health is Health.READY] or self.ready
 
     @property

@@ -1,4 +1,4 @@
-"""What a start finds: replicas that outlived the last server, and transactions that were cut off."""
+"""Recovery at the start: replicas that outlived the last server, and transactions that were cut off."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a deployment's replicas are started with."""
+"""Builds the spec that a deployment's replicas are started with."""
 
 import hashlib
 import secrets
@@ -14,7 +14,7 @@ from loradock.types.names import new_id
 
 
 def new_spec(snapshot: Snapshot, model: Path, options: ControlOptions) -> ReplicaSpec:
-    """Of one more replica, its memory not yet planned. Blocks."""
+    """Return the spec of one more replica, its memory not yet planned. Blocks."""
     gpus, devices = gpus_of(snapshot.hardware)
     return ReplicaSpec(
         id=new_id("rep"),
@@ -35,7 +35,7 @@ def new_spec(snapshot: Snapshot, model: Path, options: ControlOptions) -> Replic
 
 
 def settings_digest(snapshot: Snapshot, options: ControlOptions) -> str:
-    """Of all that a replica is started with; a replica with another digest has to be replaced."""
+    """Return the digest of all that a replica is started with; a replica with another digest has to be replaced."""
     embedded = snapshot.engine is EngineKind.EMBEDDED
     facts = (
         __version__,

@@ -13,7 +13,7 @@ ResolveBase = Callable[[str, str, Progress], Path]
 
 
 class BaseResolution:
-    """One resolution under way. `progress` is its newest word, `path` or `failure` its end."""
+    """A resolution under way. `progress` is its newest word, `path` or `failure` its end."""
 
     def __init__(self, resolve: ResolveBase, base_model: str, account: str, changed: Callable[[], None]) -> None:
         self.progress = f"looking for {base_model}"

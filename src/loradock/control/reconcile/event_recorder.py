@@ -53,7 +53,7 @@ class EventRecorder:
         ]
 
     def _of_refused(self, snapshot: Snapshot) -> list[tuple[str, str, str]]:
-        """Of adapters that a replica does not take."""
+        """Return the events of adapters that a replica does not take."""
         before, self._refused = self._refused, {}
         events = []
         for bound in snapshot.attachments:

@@ -25,7 +25,7 @@ class StartsOnRequest:
         self._repeats = Repeats(logging.getLogger(__name__))
 
     async def start(self, endpoint_id: str) -> None:
-        """Also when the database is busy for a while: the request waits."""
+        """Start the endpoint, also when the database is busy for a while: the request waits."""
         async with self._context.locks[endpoint_id]:  # several requests may have come at once
             while True:
                 try:

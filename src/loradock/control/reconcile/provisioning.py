@@ -1,4 +1,4 @@
-"""As many replicas as are wanted, as far as base model, memory and losses allow."""
+"""Provides as many replicas as are wanted, as far as base model, memory and losses allow."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,7 +45,7 @@ class Provisioner:
 
     @property
     def progress(self) -> str | None:
-        """Of finding the base model, while that goes on."""
+        """The progress of finding the base model, while that goes on."""
         return self._base.progress if self._base else None
 
     def pause(self) -> None:
@@ -53,7 +53,7 @@ class Provisioner:
         self._base = None
 
     def start_afresh(self) -> None:
-        """What was before counts no more."""
+        """Forget the base model, losses and restarts so far."""
         self._base = None
         self.loss = None
         self._pool.has_served = False

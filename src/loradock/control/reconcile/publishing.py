@@ -1,4 +1,4 @@
-"""What of a deployment the gateway knows, brought up to what the database and the replicas say."""
+"""Publishes to the gateway what it knows of a deployment, as the database and the replicas say."""
 
 import asyncio
 from pathlib import Path
@@ -42,7 +42,8 @@ class Publisher:
         self._publishing = asyncio.Lock()
 
     async def wanted(self, engine_name: str | None) -> Wanted:
-        """What replicas ought to hold, of all adapters or of one name; without the database, by the newest reading."""
+        """Return what replicas ought to hold, of all adapters or of one name; without the database, by the newest
+        reading."""
         rows = await self._read_attachments(engine_name)
         attached = {row.engine_name: row.path for row in rows if row.state is AttachmentState.ATTACHED}
         leaving = [row.engine_name for row in rows if row.state is AttachmentState.DETACHING]
@@ -114,7 +115,7 @@ class Publisher:
             self._shown = showing
 
     def _what_to_show(self, snapshot: Snapshot) -> tuple[Any, ...]:
-        """What the routes depend on."""
+        """Return what the routes depend on."""
         return (
             snapshot,
             self._back(snapshot),

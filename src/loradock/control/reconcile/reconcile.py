@@ -80,11 +80,11 @@ class DeploymentLoop:
         await self._publisher.publish_adapter(row)
 
     async def replicas(self) -> list[ReplicaFacts]:
-        """What every replica is and holds, as they say it themselves."""
+        """Return what every replica is and holds, as they say it themselves."""
         return await asyncio.gather(*(replica.facts() for replica in list(self.pool.replicas.values())))
 
     def reading(self) -> Reading | None:
-        """From memory; None when there is no such deployment (yet, or any more)."""
+        """Return the reading from memory; None when there is no such deployment (yet, or any more)."""
         seen = self._publisher.seen
         if seen is None:
             return None

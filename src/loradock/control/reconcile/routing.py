@@ -62,6 +62,6 @@ def upstreams_of(replicas: Iterable[Replica]) -> tuple[Upstream, ...]:
 
 
 def _routable(replicas: list[Replica]) -> tuple[Upstream, ...]:
-    """Those that answer, else those that a check has failed of; never one that gets no new requests."""
+    """Return the replicas that answer, else those that have failed a check; never one that gets no new requests."""
     healthy = [replica for replica in replicas if replica.health is Health.READY]
     return upstreams_of(healthy or [replica for replica in replicas if replica.health is Health.SUSPECT])

@@ -1,4 +1,4 @@
-"""How many replicas a deployment should have now, and since when nobody has asked anything of it."""
+"""Decides how many replicas a deployment should have now, and since when nobody has asked anything of it."""
 
 from collections.abc import Iterable
 
@@ -23,11 +23,11 @@ class Sizing:
 
     @property
     def current(self) -> int:
-        """What was wanted last; 0 at rest."""
+        """The number of replicas that was wanted last; 0 at rest."""
         return self._current
 
     def wanted(self, snapshot: Snapshot, upstreams: Iterable[Upstream], serving: int) -> int:
-        """How many replicas there should be. `serving` is the number there is, which a new loop goes on from."""
+        """Return how many replicas there should be. `serving` is the number there is, which a new loop goes on from."""
         self._look(list(upstreams))
         low, high = snapshot.min_replicas, snapshot.max_replicas
         current = self._current or max(low, min(high, serving))

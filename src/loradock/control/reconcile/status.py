@@ -20,7 +20,7 @@ from loradock.types.enums import EndpointState, ReplicaState
 def observed(
     snapshot: Snapshot, pool: ReplicaPool, provisioner: Provisioner, wanted: int
 ) -> tuple[EndpointState, str | None]:
-    """Of one that is to run, with `wanted` replicas."""
+    """Return the state of a deployment that is to run, with `wanted` replicas, and why."""
     if pool.ready:
         return EndpointState.STARTED, provisioner.shortage(snapshot, wanted) or _unready(pool)
     if provisioner.insufficient_memory and not pool.serving:

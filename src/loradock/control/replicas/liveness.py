@@ -23,7 +23,7 @@ class Health(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one check has found."""
+    """The result of one check."""
 
     at: float
     """When the check was sent."""
@@ -43,14 +43,14 @@ class Observation:
     gone: bool = False
     """Whether the process has ended."""
     why: str = ""
-    """What a failed check said."""
+    """The error of a failed check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """In seconds. `unready`: without a good answer, or without progress, until no new requests are sent. `lost`: the
-    same, without processor time used, until it is given up. `stretched`: until it is given up whatever it uses.
-    `checks`: how many in a row it takes at least."""
+    """Time limits in seconds. `unready`: without a good answer, or without progress, until no new requests are sent.
+    `lost`: the same, without processor time used, until it is given up. `stretched`: until it is given up whatever it
+    uses. `checks`: how many in a row it takes at least."""
 
     unready: float = 5.0
     lost: float = 60.0
@@ -90,7 +90,7 @@ class Liveness:
         return self.health
 
     def _begin_anew(self) -> None:
-        """What was seen before says nothing any more."""
+        """Forget what was seen before: it says nothing any more."""
         self._since = None
         self._bad = 0
         self._still = 0

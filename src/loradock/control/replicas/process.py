@@ -43,7 +43,7 @@ class ReplicaProcess:
         await self._obtained.wait()
 
     def use(self) -> ProcessUse:
-        """What it takes of this machine; nothing once it is gone. Blocks."""
+        """Return what it takes of this machine; nothing once it is gone. Blocks."""
         return self._instance.use() if self._instance else ProcessUse()
 
     def check_alive(self) -> None:

@@ -1,4 +1,4 @@
-"""One replica as the control loop knows it: what routing, attaching and sizing go by."""
+"""A replica as the control loop knows it: what routing, attaching and sizing go by."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ class Replica:
         self.state = ReplicaState.STARTING
         self.health = Health.STARTING
         self.unready_because: str | None = None
-        """As it was told when its health changed last."""
+        """The reason it was told when its health changed last."""
         self.failure: str | None = None
         self.begun = time.monotonic()
         self.ready_since: float | None = None
@@ -66,7 +66,7 @@ class Replica:
         return all(self.holds(name, path) or name in self.refused for name, path in attached.items())
 
     async def facts(self) -> ReplicaFacts:
-        """What it is and holds, as it says itself."""
+        """Return what it is and holds, as it says itself."""
         tiers = await self._tiers()
         return ReplicaFacts(
             self.id,
@@ -85,7 +85,7 @@ class Replica:
         return self.failure or (self.unready_because if self.shown_state is ReplicaState.UNREADY else None)
 
     async def _tiers(self) -> dict[str, AdapterTier]:
-        """Where it keeps each adapter now; nothing while it does not answer."""
+        """Return where it keeps each adapter now; nothing while it does not answer."""
         try:
             async with asyncio.timeout(_TIERS_S):
                 return await self.client.tiers() if self.client else {}

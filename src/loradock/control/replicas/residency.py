@@ -62,12 +62,12 @@ class Residency:
             self.held.pop(name, None)
 
     async def probe(self, name: str) -> None:
-        """One token through an adapter, when it is its turn. Raises AdapterRefused."""
+        """Compute one token through an adapter, when it is its turn. Raises AdapterRefused."""
         async with self._turn(name):
             await self._client.probe(name)
 
     async def probe_base(self, name: str) -> None:
-        """One token through the base model, by its name."""
+        """Compute one token through the base model, by its name."""
         await self._client.probe(name)
 
     async def refresh(self) -> None:

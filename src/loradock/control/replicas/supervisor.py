@@ -22,7 +22,7 @@ from loradock.types.errors import LoradockError, ReplicaLost
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _GOING_S = 3.0
-"""How long a process may take to be seen to end after its connections have broken."""
+"""The time in which a process has to be seen to end after its connections have broken."""
 
 
 class ReplicaSupervisor:
@@ -142,7 +142,7 @@ class ReplicaSupervisor:
         self._changed()
 
     async def _pause(self) -> None:
-        """Until woken or a tick has passed. Raises ReplicaEnded as soon as the process is gone."""
+        """Wait until woken or a tick has passed. Raises ReplicaEnded as soon as the process is gone."""
         until = time.monotonic() + self._context.options.tick
         while time.monotonic() < until and not self._wake.is_set():
             self.replica.process.check_alive()

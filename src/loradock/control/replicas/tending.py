@@ -1,4 +1,4 @@
-"""What is done to a replica beside looking at it: its adapters made as wanted, and a token now and then."""
+"""Tends a replica beside checking its health: makes its adapters as wanted, and asks for a token now and then."""
 
 import asyncio
 import logging
@@ -19,8 +19,9 @@ _LOOK_S = 1.0
 
 
 class Tending:
-    """One round after the other, as often as `go_on` asks; never two at a time. `begun` is called at the end of the
-    first, `changed` when others should look, `wake` when a round is wanted at once. On leaving, a round is cut off."""
+    """Runs one round after the other, as often as `go_on` asks; never two at a time. `begun` is called at the end of
+    the first, `changed` when others should look, `wake` when a round is wanted at once. On leaving, a round is cut
+    off."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ class Termination:
         self._patience: asyncio.Timeout | None = None
 
     def begin(self, unroute: _Step, done: _Step, drain: float) -> None:
-        """As ReplicaSupervisor.end."""
+        """Begin to end it as ReplicaSupervisor.end does."""
         if self._patience is not None and not self._patience.expired():
             sooner = asyncio.get_running_loop().time() + drain
             self._patience.reschedule(min(sooner, self._patience.when() or sooner))
@@ -37,7 +37,8 @@ class Termination:
             self.task = asyncio.create_task(self._run_with_retry(unroute, done, drain))
 
     async def _run_with_retry(self, unroute: _Step, done: _Step, drain: float) -> None:
-        """Nobody else ends it: what fails (a busy database, a process that will not die) is tried again."""
+        """Run until it has ended, as nobody else ends it: what fails (a busy database, a process that will not die) is
+        tried again."""
         while True:
             try:
                 return await self._run(unroute, done, drain)

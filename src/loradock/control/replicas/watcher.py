@@ -41,7 +41,7 @@ class Watcher:
 
     @property
     def fate(self) -> Fate:
-        """Of one that was given up."""
+        """The fate of a replica that was given up."""
         return Fate.KILLED if self.use.stopped else Fate.STUCK
 
     async def check(self) -> Health:
@@ -77,7 +77,7 @@ class Watcher:
         return bool(vitals.work) or (vitals.compute_seconds is None and self._in_flight() > 0)
 
     def _compared(self, until: float, vitals: Vitals) -> tuple[bool, bool]:
-        """With the look before: whether steps have moved, and whether processor time was used."""
+        """Return whether steps have moved since the look before, and whether processor time was used."""
         if self._seen is None:
             return True, True
         at, before, use = self._seen
