@@ -98,7 +98,7 @@ def _fields(made: Json, schema: Json, place: str, before: str = "", depth: int =
 
 
 def _resolved(made: Json, schema: Json) -> Json:
-    """What a reference leads to; of several, the first that is an object."""
+    """Return the schema that a reference leads to; of several, the first that is an object."""
     for option in schema.get("anyOf", ()):
         if "$ref" in option:
             return _resolved(made, option)

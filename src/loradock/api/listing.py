@@ -80,7 +80,7 @@ class Page:
 
 
 def _text(item: Mapping[str, Any]) -> str:
-    """What is looked through: the texts, also one level below (a job's arguments)."""
+    """Return the texts that are searched, also one level below (a job's arguments)."""
     below = [value for part in item.values() if isinstance(part, dict) for value in part.values()]
     return "\n".join(value for value in [*item.values(), *below] if isinstance(value, str)).casefold()
 

@@ -41,7 +41,7 @@ async def read_upload(content_type: str, body: AsyncIterator[bytes], received: R
 
 
 class _Form:
-    """What the parser calls as the form goes by."""
+    """Callbacks of the parser as it goes through the form."""
 
     def __init__(self, received: Received, open_file: ExitStack) -> None:
         self.fields: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What somebody may have meant who asks for an address that there is not."""
+"""Finds the route that was probably meant by a request for an address that does not exist."""
 
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
@@ -26,7 +26,7 @@ _ELSEWHERE = {
     "load_lora_adapter": "POST /v1/endpoints/{endpoint_id}/adapters",
     "unload_lora_adapter": "DELETE /v1/endpoints/{endpoint_id}/adapters",
 }
-"""What other APIs call it: their last words → the route here."""
+"""Names in other APIs: their last words → the route here."""
 
 Routes = Mapping[str, Iterable[str]]
 """Path, with {parameters}, → methods."""
@@ -56,7 +56,7 @@ def _words(path: str) -> list[str]:
 
 
 def _likeness(words: list[str], known: str) -> float:
-    """Of the words that differ most."""
+    """Return the likeness of the words that differ most."""
     pairs = zip_longest(words, _places(known, len(words)), fillvalue="")
     return min((_alike(word, place) for word, place in pairs), default=0.0)
 

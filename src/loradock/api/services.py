@@ -1,4 +1,4 @@
-"""How routes get at what they work with, and at who asks."""
+"""Dependencies of routes: the services they work with, and who asks."""
 
 from typing import Annotated
 

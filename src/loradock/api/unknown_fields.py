@@ -9,7 +9,7 @@ from loradock.types.errors import BadRequest
 from loradock.types.parameters import MAX_REMARKS, nearest
 
 _HOSTED = {"allow_unsupported", "disable_prompt_cache", "disable_speculative_decoding"}
-"""What the hosted original's clients send and nothing depends on here."""
+"""Fields that the hosted original's clients send and nothing depends on here."""
 
 
 class Remark(TypedDict):
@@ -34,7 +34,7 @@ def check_spelling(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def remarks(given: Iterable[str], known: Iterable[str]) -> list[str]:
-    """In words, for the answer. `given` are names with a value."""
+    """Return remarks in words, for the answer. `given` are names with a value."""
     known = list(known)
     ignored = [name for name in given if name not in known and name.rpartition(".")[2] not in _HOSTED]
     told = [

@@ -1,4 +1,4 @@
-"""What pages do to adapters, one of many at a time, and how each ended in words."""
+"""Actions of pages on adapters, one of many at a time, and how each ended in words."""
 
 import time
 
@@ -15,7 +15,7 @@ async def attach(services: Services, me: SignedIn, endpoint_id: str, adapter: st
 
 
 async def detach(services: Services, me: SignedIn, adapter: str, endpoint_id: str | None = None) -> str:
-    """From `endpoint_id`, else from wherever it is attached. Raises LoradockError."""
+    """Detach from `endpoint_id`, else from wherever it is attached. Raises LoradockError."""
     await adapters.detach_named(services, me.actor, adapter, endpoint_id)
     return "detached"
 

@@ -10,13 +10,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 ICON = "/favicon.ico"
-"""Where browsers look for an icon without being told."""
+"""The path where browsers look for an icon without being told."""
 _FOLDER = Path(__file__).parent / "static"
 
 
 @cache
 def version() -> str:
-    """Of all files together: one changed file renames all, which upgrades do seldom enough."""
+    """Return one version of all files together: one changed file renames all, which upgrades do seldom enough."""
     content = blake2b(digest_size=6)
     for file in sorted(_FOLDER.rglob("*.*")):
         content.update(file.read_bytes())

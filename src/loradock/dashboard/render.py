@@ -39,7 +39,7 @@ def dialog(request: Request, template: str, *, status: int = 200, **context: Any
 
 
 def go_to(request: Request, path: str) -> Response:
-    """What was asked for is done: show the page at `path`."""
+    """Answer a request that was carried out: show the page at `path`."""
     if "hx-request" in request.headers:  # htmx follows redirects by itself and would put the page into a fragment
         return Response(status_code=204, headers={"hx-redirect": path})
     return RedirectResponse(path, 303)
@@ -63,7 +63,7 @@ def size(count: int | None) -> str:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """With thin spaces between thousands; a dash for nothing."""
+    """Format a number with thin spaces between thousands; a dash for nothing."""
     return NOTHING if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
 
 
@@ -82,12 +82,12 @@ def exactly(moment: datetime) -> str:
 
 
 def moment(stamp: str) -> str:
-    """What JSON keeps of a moment, like `exactly`."""
+    """Format a moment kept in JSON, like `exactly`."""
     return exactly(datetime.fromisoformat(stamp).astimezone(UTC))
 
 
 def share(job: Job) -> float | None:
-    """How much of the step that an upload is at has been done, from 0 to 1, where it is known."""
+    """Return how much of the step that an upload is at has been done, from 0 to 1, where it is known."""
     progress = job.progress or {}
     return min(1.0, progress["done"] / progress["total"]) if progress.get("total") else None
 

@@ -1,4 +1,4 @@
-"""One thing done to many, row by row, each with a result of its own, whoever looks on meanwhile.
+"""Runs that do one thing to many, row by row, each with a result of its own, whoever looks on meanwhile.
 
 A run belongs to the server, not to the page that began it: closing the page does not cut it off. It is kept in memory
 only; what it did is in the events.
@@ -65,7 +65,7 @@ class Run:
         return counts[Progress.DONE] + counts[Progress.FAILED] + counts[Progress.LEFT]
 
     def shown(self, most: int) -> list[Line]:
-        """What went wrong first, then what is going on."""
+        """Return the lines that went wrong first, then those that are going on."""
         return sorted(self.lines, key=lambda line: _ORDER.index(line.progress))[:most]
 
 

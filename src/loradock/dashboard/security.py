@@ -1,4 +1,4 @@
-"""What protects a signed-in browser: headers, the session cookie, and a secret that other sites cannot know."""
+"""Protects a signed-in browser: headers, the session cookie, and a secret that other sites cannot know."""
 
 import hmac
 import inspect
@@ -109,7 +109,7 @@ def check_csrf(request: HTTPConnection, signed_in: SignedIn, sent: str | None) -
 
 
 def _split(address: str) -> SplitResult:
-    """What a header holds that is no address has no parts."""
+    """Split a header's address; one that is no address has no parts."""
     try:
         return urlsplit(address)
     except ValueError:

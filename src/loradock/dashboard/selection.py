@@ -3,7 +3,7 @@
 from starlette.datastructures import FormData, QueryParams
 
 MOST = 5000
-"""At once."""
+"""The most that can be selected at once."""
 _LONGEST_NAME = 200
 
 

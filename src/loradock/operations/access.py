@@ -29,19 +29,20 @@ def require(actor: Actor, action: Action, resource: Resource) -> None:
 
 
 def own(actor: Actor, kind: ResourceKind) -> Resource:
-    """What is about to be made in the actor's account, or is found there by whoever carries the operation out."""
+    """Return the resource that is about to be made in the actor's account, or is found there by whoever carries the
+    operation out."""
     return Resource(kind, actor.account_id)
 
 
 def endpoint_for(session: Session, actor: Actor, action: Action, reference: str) -> Endpoint:
-    """By id or name. Raises EndpointMissing."""
+    """Find an endpoint by id or name. Raises EndpointMissing."""
     endpoint = find_endpoint(session, actor.account_id, reference)
     require(actor, action, Resource(ResourceKind.ENDPOINT, endpoint.account_id))
     return endpoint
 
 
 def model_for(session: Session, actor: Actor, action: Action, name: str) -> Model:
-    """By id or name, with or without the account in front. Raises ModelMissing."""
+    """Find a model by id or name, with or without the account in front. Raises ModelMissing."""
     model = find_model(session, actor.account_id, name)
     if model is None:
         raise ModelMissing(param="model")

@@ -28,13 +28,13 @@ async def detach(services: Services, actor: Actor, endpoint: str, model_id: str)
 
 
 async def attach_named(services: Services, actor: Actor, endpoint: str, adapter: str) -> None:
-    """By the adapter's own name. Raises LoradockError."""
+    """Attach by the adapter's own name. Raises LoradockError."""
     require(actor, Action.ATTACH, own(actor, ResourceKind.ENDPOINT))
     await services.controller.attach_by_name(actor.account_id, adapter, endpoint)
 
 
 async def detach_named(services: Services, actor: Actor, adapter: str, endpoint: str | None = None) -> None:
-    """From the endpoint of that id, else from wherever it is attached. Raises LoradockError."""
+    """Detach from the endpoint of that id, else from wherever it is attached. Raises LoradockError."""
     found = await run_in_threadpool(place, services, actor, adapter)
     if found is None or endpoint not in (None, found[0]):
         raise NotBound(param="model_id")

@@ -65,7 +65,7 @@ def stop(services: Services, actor: Actor, reference: str) -> EndpointRecord:
 
 
 async def delete(services: Services, actor: Actor, reference: str, *, detach: bool = False) -> None:
-    """With the adapters that are attached to it, or not while there are any. Raises EndpointMissing, BadRequest."""
+    """Delete it with its adapters if `detach`, else only if there are none. Raises EndpointMissing, BadRequest."""
     require(actor, Action.DELETE, own(actor, ResourceKind.ENDPOINT))
     await services.controller.delete_endpoint(actor.account_id, reference, detach=detach)
 

@@ -24,7 +24,7 @@ from loradock.types.enums import ModelKind
 from loradock.types.errors import ModelMissing, Unavailable
 
 _DRAIN_S = 90.0
-"""How long deleting waits for an adapter's last requests."""
+"""The time that deleting waits for an adapter's last requests."""
 _LOOK_S = 0.1
 _ALL = tuple(ModelKind)
 
@@ -83,7 +83,7 @@ async def detach_and_delete(services: Services, actor: Actor, adapter: str) -> N
 
 
 def find(services: Services, actor: Actor, name: str) -> ModelRecord | None:
-    """One that was uploaded; None where there is none of that name."""
+    """Find a model that was uploaded; None where there is none of that name."""
     with services.database.session() as session:
         try:
             model = model_for(session, actor, Action.READ, name)

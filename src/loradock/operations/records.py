@@ -1,4 +1,4 @@
-"""What operations answer with: facts of a row, readable after its session has ended."""
+"""Records that operations answer with: facts of a row, readable after its session has ended."""
 
 from dataclasses import dataclass
 from datetime import datetime

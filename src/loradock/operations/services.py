@@ -1,4 +1,4 @@
-"""What operations work with."""
+"""The services that operations work with."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ from loradock.types.enums import AttachmentState, ModelKind, ModelState
 
 
 class AdapterStatus(StrEnum):
-    """What an adapter is doing: in use, at rest, or still on its way."""
+    """The status of an adapter: in use, at rest, or still on its way."""
 
     ATTACHED = "attached"
     FREE = "free"
@@ -66,7 +66,7 @@ def search_adapters(session: Session, account_id: str, search: AdapterSearch) ->
 
 
 def matching_names(session: Session, account_id: str, search: AdapterSearch, most: int) -> list[str]:
-    """Of all that match and are ready, whatever page they are on."""
+    """Return the names of all that match and are ready, whatever page they are on."""
     query = _joined(select(Model.name)).where(*_wanted(account_id, search), Model.state == ModelState.READY)
     return list(session.scalars(query.order_by(_order(search.query), Model.id).limit(most)))
 

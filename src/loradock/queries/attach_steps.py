@@ -14,7 +14,7 @@ _UNDONE = "attach.undone"
 
 
 class Progress(StrEnum):
-    """How a step stands."""
+    """The progress of a step."""
 
     DONE = "done"
     NOW = "now"
@@ -46,7 +46,7 @@ def newest_event(session: Session, model: Model) -> int:
 
 
 def steps_since(session: Session, model: Model, since: int) -> Steps:
-    """Of the last attach among the events after number `since`."""
+    """Return the steps of the last attach among the events after number `since`."""
     query = select(Event).where(Event.subject_id == model.id, Event.id > since, Event.kind.startswith("attach."))
     events = list(session.scalars(query.order_by(Event.id)))
     begins = [n for n, event in enumerate(events) if event.kind == f"attach.{AttachStep.AUTHORIZE}"]
@@ -54,7 +54,7 @@ def steps_since(session: Session, model: Model, since: int) -> Steps:
 
 
 def steps_of(events: list[Event]) -> Steps:
-    """Of one attach."""
+    """Return the steps of one attach."""
     undone = next((event for event in events if event.kind == _UNDONE), None)
     failure = undone.message if undone else None
     done = {event.kind: event.created_at for event in events}

@@ -17,7 +17,7 @@ _FIRST = f"attach.{AttachStep.AUTHORIZE}"
 
 @dataclass(slots=True)
 class OneAttach:
-    """Of `adapter`, with its events in order."""
+    """An attach of `adapter`, with its events in order."""
 
     adapter: str
     events: list[Event] = field(default_factory=list)
@@ -35,14 +35,14 @@ class OneAttach:
         return not self.steps.finished and self.steps.failure is None
 
     def milliseconds(self, step: Step) -> int | None:
-        """How long after the attach began the step was done."""
+        """Return how long after the attach began the step was done."""
         if step.done_at is None:
             return None
         return round((step.done_at - self.began.created_at).total_seconds() * 1000)
 
 
 def newest_attaches(session: Session, account_id: str, endpoint_id: str, most: int = 3) -> list[OneAttach]:
-    """Of the account to the endpoint, newest first."""
+    """Return attaches of the account's adapters to the endpoint, newest first."""
     of_endpoint = (Event.account_id == account_id) & (Event.endpoint_id == endpoint_id)
     query = select(Event).where(of_endpoint, Event.kind.startswith("attach.")).order_by(Event.id.desc())
     return _follow(list(session.scalars(query.limit(_LOOK_BACK)))[::-1])[::-1][:most]

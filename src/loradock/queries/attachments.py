@@ -12,7 +12,8 @@ from loradock.types.enums import AttachmentState
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSums:
-    """Of a deployment. `count`: also those on their way or leaving; `attached`: without them; `mean_size` in bytes."""
+    """The attachments of a deployment. `count`: also those on their way or leaving; `attached`: without them;
+    `mean_size` in bytes."""
 
     count: int
     attached: int
@@ -20,7 +21,7 @@ class AttachmentSums:
 
 
 def attachment_of(session: Session, model: Model) -> Attachment | None:
-    """Where the adapter is attached, or is leaving, if nothing else follows."""
+    """Return where the adapter is attached, or is leaving, if nothing else follows."""
     rows = session.scalars(select(Attachment).where(Attachment.model_id == model.id)).all()
     return min(rows, key=lambda row: row.state is AttachmentState.DETACHING, default=None)
 

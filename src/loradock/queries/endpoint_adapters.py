@@ -25,13 +25,13 @@ _MEASURED: dict[str, Callable[[AdapterUse], float | None]] = {
     "ttft": lambda use: use.ttft_p50_ms,
     "per_token": lambda use: use.per_token_p50_ms,
 }
-"""What the history tells and not the tables: column → its value; None last."""
+"""Columns that the history tells and not the tables: column → its value; None last."""
 SORTS = (*_STORED, *_MEASURED)
 _ROW = Model.name, Attachment.state, Revision.rank, Revision.size_bytes
 
 
 class Only(StrEnum):
-    """Those that a replica does not take, those that were asked, those that were not."""
+    """A filter: adapters that a replica does not take, that were asked, that were not."""
 
     REFUSED = "refused"
     USED = "used"
@@ -101,7 +101,7 @@ def _wanted(which: EndpointAdapters, text: str) -> list[ColumnElement[bool]]:
 
 
 def _by_use(names: Iterable[str], which: EndpointAdapters, query: ListQuery) -> list[str]:
-    """Those that nobody asked last, by name."""
+    """Sort by use; adapters that nobody asked come last, by name."""
     value = _MEASURED[query.column]
     measured = {name: known for name, use in which.uses.items() if (known := value(use)) is not None}
     everyone = sorted(names)

@@ -67,7 +67,7 @@ def count_started(session: Session, account_id: str) -> int:
 
 
 def endpoints_of_base(session: Session, account_id: str, base: str, most: int) -> Sequence[Endpoint]:
-    """Those that run it, running ones first."""
+    """Return the endpoints that run the base model, running ones first."""
     query = select(Endpoint).join(Deployment).where(Deployment.base_model == base)
     query = query.where(Endpoint.account_id == account_id).order_by(_RUNNING_FIRST, Endpoint.created_at.desc())
     return session.scalars(query.limit(most)).all()
@@ -80,7 +80,7 @@ def count_by_base(session: Session, account_id: str) -> dict[str, int]:
 
 
 def takers(session: Session, account_id: str) -> list[Endpoint]:
-    """Those that could take an adapter, the newest first; none in ERROR."""
+    """Return the endpoints that could take an adapter, the newest first; none in ERROR."""
     return [
         endpoint
         for endpoint in list_endpoints(session, account_id)
@@ -94,6 +94,6 @@ def names_by_id(session: Session, account_id: str) -> dict[str, str]:
 
 
 def id_of(session: Session, account_id: str, name: str) -> str | None:
-    """Of the endpoint that has this name, or is shown by it."""
+    """Return the id of the endpoint that has this name, or is shown by it."""
     query = select(Endpoint.id).where(Endpoint.account_id == account_id)
     return session.scalar(query.where(or_(Endpoint.name == name, Endpoint.display_name == name)))

@@ -1,4 +1,4 @@
-"""What events are of, by name: also what is gone since."""
+"""Finds the subjects of events by name: also what is gone since."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _LAST = ("model.deleted", "endpoint.deleted", "model.upload_failed")
 
 
 def subjects_of(session: Session, account_id: str, ids: Collection[str]) -> dict[str, Subject]:
-    """By id."""
+    """Return the subjects by id."""
     models = session.scalars(select(Model).where(Model.account_id == account_id, Model.id.in_(ids)))
     endpoints = session.scalars(select(Endpoint).where(Endpoint.account_id == account_id, Endpoint.id.in_(ids)))
     keys = session.scalars(select(ApiKey).where(ApiKey.account_id == account_id, ApiKey.id.in_(ids)))

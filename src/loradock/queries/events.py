@@ -14,7 +14,7 @@ from loradock.store.models import find_model
 from loradock.store.tables import Event
 
 _TOLD = Event.kind.not_in(INTERMEDIATE_ATTACH_KINDS) & Event.facts["unloaded"].as_boolean().is_not(True)
-"""Of an attach its last step, of a detach who asked for it."""
+"""The events that are listed: of an attach its last step, of a detach who asked for it."""
 _LEAVING = ("detach.begun", "detach.done")
 _TEXTS = Event.message, Event.actor, Event.kind, Event.subject_id
 _STEPS = 2000
@@ -33,7 +33,7 @@ class EventQuery:
 
 
 def search_events(session: Session, account_id: str, query: EventQuery, most: int) -> list[Event]:
-    """By number, not by page: more come in at the top meanwhile."""
+    """Return events that match. `beyond` is a number, not a page: more come in at the top meanwhile."""
     statement = select(Event).where(Event.account_id == account_id, _TOLD, *_wanted(query))
     if query.beyond is not None:
         statement = statement.where(Event.id < query.beyond if query.newest_first else Event.id > query.beyond)
@@ -52,13 +52,14 @@ def newest_events_of(session: Session, subject_id: str, most: int) -> list[Event
 
 
 def subject_id_of(session: Session, account_id: str, given: str) -> str:
-    """Of a model or an endpoint by name or id. What is gone has no name any more: its events are found by its id."""
+    """Return the id of a model or an endpoint by name or id. What is gone has no name any more: its events are found by
+    its id."""
     model = find_model(session, account_id, given)
     return model.id if model is not None else id_of(session, account_id, given) or given
 
 
 def steps_behind(session: Session, account_id: str, told: Sequence[Event]) -> dict[int, list[Event]]:
-    """By the number of the event that tells of an attach or a detach: all of its events."""
+    """Return all events of each attach or detach, by the number of the event that tells of it."""
     ends = {event.id: event for event in told if event.kind in ("attach.route", "attach.undone")}
     begins = {event.id: event for event in told if event.kind == "detach.begun"}
     own = Event.account_id == account_id

@@ -25,7 +25,8 @@ class FreeAdapters:
 def free_adapters(
     session: Session, account_id: str, endpoint: Endpoint, chosen: Collection[str], text: str, most: int
 ) -> FreeAdapters:
-    """Of the account. What is `chosen`, by name, has not to match; of the others there are `most`."""
+    """Return the account's free adapters. What is `chosen`, by name, has not to match; of the others there are
+    `most`."""
     free = _free(session, account_id, endpoint.deployment.base_model)
     others = [*free, Model.name.not_in(chosen), Model.name.icontains(text, autoescape=True)]
     return FreeAdapters(

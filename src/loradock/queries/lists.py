@@ -13,7 +13,7 @@ Column = ColumnElement[Any] | InstrumentedAttribute[Any]
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What has `text` in it, sorted by `column`: `size` rows after the first `start`."""
+    """A list's query: rows with `text` in them, sorted by `column`: `size` rows after the first `start`."""
 
     column: str
     descending: bool = False
@@ -32,7 +32,7 @@ class Found(Generic[Row]):
 
 
 def has_text(text: str, columns: Sequence[Column]) -> list[ColumnElement[bool]]:
-    """In one of the columns; no condition where there is no text."""
+    """Return the condition that one of the columns has the text; no condition where there is no text."""
     return [or_(*(column.icontains(text, autoescape=True) for column in columns))] if text else []
 
 

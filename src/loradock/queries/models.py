@@ -17,6 +17,6 @@ def count_ready_adapters(session: Session, account_id: str) -> int:
 
 
 def count_for_base(session: Session, account_id: str, base: str) -> int:
-    """How many of the account's models are for this base model."""
+    """Return how many of the account's models are for this base model."""
     query = select(func.count()).select_from(Model).where(Model.base_model == base)
     return session.scalar(query.where(Model.account_id == account_id)) or 0

@@ -34,7 +34,7 @@ class Target:
 
 
 def ready_adapters(session: Session, account_id: str, names: Sequence[str]) -> list[PlacedAdapter]:
-    """Those of the account's own that are ready, in the order of their names."""
+    """Return those of the account's own that are ready, in the order of their names."""
     found: list[PlacedAdapter] = []
     for start in range(0, len(names), _AT_ONCE):
         query = (

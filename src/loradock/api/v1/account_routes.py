@@ -1,4 +1,4 @@
-"""Who am I, and the one project that an account is."""
+"""Routes that tell who asks, and show the account as its one project."""
 
 from fastapi import APIRouter
 

@@ -24,7 +24,7 @@ class Body(BaseModel):
         return value
 
     def remarks(self) -> list[str]:
-        """On fields that were ignored, also those of parts of the body."""
+        """Return remarks on fields that were ignored, also those of parts of the body."""
         extra = [name for name, value in (self.model_extra or {}).items() if value is not None]
         own = remarks(extra, type(self).model_fields)
         parts = [part for name in type(self).model_fields if isinstance(part := getattr(self, name), Body)]

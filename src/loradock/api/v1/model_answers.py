@@ -1,4 +1,4 @@
-"""What `/v1/chat/completions` and `/v1/completions` answer with when they do not stream, for `/openapi.json`.
+"""The answers of `/v1/chat/completions` and `/v1/completions` when they do not stream, for `/openapi.json`.
 
 The engines write them (engine/http/responses, and vLLM's own); nothing here is on a request's way.
 """

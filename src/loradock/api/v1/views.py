@@ -81,7 +81,7 @@ def adapter_view(name: str, endpoint: str, replicas: list[ReplicaFacts]) -> Atta
 
 
 def where_kept(adapter: str, replicas: list[ReplicaFacts]) -> dict[str, AdapterTier]:
-    """By the replica's id."""
+    """Return where the adapter is kept, by the replica's id."""
     return {replica.id: replica.adapters[adapter] for replica in replicas if adapter in replica.adapters}
 
 

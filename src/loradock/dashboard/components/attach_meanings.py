@@ -1,4 +1,4 @@
-"""What the steps of an attach mean, for people."""
+"""Explains the steps of an attach to people."""
 
 from loradock.types.enums import AttachStep
 

@@ -1,4 +1,4 @@
-"""How to make a request from one's own code: curl, Python, TypeScript."""
+"""Code for a request from one's own program: curl, Python, TypeScript."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What charts show: which series of the history, over which span, in which unit."""
+"""The content of charts: which series of the history, over which span, in which unit."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -70,5 +70,5 @@ def chart_data(
 
 
 def _short(value: float | None) -> float | None:
-    """Of the digits that a chart can show."""
+    """Round to the digits that a chart can show."""
     return None if value is None else round(value, 3)

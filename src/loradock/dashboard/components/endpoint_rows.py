@@ -1,4 +1,4 @@
-"""What the list of endpoints shows of each."""
+"""The rows of the list of endpoints."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What an endpoint's page shows, read at one moment."""
+"""The content of an endpoint's page, read at one moment."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class EndpointView:
 
     @property
     def attaches(self) -> list[OneAttach]:
-        """What is being attached, and the newest attach of the last minutes."""
+        """The attaches under way, and the newest attach of the last minutes."""
         earliest = now() - _RECENT
         lately = [attach for attach in self.stored.attaches if attach.began.created_at > earliest]
         return lately[:1] + [attach for attach in lately[1:] if attach.running]
@@ -162,6 +162,6 @@ def refused_by(replicas: Sequence[ReplicaFacts]) -> list[str]:
 
 
 def uses_of(session: Session, account_id: str, endpoint_id: str) -> dict[str, AdapterUse]:
-    """Of the last hour, by adapter, "" for the base."""
+    """Return the uses of the last hour, by adapter, "" for the base."""
     since = written_until(time.time()) - _HOUR_S
     return {use.model: use for use in per_adapter(session, account_id, endpoint_id, since)}

@@ -45,7 +45,7 @@ class Asked:
 
     @property
     def query(self) -> str:
-        """Of the address, without what is usual."""
+        """The query of the address, without what is usual."""
         words = {
             **self.more,
             "q": self.text,
@@ -56,18 +56,18 @@ class Asked:
         return urlencode({name: word for name, word in words.items() if word})
 
     def list_query(self, size: int = PAGE_SIZE) -> ListQuery:
-        """What is to be read of the database."""
+        """Return the query that reads the rows from the database."""
         return ListQuery(self.column, self.descending, self.text, size, (self.page - 1) * size)
 
     def address(self, **changes: Any) -> str:
-        """Of the list with `changes`; it begins anew unless the page is one of them."""
+        """Return the address of the list with `changes`; it begins anew unless the page is one of them."""
         changed = replace(self, **{"page": 1, **changes})
         return f"{self.path}?{changed.query}" if changed.query else self.path
 
 
 @dataclass(frozen=True, slots=True)
 class Shown(Generic[Row]):
-    """One page. `total`: how many there are that match; `all`: with nothing left out, where that is known."""
+    """One page of a list. `total`: how many there are that match; `all`: with nothing left out, where that is known."""
 
     asked: Asked
     rows: Sequence[Row]

@@ -14,7 +14,7 @@ _HEIGHT = 40.0
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Of a drawing `_HEIGHT` units high in which every interval has a column of 10."""
+    """A bar of a drawing `_HEIGHT` units high in which every interval has a column of 10."""
 
     x: int
     y: float
@@ -34,7 +34,7 @@ class Traffic:
 
 
 def of_model(session: Session, account_id: str, model: str) -> Traffic:
-    """What was asked of an adapter at the account's own endpoints."""
+    """Return the traffic of an adapter at the account's own endpoints."""
     until = time.time()
     since = until - _DAY_S
     found = totals(session, account_id, since=since, until=until, by=("model",), scope=Scope.ENDPOINTS)
@@ -43,7 +43,7 @@ def of_model(session: Session, account_id: str, model: str) -> Traffic:
 
 
 def of_account(session: Session, account_id: str) -> Traffic:
-    """What the account itself asked for, wherever."""
+    """Return the traffic that the account itself asked for, wherever."""
     until = time.time()
     since = until - _DAY_S
     found = totals(session, account_id, since=since, until=until, by=("model",))

@@ -32,14 +32,14 @@ _DEFAULTS = {"temperature": "0.7", "top_p": "1", "max_tokens": "128", "seed": ""
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the form says. `options` as typed; those that are no numbers are left to the engine to refuse."""
+    """The values of the form. `options` as typed; those that are no numbers are left to the engine to refuse."""
 
     models: list[str]
     system: str = ""
     prompt: str = _EXAMPLE
     options: dict[str, str] = field(default_factory=dict)
     history: list[dict[str, str]] = field(default_factory=list)
-    """What was said before, of the conversation that goes on."""
+    """The messages so far of the conversation that goes on."""
 
 
 @signed_in

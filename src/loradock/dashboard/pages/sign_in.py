@@ -38,7 +38,7 @@ def _open(services: Services, key: str) -> str | None:
 
 
 def _next(request: Request) -> str:
-    """Where to go afterwards: a page of ours, whatever the address says."""
+    """Return where to go afterwards: a page of ours, whatever the address says."""
     wanted = request.query_params.get("next", "/")
     return wanted if wanted == "/" or wanted.startswith("/ui/") else "/"
 

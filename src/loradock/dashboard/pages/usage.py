@@ -25,7 +25,7 @@ _GROUPS: dict[str, Sequence[By]] = {
     "key": ("key",),
     "day": ("day", "key", "model", "endpoint"),
 }
-"""What a table or file has a row for → how the history is grouped."""
+"""The subject of a table's or file's rows → how the history is grouped."""
 _SORTS: dict[str, Callable[[Total], Any]] = {
     "tokens": lambda row: row.prompt_tokens + row.completion_tokens,
     "name": lambda row: (row.model or "", row.endpoint_name or ""),

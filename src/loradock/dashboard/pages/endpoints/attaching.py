@@ -76,7 +76,8 @@ async def detach(request: Request, me: SignedIn) -> Response:
 
 
 def _attach_dialog(request: Request, me: SignedIn, chosen: list[str], error: LoradockError | None = None) -> Response:
-    """What is chosen stands first, whatever is searched for, so that nothing is chosen that nobody sees."""
+    """Render the dialog. What is chosen stands first, whatever is searched for, so that nothing is chosen that nobody
+    sees."""
     services: Services = request.app.state.services
     text = request.query_params.get("q", "").strip()[:200]
     with services.database.session() as session:
@@ -103,7 +104,7 @@ def _detach_dialog(request: Request, me: SignedIn, names: list[str], error: Lora
 
 
 def _all(request: Request, me: SignedIn, refused: list[str]) -> list[str]:
-    """Those that match what the list was asked for, on whatever page."""
+    """Return all that match what the list was asked for, on whatever page."""
     services: Services = request.app.state.services
     with services.database.session() as session:
         endpoint = endpoint_for(session, me.actor, Action.READ, request.path_params["id"])

@@ -71,7 +71,7 @@ def own_endpoint(request: Request, me: SignedIn) -> Endpoint:
 
 
 def weights(services: Services, endpoint: Endpoint) -> str:
-    """In how many bits its engines keep the base model's weights."""
+    """Return in how many bits its engines keep the base model's weights."""
     if endpoint.deployment.engine is EngineKind.VLLM:
         return "as vLLM loads them"
     quantization = quantization_in_effect(endpoint.deployment.quantization, services.settings.quantization)
@@ -94,7 +94,7 @@ async def _parts(reader: EndpointReader) -> Parts:
 
 
 def _rendered(view: EndpointView) -> dict[str, str]:
-    """Without anything that only one viewer may see: all who asked for the same get the same."""
+    """Render the page without anything that only one viewer may see: all who asked for the same get the same."""
     return {name: fragment(f"endpoint/{name}.html", view=view, list=view.adapters) for name in PARTS}
 
 

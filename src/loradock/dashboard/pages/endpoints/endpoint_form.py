@@ -1,4 +1,4 @@
-"""What the forms for creating and editing an endpoint hold, and what is asked for with it."""
+"""The forms for creating and editing an endpoint: what they hold, and what is asked for with it."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the engines of an endpoint's replicas wrote: the end of it, following on."""
+"""The logs of an endpoint's replicas: the end of them, following on."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,7 +18,8 @@ LINES = (200, 1000, 5000)
 
 @signed_in
 async def logs(request: Request, me: SignedIn) -> Response:
-    """Of the replica asked for, else of the likeliest to be looked for; the last lost ones can be read, too."""
+    """Show the log of the replica asked for, else of the likeliest to be looked for; the last lost ones can be read,
+    too."""
     services: Services = request.app.state.services
     endpoint = await run_in_threadpool(own_endpoint, request, me)
     deployment = endpoint.deployment.id
@@ -53,7 +54,7 @@ def _named(logged: list[str], running: list[ReplicaFacts]) -> list[tuple[str, st
 
 
 def _likeliest(logged: list[str], running: list[ReplicaFacts]) -> str | None:
-    """One that failed, else one that runs, else the one that was lost last."""
+    """Return one that failed, else one that runs, else the one that was lost last."""
     failed = [one.id for one in running if one.failure and one.id in logged]
     runs = [one.id for one in running if one.id in logged]
     return next(iter([*failed, *runs, *logged[::-1]]), None)

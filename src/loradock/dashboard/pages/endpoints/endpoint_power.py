@@ -40,7 +40,7 @@ def delete_form(request: Request, me: SignedIn) -> Response:
 
 @signed_in
 async def delete(request: Request, me: SignedIn) -> Response:
-    """With its adapters where the form said so; with some that came since it was shown, it is asked anew."""
+    """Delete it, with its adapters where the form said so; with some that came since it was shown, it is asked anew."""
     services: Services = request.app.state.services
     detach = bool((await request.form()).get("detach"))
     try:

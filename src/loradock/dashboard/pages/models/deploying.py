@@ -68,7 +68,7 @@ async def deploy(request: Request, me: SignedIn) -> Response:
 
 @signed_in
 def deployed(request: Request, me: SignedIn) -> Response:
-    """How far the attach has come whose events follow `since`."""
+    """Show how far the attach has come whose events follow `since`."""
     since = request.query_params.get("since", "")
     return _progress(request, me, int(since) if since.isdecimal() and len(since) < 19 else 0)
 

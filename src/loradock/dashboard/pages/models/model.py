@@ -1,4 +1,4 @@
-"""One model: an adapter of the account, or a base model at hand."""
+"""The page of one model: an adapter of the account, or a base model at hand."""
 
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -71,7 +71,7 @@ def _adapter(request: Request, services: Services, session: Session, model: Mode
 
 
 def _facts(services: Services, revision: Revision) -> tuple[AdapterFacts | None, str | None]:
-    """What the files say, or how they were damaged since."""
+    """Return what the files say, or how they were damaged since."""
     try:
         return adapter_facts(services.blobs.path(revision.digest)), None
     except AdapterRefused as error:

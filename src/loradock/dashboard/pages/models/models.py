@@ -73,7 +73,7 @@ def base_models(request: Request, me: SignedIn) -> Response:
 
 
 def asked_for(request: Request) -> Asked:
-    """What the address asks of the list of adapters."""
+    """Return what the address asks of the list of adapters."""
     return read_asked(
         _PATH,
         request.query_params,
