@@ -12,7 +12,7 @@ _PROGRAM, _VARIABLE = "loradock", "_LORADOCK_COMPLETE"
 
 
 class Shell(StrEnum):
-    """Those that typer knows."""
+    """A shell that typer knows."""
 
     BASH = "bash"
     ZSH = "zsh"

@@ -35,7 +35,8 @@ def use_data_dir(folder: str | None) -> None:
 
 
 def server_url() -> str:
-    """By LORADOCK_HOST and LORADOCK_PORT, else as the running server has written into its data folder."""
+    """Return the URL by LORADOCK_HOST and LORADOCK_PORT, else as the running server has written into its data
+    folder."""
     host, port = os.environ.get(_HOST), os.environ.get(_PORT)
     if not (host or port):
         return recorded_url(data_dir()) or local_url("127.0.0.1", DEFAULT_PORT)

@@ -10,5 +10,5 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="How man
 
 
 def page(search: str | None, sort: str | None, limit: int | None) -> dict[str, Any]:
-    """As query parameters."""
+    """Return the options as query parameters."""
     return {"search": search, "sort": sort, "limit": limit}

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ def print_table(
 
 
 def print_fields(thing: dict[str, Any], fields: Iterable[str]) -> None:
-    """One `name  value` line per field that has a value."""
+    """Print one `name  value` line per field that has a value."""
     shown = [field for field in fields if thing.get(field) not in (None, "", [])]
     width = max((len(field) for field in shown), default=0)
     for field in shown:

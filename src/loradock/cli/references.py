@@ -1,4 +1,4 @@
-"""What people call an endpoint: its id, its name, or the display name they gave it."""
+"""Resolves what people call an endpoint: its id, its name, or the display name they gave it."""
 
 from loradock.cli.client import Client
 from loradock.types.errors import BadRequest

@@ -16,8 +16,8 @@ _UNBOUNDED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Of several with a `rank`, the highest is left out first where there is no room; `folds`: a text, not a name to
-    be copied; `below`: where there is no room it gets lines of its own."""
+    """A column of a table. Of several with a `rank`, the highest is left out first where there is no room; `folds`: a
+    text, not a name to be copied; `below`: where there is no room it gets lines of its own."""
 
     title: str
     rank: int = 0

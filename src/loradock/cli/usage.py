@@ -16,7 +16,7 @@ class UsageProblem(BadRequest):
 
 
 def program() -> str:
-    """What to type to run this program here: the name where the PATH has it, else where it lies."""
+    """Return what to type to run this program here: the name where the PATH has it, else where it lies."""
     if shutil.which("loradock"):
         return "loradock"
     script = Path(sys.argv[0])

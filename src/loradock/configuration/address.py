@@ -1,4 +1,4 @@
-"""Where a server is reached: written into its data folder while it runs, for the command line to find."""
+"""The server's address: written into its data folder while it runs, for the command line to find."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def recorded(folder: Path, url: str) -> Iterator[None]:
 
 
 def recorded_url(folder: Path) -> str | None:
-    """Of the server that runs on this data folder, or was killed on it."""
+    """Return the URL of the server that runs on this data folder, or was killed on it."""
     try:
         url = json.loads((folder / _RECORD).read_text())["url"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Where the server keeps its things and how it is reached."""
+"""The server's settings: where it keeps its things and how it is reached."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ def default_data_dir() -> Path:
 
 @dataclass(frozen=True)
 class Front:
-    """How clients are met.
+    """The settings of how clients are met.
 
     `public_url`: where they find the server, when that is another address than the one it listens on; else what the
     `trusted_proxies` (addresses, networks, or `*`) say of it counts. `allow_origins`: whose pages in browsers may call
@@ -69,7 +69,7 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """Where clients find the server, as far as it knows."""
+        """The URL where clients find the server, as far as it knows."""
         if self.front.public_url is not None:
             return self.front.public_url
         return local_url(self.host, self.port)

@@ -1,4 +1,4 @@
-"""What this machine really has to run replicas on."""
+"""The hardware that this machine really has to run replicas on."""
 
 import re
 import shutil
@@ -64,7 +64,8 @@ def choose_hardware(wanted: str, engine: EngineKind | None, *, vllm: bool) -> tu
 
 
 def gpus_of(hardware_id: str) -> tuple[int, tuple[int, ...]]:
-    """How many GPUs a replica on this hardware takes, and the numbers of those it may take; 0 and none for a CPU."""
+    """Return how many GPUs a replica on this hardware takes, and the numbers of those it may take; 0 and none for a
+    CPU."""
     found = next((h for h in machine_hardware() if h.id == hardware_id and h.devices), None)
     return (found.count, found.devices) if found else (0, ())
 
@@ -96,7 +97,7 @@ def _nvidia() -> list[Hardware]:
 
 
 def _gpus(name: str, mebibytes: float, devices: tuple[int, ...]) -> Iterator[Hardware]:
-    """By powers of two: a model's heads have to be shared out evenly."""
+    """Yield hardware by powers of two: a model's heads have to be shared out evenly."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     count = 1
     while count <= len(devices):

@@ -1,4 +1,4 @@
-"""What is allowed for endpoints and their deployments, on a database session."""
+"""The rules of what is allowed for endpoints and their deployments, on a database session."""
 
 from dataclasses import dataclass, fields
 
@@ -72,7 +72,7 @@ class EndpointChange:
     desired: DesiredState | None = None
 
     def given(self) -> list[str]:
-        """What is to be changed, as the API calls it."""
+        """Return what is to be changed, as the API calls it."""
         called = {"min_replicas": "autoscaling", "max_replicas": "autoscaling", "desired": "state"}
         names = (each.name for each in fields(self) if getattr(self, each.name) is not None)
         return sorted({called.get(name, name) for name in names})
@@ -243,7 +243,7 @@ def check_quantization(asked: EndpointQuantization | None, engine: EngineKind) -
 
 
 def check_lora_change(endpoint: Endpoint, change: EndpointChange) -> None:
-    """What is attached must still be served afterwards. Raises BadRequest."""
+    """Check that what is attached will still be served. Raises BadRequest."""
     bound = [a for a in endpoint.deployment.attachments if a.state is not AttachmentState.DETACHING]
     if change.lora_enabled is False and bound:
         raise BadRequest(

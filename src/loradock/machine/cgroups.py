@@ -11,8 +11,8 @@ _UNLIMITED = 2**60
 """Version 1 writes the largest number there is, rounded down to a page, where there is no limit."""
 
 _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
-"""Of memory.stat: what the kernel takes back before it ends a process (as MemAvailable counts it for the machine).
-A group's bare usage is full of files that were read once."""
+"""The fields of memory.stat that the kernel takes back before it ends a process (as MemAvailable counts it for the
+machine). A group's bare usage is full of files that were read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def group_limits(root: Path = Path("/")) -> GroupLimits:
 
 
 def out_of_memory_kills(root: Path = Path("/")) -> int | None:
-    """How many processes the kernel has ended for want of memory since it started; None where it does not tell."""
+    """Return how many processes the kernel has ended for want of memory since it started; None where it does not
+    tell."""
     for line in _text(root / "proc" / "vmstat").splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill":
@@ -48,7 +49,7 @@ def out_of_memory_kills(root: Path = Path("/")) -> int | None:
 
 
 def _folders(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
-    """Those of this process's groups that a controller has, its own first; with the version."""
+    """Yield those of this process's groups that a controller has, its own first; with the version."""
     groups = dict(_groups(root))
     for mount, within, kind, options in _mounts(root):
         name = "" if kind == "cgroup2" else controller
@@ -76,7 +77,7 @@ def _groups(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath, str, list[str]]]:
-    """Where groups are shown: mount point, the group at its top, file system and its options."""
+    """Yield where groups are shown: mount point, the group at its top, file system and its options."""
     for line in _text(root / "proc" / "self" / "mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = [*after.split(" "), "", ""][:3]

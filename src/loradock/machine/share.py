@@ -1,4 +1,5 @@
-"""What of this machine the process may use: processors and memory, by the smaller of the machine and its groups."""
+"""The share of this machine that the process may use: processors and memory, by the smaller of the machine and its
+groups."""
 
 import math
 import os
@@ -12,7 +13,7 @@ _OWN, _OWN_SHARE = 256 << 20, 16
 
 
 def usable_processors(root: Path = Path("/")) -> int:
-    """How many threads can compute at a time without being held up: a quota is rounded down, and at least 1."""
+    """Return how many threads can compute at a time without being held up: a quota is rounded down, and at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = group_limits(root).processors
     return allowed if quota is None else max(1, min(allowed, math.floor(quota)))

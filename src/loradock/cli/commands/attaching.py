@@ -1,4 +1,4 @@
-"""One endpoint that adapters are attached to and detached from."""
+"""Commands that attach adapters to one endpoint and detach them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a server that is up says to the person who started it."""
+"""The text that a server that is up shows to the person who started it."""
 
 import shlex
 
@@ -45,7 +45,7 @@ def warn_of_plain_http(settings: Settings) -> None:
 
 
 def _where(settings: Settings) -> str:
-    """What a command has to be told so that it finds this server: nothing where the folder is the usual one."""
+    """Return the options by which a command finds this server: nothing where the folder is the usual one."""
     if settings.data_dir == default_data_dir().resolve():
         return ""
     return f" --data-dir {shlex.quote(str(settings.data_dir))}"

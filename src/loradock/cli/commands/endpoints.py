@@ -242,7 +242,7 @@ def replicas(
 
 
 def _memory(memory: dict[str, int | None]) -> str:
-    """What is taken, of what was planned."""
+    """Format the memory taken, of what was planned."""
     used, planned = (f"{(memory[part] or 0) / 2**30:.1f}" for part in ("used", "planned"))
     return f"{used} of {planned} GiB" if memory["planned"] else f"{used} GiB"
 

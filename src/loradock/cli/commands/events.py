@@ -1,4 +1,4 @@
-"""Who did what when."""
+"""The command that lists events: who did what when."""
 
 import json
 import shlex
@@ -50,7 +50,7 @@ def events(
 
 
 def _follow(client: Client, asked: dict[str, Any], limit: int, *, json_output: bool) -> None:
-    """Until Ctrl-C."""
+    """Print events as they come, until Ctrl-C."""
     found = client.call("GET", "/v1/events", limit=limit, **asked)["data"][::-1]
     last = found[-1]["id"] if found else 0
     while True:

@@ -28,7 +28,7 @@ Account = Annotated[str, typer.Option("--account", help="The account's name; mad
 
 @contextmanager
 def _session(data_dir: Path, *, or_new: bool = False) -> Iterator["Session"]:
-    """On the data folder's database; `or_new`: on a new one where there is none yet."""
+    """Open a session on the data folder's database; `or_new`: on a new one where there is none yet."""
     from sqlalchemy.exc import DatabaseError
 
     from loradock.configuration.settings import Settings

@@ -1,4 +1,4 @@
-"""What the engines of an endpoint write."""
+"""The command that shows what the engines of an endpoint write."""
 
 import time
 from typing import Annotated, Any

@@ -21,7 +21,8 @@ def existing_folder(option: str, given: Path) -> Path:
 
 
 def vllm_python(given: Path) -> Path:
-    """Not resolved: an environment's python is a link, and is known by where the link lies."""
+    """Return the python's path, not resolved: an environment's python is a link, and is known by where the link
+    lies."""
     found = given.expanduser().absolute()
     if not (found.is_file() and os.access(found, os.X_OK)):
         raise UsageProblem(

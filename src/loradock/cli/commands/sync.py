@@ -81,7 +81,7 @@ def _entry(file: Path, number: int, entry: Any) -> Wanted:
 
 
 def plan(target: Target, wanted: Sequence[Wanted]) -> Plan:
-    """What has to change. A wrong name is a problem before anything is changed, not a failure halfway."""
+    """Return what has to change. A wrong name is a problem before anything is changed, not a failure halfway."""
     account = target.endpoint["owner"]
     models = target.client.call("GET", "/v1/models", catalogue="true")["data"]
     known = {model["id"]: model for model in models if model.get("kind") == ModelKind.ADAPTER}

@@ -36,7 +36,7 @@ class Upload:
 
 
 def named(given: Sequence[str], name: str | None, common: Upload) -> list[Upload]:
-    """What `models upload` was told to upload: `NAME SOURCE`, or sources that are named after themselves.
+    """Return what `models upload` was told to upload: `NAME SOURCE`, or sources that are named after themselves.
 
     Raises UsageProblem where that is not clear.
     """
@@ -54,7 +54,7 @@ def named(given: Sequence[str], name: str | None, common: Upload) -> list[Upload
 
 
 def beside(sources: Sequence[str]) -> list[str]:
-    """Of many sources those that a shell's * finds beside adapters: files that are no archives of weights."""
+    """Return those of many sources that a shell's * finds beside adapters: files that are no archives of weights."""
     return [source for source in sources if Path(source).is_file() and not source.endswith(_ENDINGS)]
 
 
