@@ -20,7 +20,8 @@ _LOWEST = -9999
 _MISSING = 404
 _PATH = re.compile(r"(?<![\w/.:])/(?:[^\s/'\"]+/)+([^\s/'\"]*)")
 _NOT_FINITE = "not JSON compliant"
-"""How vLLM (0.32) says that a log probability is not finite: it fails to write it, and blames the request."""
+"""The text by which vLLM (0.32) says that a log probability is not finite: it fails to write it, and blames the
+request."""
 _DIVERGED = (
     "the adapter answers with numbers that are not finite (NaN or infinity): its weights are too large for the base"
     " model's precision, or its training diverged"
@@ -28,8 +29,8 @@ _DIVERGED = (
 
 
 class ReplicaClient:
-    """One replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own reason.
-    `check_timeout`: seconds that a health check waits for its answer."""
+    """A client of one replica. Raises ReplicaLost when it cannot be reached, else an error with the engine's own
+    reason. `check_timeout`: seconds that a health check waits for its answer."""
 
     def __init__(self, http: ReplicaHttp, url: str, secret: str, check_timeout: float = 5.0) -> None:
         self._http = http
@@ -38,7 +39,7 @@ class ReplicaClient:
         self._vitals = VitalsReader(http, url, self._headers, check_timeout)
 
     async def vitals(self) -> Vitals:
-        """How it is. Never an error."""
+        """Return how it is. Never raises an error."""
         return await self._vitals.read()
 
     async def healthy(self) -> bool:
@@ -50,7 +51,7 @@ class ReplicaClient:
         return {model.id: model.root or "" for model in await self._loaded()}
 
     async def tiers(self) -> dict[str, AdapterTier]:
-        """Where each adapter is kept; an engine that does not say keeps it in memory."""
+        """Return where each adapter is kept; an engine that does not say keeps it in memory."""
         return {model.id: AdapterTier(model.tier or AdapterTier.RAM) for model in await self._loaded()}
 
     async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
@@ -67,7 +68,7 @@ class ReplicaClient:
         await self._call("POST", "/v1/unload_lora_adapter", UnloadAdapter(name), missing_ok=True)
 
     async def probe(self, name: str) -> None:
-        """One token through the adapter. Raises AdapterRefused unless its log probability is finite."""
+        """Compute one token through the adapter. Raises AdapterRefused unless its log probability is finite."""
         request = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
         try:
             body = json.loads(await self._call("POST", "/v1/completions", request))  # may hold NaN

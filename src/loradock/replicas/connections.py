@@ -26,7 +26,8 @@ class Unreached(Lost):
 
 
 class Connection(asyncio.Protocol):
-    """One exchange after the other: `ask`, `head`, then `read` to the end, and `leave` at any point."""
+    """A connection for one exchange after the other: `ask`, `head`, then `read` to the end, and `leave` at any
+    point."""
 
     def __init__(self, idle: "list[Connection]") -> None:
         self._idle = idle
@@ -63,7 +64,7 @@ class Connection(asyncio.Protocol):
         return next((value for key, value in self.headers if key == name), b"")
 
     async def read(self) -> bytes:
-        """What has come since the last call, at least a byte; b"" at the end. Raises Lost."""
+        """Return what has come since the last call, at least a byte; b"" at the end. Raises Lost."""
         while not self._chunks:
             if self._complete:
                 return b""
@@ -171,7 +172,7 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """Those to all replicas, by address (`http://host:port`)."""
+    """The connections to all replicas, by address (`http://host:port`)."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[Connection]] = {}
@@ -215,7 +216,7 @@ async def listens(address: str) -> bool:
 
 @contextmanager
 def _blaming(earlier: Lost) -> Iterator[None]:
-    """Who cannot be reached any more may have seen the request by the connection before."""
+    """Raise Lost for one that cannot be reached any more: it may have seen the request by the connection before."""
     try:
         yield
     except Unreached as error:

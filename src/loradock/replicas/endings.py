@@ -13,7 +13,7 @@ _GIB, _MIB = 2**30, 2**20
 _LOOKS, _APART_S = 3, 1.0
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.\d]* +(?:ERROR|CRITICAL) +")
 _ALL_IS_WELL = re.compile(r"^(?:\d{4}-\d\d-\d\d \S+ +)?(?:DEBUG|INFO|WARNING)\b|^(?:\(\w+ pid=\d+\) )?INFO\b")
-"""How a line begins that says nothing about an end, of our engine and of vLLM."""
+"""The beginning of a line that says nothing about an end, of our engine and of vLLM."""
 
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS, signal.SIGTRAP}
 """Signals that a process brings about itself."""

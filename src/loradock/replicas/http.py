@@ -8,7 +8,7 @@ from types import TracebackType
 from loradock.replicas.connections import CONNECT_S, Connections, Lost
 
 CALL_S = 900.0
-"""For one call in all: a large adapter is read from a slow disk meanwhile."""
+"""The time for one call in all: a large adapter is read from a slow disk meanwhile."""
 
 
 class BrokenOff(Exception):
@@ -26,7 +26,7 @@ class Reply:
 
 
 class ReplicaHttp:
-    """For any number of replicas and calls at once; whoever calls says how long the answer may take."""
+    """An HTTP client for any number of replicas and calls at once; whoever calls says how long the answer may take."""
 
     def __init__(self) -> None:
         self._connections = Connections()

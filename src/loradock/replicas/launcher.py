@@ -10,7 +10,7 @@ from loradock.types.enums import EngineKind, Fate, Quantization
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """What an engine process needs to know. `model` is a Hugging Face folder or GGUF file.
+    """The parameters of an engine process. `model` is a Hugging Face folder or GGUF file.
 
     `max_loras` adapters take part in one step, `max_cpu_loras` are kept in memory, the rest come from disk. `gpus`:
     how many it takes of the GPUs numbered `devices`; vLLM spreads the model over them. `shares_cpu`: others like it
@@ -53,19 +53,19 @@ class Ending:
 
 
 class Instance(Protocol):
-    """One running replica. All methods block: call them in a thread."""
+    """A running replica. All methods block: call them in a thread."""
 
     @property
     def pid(self) -> int: ...
 
     @property
     def plan(self) -> MemoryPlan | None:
-        """How much memory it was started to take."""
+        """Return how much memory it was started to take."""
 
     def alive(self) -> bool: ...
 
     def use(self) -> ProcessUse:
-        """What it takes, with its children. Once it is gone: nothing."""
+        """Return what it takes, with its children. Once it is gone: nothing."""
 
     def ending(self) -> Ending:
         """Why it ended; to be asked once it is not alive."""
@@ -78,7 +78,7 @@ class Instance(Protocol):
 
 
 class Launcher(Protocol):
-    """Where replicas run. All methods block: call them in a thread."""
+    """A place where replicas run. All methods block: call them in a thread."""
 
     def launch(self, spec: ReplicaSpec) -> Instance: ...
 

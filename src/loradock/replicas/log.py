@@ -28,8 +28,8 @@ def log_tail(log: Path, lines: int) -> str:
 
 
 def log_part(log: Path, lines: int | None, offset: int) -> tuple[str, int]:
-    """What follows `offset`, or with `lines` the last of them, up to the end of the last whole line; at most 128 KiB.
-    Also where it ends, for the next part."""
+    """Return what follows `offset`, or with `lines` the last of them, up to the end of the last whole line; at most 128
+    KiB. Also return where it ends, for the next part."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

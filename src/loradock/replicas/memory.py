@@ -1,4 +1,4 @@
-"""How much memory a replica is to take: planned before it starts, told to it, and found again by the next server."""
+"""The memory a replica is to take: planned before it starts, told to it, and found again by the next server."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ _FILE = "memory.json"
 _GIB = 2**30
 _BITS = {Quantization.INT4: 4, Quantization.INT8: 8, None: 16}
 _VLLM_PROGRAM = 2 * _GIB
-"""What vLLM takes on a CPU besides weights and cache."""
+"""The bytes that vLLM takes on a CPU besides weights and cache."""
 
 
 def plan_of(spec: ReplicaSpec, arguments: Sequence[str], budget: int) -> MemoryPlan | None:
@@ -67,7 +67,7 @@ def read_plan(folder: Path) -> MemoryPlan | None:
 
 
 def _given(arguments: Sequence[str]) -> argparse.Namespace:
-    """Those that matter here; they were checked when the server started."""
+    """Parse the arguments that matter here; they were checked when the server started."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name, kind in (("--kv-cache-gib", float), ("--lora-ram-gib", float), ("--max-model-len", int)):
         parser.add_argument(name, type=kind)

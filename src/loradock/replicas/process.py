@@ -86,7 +86,8 @@ class ProcessInstance:
         return Ending(reason, fate_of(self._exit_code, starved=self._kills.moved()))
 
     def _descendants(self) -> list[psutil.Process]:
-        """To find them, all processes of the machine have to be looked at: now and then will do."""
+        """Return its descendants. To find them, all processes of the machine have to be looked at: now and then will
+        do."""
         if time.monotonic() - self._counted_at >= _CHILDREN_S:
             self._children = self._process.children(recursive=True)
             self._counted_at = time.monotonic()
@@ -166,7 +167,7 @@ class ProcessLauncher:
         return command, {**waiting, **os.environ, ENGINE_SECRET_ENV: spec.secret}
 
     def _gpus_taken(self) -> set[int]:
-        """As the environments of the replicas that run say."""
+        """Return the GPUs taken, as the environments of the replicas that run say."""
         taken: set[int] = set()
         for process, _ in self._processes():
             with suppress(psutil.Error):
@@ -195,7 +196,7 @@ class ProcessLauncher:
         shutil.rmtree(self._root / replica_id, ignore_errors=True)
 
     def set_aside(self, replica_id: str) -> None:
-        """In the trash beside `root`."""
+        """Move its folder to the trash beside `root`."""
         self._sweep_after(replica_id)
         kept = self._root.parent / "trash" / replica_id
         with suppress(OSError):
@@ -224,7 +225,8 @@ def _use_of(process: psutil.Process) -> ProcessUse:
 
 
 def _await_command_line(process: psutil.Process) -> None:
-    """By which replicas are found. The kernel closes the pipe that Popen waits for a moment before it shows it."""
+    """Wait for the command line, by which replicas are found. The kernel closes the pipe that Popen waits for a moment
+    before it shows it."""
     with suppress(psutil.Error):
         while not process.cmdline():
             time.sleep(0.001)

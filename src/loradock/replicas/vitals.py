@@ -1,4 +1,4 @@
-"""What a replica says of itself when it is asked how it is: one health check."""
+"""A health check: what a replica says of itself when it is asked how it is."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WORK = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
 class Answer(Enum):
-    """What became of a health check."""
+    """The result of a health check."""
 
     GOOD = auto()
     FAILED = auto()
@@ -82,7 +82,7 @@ def _health(content: bytes) -> Health:
 
 
 def _sum(text: str, names: tuple[str, ...]) -> float:
-    """Of all samples of these metrics, whatever their labels."""
+    """Return the sum of all samples of these metrics, whatever their labels."""
     return sum(
         float(line.rpartition(" ")[2])
         for line in text.splitlines()

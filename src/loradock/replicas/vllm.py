@@ -1,4 +1,4 @@
-"""How vLLM is started as a replica. The traps avoided here and in the client: docs/vllm.md."""
+"""Starts vLLM as a replica. The traps avoided here and in the client: docs/vllm.md."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from loradock.types.errors import BadRequest
 
 _SHIM = Path(__file__).with_name("vllm_shim.py")
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes for --max-lora-rank (vllm/config/lora.py, `MaxLoRARanks`)."""
+"""The values that vLLM takes for --max-lora-rank (vllm/config/lora.py, `MaxLoRARanks`)."""
 
 _SLOTS = 8
 """vLLM reserves memory for every slot at the highest rank, whether it is used or not."""
@@ -48,7 +48,7 @@ def vllm_command(setup: VllmSetup, spec: ReplicaSpec, announce: Path) -> list[st
 
 
 def slots(engine: EngineKind, max_loras: int) -> int:
-    """How many adapters can take part in one step of a replica."""
+    """Return how many adapters can take part in one step of a replica."""
     return min(max_loras, _SLOTS) if engine is EngineKind.VLLM else max_loras
 
 

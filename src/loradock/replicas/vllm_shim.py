@@ -29,8 +29,9 @@ def _announce(file: Path, port: int) -> None:
 
 
 def _keep_base_rows_clean() -> None:
-    """In vLLM 0.32 on a CPU a request for the base model that shares a batch with adapters is answered by one of them:
-    -1, its "no adapter", is used as an index and finds the last slot (vllm/lora/ops/torch_ops/lora_ops.py)."""
+    """Keep adapters out of base rows. In vLLM 0.32 on a CPU a request for the base model that shares a batch with
+    adapters is answered by one of them: -1, its "no adapter", is used as an index and finds the last slot
+    (vllm/lora/ops/torch_ops/lora_ops.py)."""
     from vllm.platforms import current_platform  # type: ignore[import-not-found]
 
     if not current_platform.is_cpu():

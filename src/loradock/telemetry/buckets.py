@@ -47,7 +47,7 @@ class Served:
             models.setdefault(model, Usage()).add(usage)
 
     def of(self, endpoint_id: str) -> dict[str, Usage]:
-        """By adapter name, "" for the base."""
+        """Return the usage by adapter name, "" for the base."""
         return self._by_endpoint.get(endpoint_id, {})
 
     def keep(self, endpoint_ids: set[str]) -> None:
@@ -56,7 +56,7 @@ class Served:
             del self._by_endpoint[gone]
 
     def copy(self, endpoint_ids: Collection[str]) -> "Served":
-        """Of these endpoints, sharing nothing."""
+        """Return a copy with these endpoints, sharing nothing."""
         copy = Served(self._names)
         for endpoint_id in endpoint_ids:
             for model, usage in self.of(endpoint_id).items():

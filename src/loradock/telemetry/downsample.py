@@ -23,7 +23,7 @@ _TABLES: tuple[tuple[type[UsageRow] | type[EndpointRow], _Merge], ...] = (
 
 
 def downsample(database: Database, now: float) -> None:
-    """One coarse bucket per transaction, so that a kill at any point loses and doubles nothing. Blocks."""
+    """Write one coarse bucket per transaction, so that a kill at any point loses and doubles nothing. Blocks."""
     for table, merge in _TABLES:
         for fine, coarse, age in STEPS:
             before = int(now - age) // coarse * coarse

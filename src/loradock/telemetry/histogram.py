@@ -43,11 +43,11 @@ class Histogram:
         return None
 
     def cumulated(self, bounds: Iterable[float]) -> list[int]:
-        """How many times lie at or below each of `bounds`, which must be ascending and among BOUNDS."""
+        """Return how many times lie at or below each of `bounds`, which must be ascending and among BOUNDS."""
         return [sum(n for bucket, n in self.counts.items() if bucket <= bisect_left(BOUNDS, bound)) for bound in bounds]
 
     def packed(self) -> list[Any]:
-        """For JSON: the sum in seconds, then bucket, count, bucket, count…; `[]` when empty."""
+        """Return it for JSON: the sum in seconds, then bucket, count, bucket, count…; `[]` when empty."""
         flat = [number for item in sorted(self.counts.items()) for number in item]
         return [round(self.total, 6), *flat] if flat else []
 
@@ -61,6 +61,6 @@ class Histogram:
 
 
 def _edges(bucket: int) -> tuple[float, float]:
-    """Of a bucket, in seconds; the one above all bounds has no width."""
+    """Return the edges of a bucket, in seconds; the one above all bounds has no width."""
     high = BOUNDS[min(bucket, len(BOUNDS) - 1)]
     return (high, high) if bucket == len(BOUNDS) else (BOUNDS[bucket - 1] if bucket else 0.0, high)

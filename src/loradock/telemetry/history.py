@@ -1,4 +1,4 @@
-"""What the meter counts and how endpoints are seen to be, written to the store every ten seconds."""
+"""Writes the meter's counts and the readings of endpoints to the store every ten seconds."""
 
 import asyncio
 import logging
@@ -79,7 +79,7 @@ class History:
                 await self._downsample()
 
     async def _look_on(self) -> None:
-        """Until the next multiple of the flush span."""
+        """Look at endpoints until the next multiple of the flush span."""
         until = (self._clock() // FLUSH_S + 1) * FLUSH_S
         while not self._stopping.is_set() and (left := until - self._clock()) > 0:
             self._look()

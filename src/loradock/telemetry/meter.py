@@ -39,7 +39,7 @@ class Meter:
         self._current.of(request.key).count(request)
 
     def take(self) -> Bucket:
-        """What was counted since the last call."""
+        """Return what was counted since the last call."""
         taken, self._current = self._current, Bucket()
         self.served.add(taken)
         return taken

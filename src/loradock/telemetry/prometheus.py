@@ -1,4 +1,4 @@
-"""What was served since the server started, and how endpoints are now, as Prometheus reads it."""
+"""Prometheus metrics: what was served since the server started, and how endpoints are now."""
 
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""What the pages and the API ask of the history. Times are Unix seconds; every call is scoped to an account.
+"""Queries of the history for the pages and the API. Times are Unix seconds; every call is scoped to an account.
 
     series(session, account_id, *, endpoint_id=None, model=None, since, until, points=60) -> list[Point]
     totals(session, account_id, *, since, until, by=("model",), scope=Scope.CALLS) -> list[Total]
@@ -44,7 +44,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One row of a usage table. What it was not grouped by is None; `day` is its midnight UTC in Unix seconds.
+    """A row of a usage table. What it was not grouped by is None; `day` is its midnight UTC in Unix seconds.
 
     `model` "" is the base model. `key_name` is the key's name and hint; `endpoint_name` is None when it is gone.
     """
@@ -165,7 +165,7 @@ def _use(model: str, usage: Usage) -> AdapterUse:
 
 
 def endpoint_rates(session: Session, account_id: str, since: float, until: float) -> dict[str, Rates]:
-    """Of the account's own endpoints that were called since; for lists."""
+    """Return the rates of the account's own endpoints that were called since; for lists."""
     requests = EndpointRow.ok + EndpointRow.client_error + EndpointRow.server_error + EndpointRow.aborted
     query = (
         select(EndpointRow.endpoint_id, func.sum(requests), func.sum(EndpointRow.completion_tokens))

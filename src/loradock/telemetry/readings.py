@@ -1,4 +1,4 @@
-"""How endpoints are seen to be, looked at every few seconds and summed up."""
+"""Readings of endpoints, taken every few seconds and summed up."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at an endpoint: requests in flight, replicas that are ready, starting and wanted, adapters attached."""
+    """A reading of an endpoint: requests in flight, replicas that are ready, starting and wanted, adapters attached."""
 
     endpoint_id: str
     in_flight: int
@@ -57,7 +57,7 @@ class Gauges:
 
     @classmethod
     def of(cls, row: Any) -> "Gauges":
-        """From a row with these columns."""
+        """Create it from a row with these columns."""
         return cls(**{column.name: getattr(row, column.name) for column in fields(Gauges)})
 
 

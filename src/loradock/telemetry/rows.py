@@ -17,7 +17,7 @@ def usage_rows(bucket: Bucket, start: int, span: int) -> list[Row]:
 
 
 def endpoint_rows(bucket: Bucket, gauges: GaugeSums, start: int, span: int) -> list[Row]:
-    """One per endpoint that was called or seen running."""
+    """Return one row per endpoint that was called or seen running."""
     sums: dict[str, Usage] = {}
     for key, usage in bucket.rows.items():
         sums.setdefault(key.endpoint_id, Usage()).add(usage)

@@ -20,7 +20,7 @@ _GAUGES = ("samples", "in_flight", "ready", "starting", "desired", "attachments"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One interval of a chart: `at` is its start in Unix seconds, rates are per second, times in milliseconds.
+    """An interval of a chart: `at` is its start in Unix seconds, rates are per second, times in milliseconds.
 
     `error_rate` is the share of requests answered with 4xx or 5xx. What was not measured is None: times without
     requests that have them, an error rate without requests, and the last three outside the own endpoint's chart or

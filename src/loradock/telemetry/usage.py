@@ -1,4 +1,4 @@
-"""What is counted of requests."""
+"""The counts of requests."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ NO_TOKENS = Tokens(0, 0)
 
 @dataclass(slots=True)
 class Request:
-    """One request being served; times in seconds of one clock. `first`: when its first token went out.
+    """A request being served; times in seconds of one clock. `first`: when its first token went out.
 
     `outcome` is ABORTED until it is known better.
     """
@@ -83,13 +83,13 @@ class Usage:
             getattr(self, name).add(getattr(other, name))
 
     def columns(self) -> dict[str, Any]:
-        """As the tables of store.usage keep it."""
+        """Return the columns as the tables of store.usage keep them."""
         counts = {name: getattr(self, name) for name in COUNTS}
         return counts | {name: getattr(self, name).packed() for name in TIMES}
 
     @classmethod
     def of(cls, row: Any) -> "Usage":
-        """From a row with these columns."""
+        """Create it from a row with these columns."""
         times = (Histogram.unpacked(getattr(row, name)) for name in TIMES)
         return cls(*(getattr(row, name) for name in COUNTS), *times)
 
