@@ -1,4 +1,4 @@
-"""What a decoder checkpoint says about its own shape, read without loading a weight."""
+"""Reads what a decoder checkpoint says about its own shape, without loading a weight."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FAMILIES = {
 
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError)
-"""What comes of values that are none of their key's, and of files that may not be read."""
+"""The errors of values that are none of their key's, and of files that may not be read."""
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -109,7 +109,8 @@ def _sliding_window(config: dict[str, Any], family: str) -> int | None:
 
 
 def _layer_kinds(config: dict[str, Any], family: str) -> set[str]:
-    """As transformers reads them: Mistral's window is everywhere, Qwen's in the layers from max_window_layers on."""
+    """Return the kinds of layers as transformers reads them: Mistral's window is everywhere, Qwen's in the layers from
+    max_window_layers on."""
     if family == "mistral":
         return {"sliding_attention"}
     if not (family.startswith("qwen") and config.get("use_sliding_window")):

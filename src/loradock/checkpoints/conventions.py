@@ -1,4 +1,4 @@
-"""What a folder or a GGUF file says about texts: chat templates, the first token, the tokens that end an answer.
+"""Reads what a folder or a GGUF file says about texts: chat templates, the first token, the tokens that end an answer.
 
 The one place that reads tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json (its
 tokens), the chat template files, and the same of a GGUF. Folders of base models and of adapters are read alike.
@@ -49,7 +49,7 @@ class Conventions:
 
 
 def read_conventions(folder: Path) -> Conventions:
-    """Of a folder in Hugging Face's form; empty where it has none of the files. Raises BadRequest naming the file."""
+    """Read a folder in Hugging Face's form; empty where it has none of the files. Raises BadRequest naming the file."""
     tokenizer = _json(folder / "tokenizer_config.json")
     special = _json(folder / "special_tokens_map.json")
     generation = _json(folder / "generation_config.json")
@@ -64,7 +64,7 @@ def read_conventions(folder: Path) -> Conventions:
 
 
 def gguf_conventions(file: GgufFile) -> Conventions:
-    """Of a GGUF's metadata: every token that it calls the end of a text, of a turn or of a message ends an answer."""
+    """Read a GGUF's metadata: every token that it calls the end of a text, of a turn or of a message ends an answer."""
     tokens: list[str] = file.fields.get("tokenizer.ggml.tokens") or []
     special = {kind: _gguf_id(file, kind, len(tokens)) for kind in ("bos", *_GGUF_ENDS)}
     bos, eos = (None if special[kind] is None else tokens[special[kind] or 0] for kind in ("bos", "eos"))

@@ -1,4 +1,4 @@
-"""How much memory an engine is to take for a model, before it is started: one plan for who starts it and itself."""
+"""Plans an engine's memory for a model, before it is started: one plan for who starts it and itself."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,17 @@ _GIB, _MIB = 2**30, 2**20
 _MOST_CACHE = _MOST_ADAPTERS = 2 * _GIB
 _LEAST_ADAPTERS = 32 * _MIB
 _PROGRAM = 368 * _MIB
-"""What an engine takes without a model's weights and cache: PyTorch, the kernels' compiler, a tokenizer. Measured with
-SmolLM2-135M; files that it maps are not in it, for the system takes them back when it has to."""
+"""The bytes an engine takes without a model's weights and cache: PyTorch, the kernels' compiler, a tokenizer. Measured
+with SmolLM2-135M; files that it maps are not in it, for the system takes them back when it has to."""
 
 _STEP_ROWS, _SEQUENCES = 256, 64
 _SCALES = 1.13
-"""What the scales add to weights in few bits."""
+"""The factor by which scales enlarge weights in few bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """In bytes. `context`: how many tokens one sequence may have, with this cache."""
+    """A memory plan in bytes. `context`: how many tokens one sequence may have, with this cache."""
 
     weights: int
     cache: int
@@ -43,7 +43,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemoryWishes:
-    """What an operator has fixed; None: left to the plan. `bits`: of a weight of a layer."""
+    """The values that an operator has fixed; None: left to the plan. `bits`: of a weight of a layer."""
 
     bits: float = 16
     cache: int | None = None
@@ -53,9 +53,9 @@ class MemoryWishes:
 
 
 def plan_memory(a: Architecture, budget: int, wishes: MemoryWishes) -> MemoryPlan:
-    """For a model within `budget` bytes: of what weights and program leave, up to a half is for the cache and a quarter
-    for adapters. Where that does not hold the usual context of 8,192 tokens, the cache takes what there is, and
-    contexts are shorter. The plan is over the budget where even the least does not fit."""
+    """Plan a model's memory within `budget` bytes: of what weights and program leave, up to a half is for the cache and
+    a quarter for adapters. Where that does not hold the usual context of 8,192 tokens, the cache takes what there is,
+    and contexts are shorter. The plan is over the budget where even the least does not fit."""
     weights, program = weight_bytes(a, wishes.bits), _PROGRAM + _buffers(a)
     rest = max(0, budget - weights - program)
     least = wishes.adapters if wishes.adapters is not None else _LEAST_ADAPTERS
@@ -72,7 +72,7 @@ def plan_memory(a: Architecture, budget: int, wishes: MemoryWishes) -> MemoryPla
 
 
 def block_bytes(a: Architecture, bits: float = 16) -> int:
-    """Of one block of the cache, in all layers."""
+    """Return the bytes of one block of the cache, in all layers."""
     return 2 * a.layers * BLOCK_TOKENS * a.kv_heads * a.head_dim * (4 if bits > 16 else 2)
 
 
@@ -91,7 +91,7 @@ def gib(size: int) -> str:
 
 
 def _buffers(a: Architecture) -> int:
-    """Of one step: its rows' activations and its sequences' logits, in 32 bits."""
+    """Return the bytes of one step: its rows' activations and its sequences' logits, in 32 bits."""
     return 4 * (_STEP_ROWS * (3 * a.intermediate_size + 4 * a.hidden_size) + _SEQUENCES * a.vocab_size)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-"""What weights are kept as; bfloat16 by its bits."""
+"""The types that weights are kept as; bfloat16 by its bits."""
 Array = np.ndarray[Any, Any]
 
 

@@ -21,7 +21,7 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where a tensor lies: `start` and `end` are byte offsets in the file."""
+    """The place of a tensor: `start` and `end` are byte offsets in the file."""
 
     dtype: str
     shape: tuple[int, ...]

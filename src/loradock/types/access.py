@@ -1,4 +1,4 @@
-"""Who asks for what, and whether that is allowed: the one rule that every operation asks."""
+"""Decides whether what somebody asks for is allowed: the one rule that every operation asks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ class Actor:
 
 
 class Action(StrEnum):
-    """What may be done to a resource."""
+    """An action on a resource."""
 
     READ = "read"
     CREATE = "create"
@@ -26,7 +26,7 @@ class Action(StrEnum):
     ATTACH = "attach"
     DETACH = "detach"
     CALL = "call"
-    """To be answered by it, and to see that it can answer."""
+    """The right to be answered by it, and to see that it can answer."""
 
 
 class ResourceKind(StrEnum):

@@ -15,7 +15,7 @@ class EndpointState(StrEnum):
 
 
 class DesiredState(StrEnum):
-    """What the owner asked of a deployment; the v1 API's writable `state`."""
+    """The state that the owner asked of a deployment; the v1 API's writable `state`."""
 
     STARTED = "STARTED"
     STOPPED = "STOPPED"
@@ -88,7 +88,7 @@ class ReplicaState(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of a replica that was lost, as far as it tells whether a request was the reason.
+    """The fate of a replica that was lost, as far as it tells whether a request was the reason.
 
     KILLED: by somebody else. OUT_OF_MEMORY: by the kernel. CRASHED: by itself. STUCK: it computed nothing any more
     and was ended for that.
@@ -102,21 +102,21 @@ class Fate(StrEnum):
 
 
 class EngineKind(StrEnum):
-    """What serves a deployment's replicas: our own engine, or vLLM."""
+    """The engine of a deployment's replicas: our own engine, or vLLM."""
 
     EMBEDDED = "embedded"
     VLLM = "vllm"
 
 
 class Quantization(StrEnum):
-    """In how many bits our own engine keeps a model's weights when not in 16."""
+    """The number of bits in which our own engine keeps a model's weights when not in 16."""
 
     INT4 = "int4"
     INT8 = "int8"
 
 
 class EndpointQuantization(StrEnum):
-    """What an endpoint's owner asked for; NONE: 16 bits, whatever the server's default is."""
+    """The quantization that an endpoint's owner asked for; NONE: 16 bits, whatever the server's default is."""
 
     NONE = "none"
     INT8 = "int8"
@@ -131,7 +131,7 @@ def quantization_in_effect(asked: EndpointQuantization | None, default: Quantiza
 
 
 class LogLevel(StrEnum):
-    """From which weight on the server logs."""
+    """The level from which on the server logs."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -140,7 +140,7 @@ class LogLevel(StrEnum):
 
 
 class AdapterTier(StrEnum):
-    """Where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
+    """The place where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
 
     A request moves it up; it moves down when others need the room.
     """
@@ -158,7 +158,7 @@ class Dialect(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a request ended, as it is counted: `aborted` is a client that left before the end."""
+    """The way a request ended, as it is counted: `aborted` is a client that left before the end."""
 
     OK = "ok"
     CLIENT_ERROR = "client_error"

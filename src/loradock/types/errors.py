@@ -36,7 +36,7 @@ class LoradockError(Exception):
 
     @property
     def whole(self) -> str:
-        """For people: the message and what it keeps beside it."""
+        """The message and its detail, for people."""
         return self.message if self.detail is None else f"{self.message}: {self.detail}"
 
     def body(self) -> dict[str, Any]:
@@ -253,7 +253,8 @@ class DataUnusable(LoradockError):
 
 
 def reason_of(error: Exception) -> str:
-    """In words for whoever called, so without the paths of this machine that an OSError's own text holds."""
+    """Return the reason in words for whoever called, without the paths of this machine that an OSError's own text
+    holds."""
     if isinstance(error, LoradockError):
         return error.message
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

@@ -18,13 +18,13 @@ _MIRRORS = {
     *("hugging-quants", "casperhansen", "techxgenus", "solidrust", "modelcloud", "isotr0py", "quanttrio", "nvidia"),
     *("maziyarpanahi", "mradermacher", "quantfactory", "nousresearch", "ista-daslab", "nm-testing"),
 }
-"""Who publishes copies of other people's models under their names, mostly quantised."""
+"""The accounts that publish copies of other people's models under their names, mostly quantised."""
 _KEPT_IN = (
     r"[-_.](?:bnb|[34568]-?bit|int[48]|gptq|awq|exl[23]|hqq|aqlm|fp8|nf4|mxfp[48]|nvfp4|bf16|fp16|w\d+a\d+|q\d(_\w+)*)"
 )
 _FURTHER = r"[-_.](?:unsloth|mlx|gguf|quantized|dynamic|block|marlin|dwq|g\d+)"
 _QUANTISED = re.compile(rf"({_FURTHER})*({_KEPT_IN}({_FURTHER})*)+$|[-_.](mlx|gguf)$")
-"""How the names of copies end that keep weights in fewer bits."""
+"""The endings of names of copies that keep weights in fewer bits."""
 
 
 def new_id(prefix: str) -> str:

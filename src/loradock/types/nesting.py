@@ -1,5 +1,5 @@
-"""How deep arrays and objects may stand inside each other. Far less than where Python's own recursion ends, so that
-whatever walks through them afterwards gets to their end."""
+"""Limits how deep arrays and objects may stand inside each other. Far less than where Python's own recursion ends, so
+that whatever walks through them afterwards gets to their end."""
 
 from typing import Any
 

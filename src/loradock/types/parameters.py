@@ -1,4 +1,4 @@
-"""What becomes of each parameter of `/v1/chat/completions` and `/v1/completions`, by its name: one table for every
+"""The treatment of each parameter of `/v1/chat/completions` and `/v1/completions`, by its name: one table for every
 engine, for whole answers and streams alike.
 
 What constrains or shapes the output is honoured or refused, never ignored. What no answer depends on passes. A name
@@ -217,4 +217,4 @@ _TAKEN = {
     chat: frozenset(name for name, p in (_HONOURED | _HARMLESS).items() if (p.chat if chat else p.completions))
     for chat in (True, False)
 }
-"""By route: what needs no look at its value."""
+"""The parameters by route whose values need no look."""

@@ -34,7 +34,7 @@ class Health(msgspec.Struct, omit_defaults=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """One name that a replica answers to. An adapter's has a `parent`, the base model's name, and a `root`, its folder;
+    """A name that a replica answers to. An adapter's has a `parent`, the base model's name, and a `root`, its folder;
     `tier` (types.enums.AdapterTier) is where it is kept."""
 
     object: str | None = "model"
@@ -77,7 +77,7 @@ class ErrorDetail(msgspec.Struct):
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
-    """With every status that is an error; LoradockError.body makes the same. vLLM's has no outer message."""
+    """The body of every status that is an error; LoradockError.body makes the same. vLLM's has no outer message."""
 
     message: str = ""
     error: ErrorDetail

@@ -1,4 +1,4 @@
-"""What a PEFT adapter_config.json says, and which kinds of adapter the engine serves."""
+"""Reads a PEFT adapter_config.json and tells which kinds of adapter the engine serves."""
 
 import json
 import math

@@ -38,7 +38,7 @@ _SHOWN = 60
 CONVERTIBLE = frozenset(
     {"LOHA", "LOKR", "VERA", "VBLORA", "RANDLORA", "C3A", "DELORA", "GRALORA", "MISS", "PSOFT", "TINYLORA", "UNILORA"}
 )
-"""What PEFT's save_as_lora makes a LoRA of; LoHa and LoKr exactly, where the rank is large enough."""
+"""The kinds that PEFT's save_as_lora makes a LoRA of; LoHa and LoKr exactly, where the rank is large enough."""
 CLASSIFIERS = {
     "SEQ_CLS": "a classifier of texts",
     "TOKEN_CLS": "a classifier of tokens",
@@ -130,7 +130,7 @@ def refuse_other_kinds(raw: dict[str, Any]) -> list[str]:
 
 
 def refuse_tensor(name: str, served: tuple[str, ...]) -> AdapterRefused:
-    """For a tensor that no plain LoRA has."""
+    """Return the refusal of a tensor that no plain LoRA has."""
     reason = next((reason for pattern, reason in _TENSORS if re.search(pattern, name)), None)
     if reason is None:
         reason = f"LoRA is served on {', '.join(served)}; train on some of these"

@@ -25,7 +25,7 @@ _SMALLEST = {"F32": 0.0, "F16": 2.0**-24, "BF16": 0.0}
 _TENSORS = {"embed_tokens": "model.embed_tokens.weight", "lm_head": "lm_head.weight"}
 _GGUF_TENSORS = {"embed_tokens": "token_embd.weight", "lm_head": "output.weight"}
 Rows = Callable[[int, int], Array]
-"""From a row to another as float32."""
+"""A function that returns the rows from one to another as float32."""
 
 
 class _Table:

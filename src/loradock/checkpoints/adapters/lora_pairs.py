@@ -25,7 +25,7 @@ _LONGEST_NAME = 500
 
 @dataclass(frozen=True)
 class LoraPair:
-    """One adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `called`: what PEFT may have called
+    """An adapted projection: tensor names of A `[rank, in]` and B `[out, rank]`. `called`: what PEFT may have called
     it, which is what the patterns of the config speak of; they say the same of each."""
 
     module_path: str

@@ -20,7 +20,7 @@ from loradock.checkpoints.safetensors_header import TensorInfo, parse_header
 
 PACKED_FILE = ".packed-bfloat16"
 PAGE = 4096
-"""Where the numbers begin: a file is mapped by whole pages."""
+"""The offset where the numbers begin: a file is mapped by whole pages."""
 GROUPS = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
     "o": ("o_proj",),
@@ -32,7 +32,8 @@ _FORMAT = 1
 
 
 def write_packed(folder: Path) -> None:
-    """For an adapter that was accepted. Raises AdapterRefused when it was not, and OSError; then nothing is left."""
+    """Write the packed form of an adapter that was accepted. Raises AdapterRefused when it was not, and OSError; then
+    nothing is left."""
     draft = folder / f"{PACKED_FILE}-{uuid.uuid4().hex}"
     try:
         _write(folder, draft)
@@ -43,8 +44,8 @@ def write_packed(folder: Path) -> None:
 
 
 def first_page(folder: Path, files: AdapterFiles) -> bytes:
-    """What the packed form of these very files begins with. It differs when they do: weights of the same size and
-    shapes have another time."""
+    """Return the first page of the packed form of these very files. It differs when they do: weights of the same size
+    and shapes have another time."""
     made_of = hashlib.sha256(files.config + b"\0" + files.header.text).hexdigest()
     weights = (folder / WEIGHTS_FILE).stat()
     facts = {"format": _FORMAT, "made_of": made_of, "size": weights.st_size, "changed": weights.st_mtime_ns}

@@ -39,7 +39,8 @@ def is_plain(report: AdapterReport) -> bool:
 
 
 def write_plain(folder: Path, report: AdapterReport) -> None:
-    """In place. What `report` still has to say of the base (`tables`) must have been settled: it is left out."""
+    """Rewrite the adapter in place. What `report` still has to say of the base (`tables`) must have been settled: it is
+    left out."""
     scaling = _most_common(report.pairs)
     config = json.dumps(_config(json.loads(read_config_file(folder)), report, scaling), indent=2)
     draft = folder / f".{WEIGHTS_FILE}"

@@ -8,7 +8,7 @@ from loradock.types.errors import AdapterRefused
 
 SERVED_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXPECTED = "base_model.model.model."
-"""What PEFT writes in front of `layers.0.…` for the served model families."""
+"""The prefix that PEFT writes in front of `layers.0.…` for the served model families."""
 _AFTERWARDS = frozenset({"_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _WRAPPERS = _AFTERWARDS | {"_orig_mod"}
 """FSDP, activation checkpointing and torch.compile put these into names; they mean nothing. The first two wrap what
@@ -88,7 +88,7 @@ def check_one_reading(names: Iterable[LoraName]) -> list[str]:
 
 
 def wrong_prefix(names: Iterable[str]) -> str:
-    """For an adapter that does not fit: whether its names may be why; empty where they are as expected."""
+    """Return for an adapter that does not fit whether its names may be why; empty where they are as expected."""
     prefix = next((read.prefix for name in names if (read := read_lora_name(name))), EXPECTED)
     return "" if prefix == EXPECTED else f" (its tensor names begin with {prefix!r}, where {EXPECTED!r} is expected)"
 

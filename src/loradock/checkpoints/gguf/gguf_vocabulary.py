@@ -1,4 +1,4 @@
-"""How a GGUF's vocabulary splits texts: which kinds are known, and what llama.cpp knows about each without being told.
+"""The ways a GGUF's vocabulary splits texts: which are known, and what llama.cpp knows about each without being told.
 
 The names and their meaning: https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp. The expressions are
 those of the families' own tokenizer.json files.
@@ -24,7 +24,7 @@ _TEKKEN = (
 
 @dataclass(frozen=True)
 class Splitting:
-    """How text is cut before the merges. `expression` None: as GPT-2 does. `digits`: each by itself first.
+    """A way to cut text before the merges. `expression` None: as GPT-2 does. `digits`: each by itself first.
 
     `whole`: a piece that is in the vocabulary is taken as it is, whatever the merges say. `begins`: a text begins with
     the first token unless the file says otherwise. `composed`: the text is brought into Unicode's form NFC first.
