@@ -15,7 +15,7 @@ class EndpointState(StrEnum):
 
 
 class DesiredState(StrEnum):
-    """The state that the owner asked of a deployment; the v1 API's writable `state`."""
+    """What the owner asked of a deployment; the v1 API's writable `state`."""
 
     STARTED = "STARTED"
     STOPPED = "STOPPED"
@@ -102,7 +102,7 @@ class Fate(StrEnum):
 
 
 class EngineKind(StrEnum):
-    """The engine of a deployment's replicas: our own engine, or vLLM."""
+    """What serves a deployment's replicas: our own engine, or vLLM."""
 
     EMBEDDED = "embedded"
     VLLM = "vllm"
@@ -116,7 +116,7 @@ class Quantization(StrEnum):
 
 
 class EndpointQuantization(StrEnum):
-    """The quantization that an endpoint's owner asked for; NONE: 16 bits, whatever the server's default is."""
+    """What an endpoint's owner asked for; NONE: 16 bits, whatever the server's default is."""
 
     NONE = "none"
     INT8 = "int8"
@@ -140,7 +140,7 @@ class LogLevel(StrEnum):
 
 
 class AdapterTier(StrEnum):
-    """The place where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
+    """Where a replica keeps an adapter: in use by running requests, in memory, or only on its disk.
 
     A request moves it up; it moves down when others need the room.
     """
