@@ -20,7 +20,7 @@ KNOWN_ACTOR = "loradock.actor"
 _log = logging.getLogger(__name__)
 _THREADS = 2
 _PATIENCE_S = 0.25
-"""How long a request waits for a key to be read again that was valid when it was read last."""
+"""The seconds a request waits for a key to be read again that was valid when it was read last."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class KeyCache:
         raise DatabaseBusy
 
     def _read(self, known_as: str, key: str) -> "asyncio.Task[_Known]":
-        """One look-up for all who wait for this key."""
+        """Start one look-up for all who wait for this key, or return the one under way."""
         reading = self._reading.get(known_as)
         if reading is None:
             reading = self._reading[known_as] = asyncio.create_task(self._look_up_once(known_as, key))

@@ -16,7 +16,7 @@ class Revoked:
         self._repeats = Repeats(logging.getLogger(__name__))
 
     async def among(self, key_ids: set[str]) -> set[str]:
-        """Those of the keys (by id) that are valid no more, as far as the database answers."""
+        """Return those of the keys (by id) that are valid no more, as far as the database answers."""
 
         def asked() -> set[str]:
             with self._database.session() as session:

@@ -70,7 +70,7 @@ class Blobs:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def collect(self, referenced: Iterable[str]) -> list[str]:
-        """At start: wipe staging and set aside every blob that no revision names. Returns their digests.
+        """Wipe staging, at start, and set aside every blob that no revision names. Returns their digests.
 
         Nothing that was published is deleted: the database may be an older one, or another.
         """
@@ -80,7 +80,7 @@ class Blobs:
         return sorted(digest for digest in orphans if self._move(self.path(digest), self.trash / digest))
 
     def take_back(self, referenced: Iterable[str]) -> list[str]:
-        """What was set aside and is named again. Returns the digests."""
+        """Take back what was set aside and is named again. Returns the digests."""
         wanted = set(referenced) - digests_in(self.root)
         return sorted(digest for digest in wanted if self._move(self.trash / digest, self.path(digest)))
 
@@ -107,7 +107,7 @@ class Blobs:
 
 
 def digests_in(folder: Path) -> set[str]:
-    """Of the contents that lie there; whatever else does is not ours."""
+    """Return the digests of the contents that lie there; whatever else does is not ours."""
     try:
         return {entry.name for entry in folder.iterdir() if _DIGEST.fullmatch(entry.name)}
     except FileNotFoundError:

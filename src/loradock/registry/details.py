@@ -1,4 +1,4 @@
-"""What is known of a model's content: read from the published files when somebody looks."""
+"""Details of a model's content: read from the published files when somebody looks."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class AdapterFacts:
     scaling: float
     use_rslora: bool
     patterns: int
-    """How many modules have a rank or an alpha of their own."""
+    """The number of modules that have a rank or an alpha of their own."""
     base_in_config: str | None
     dtypes: list[str]
     parameters: int
@@ -34,7 +34,7 @@ class AdapterFacts:
 
 
 def files_of(path: Path) -> list[FileFacts]:
-    """Of a folder or of one file, by name; empty when it is gone."""
+    """Return the files of a folder or of one file, by name; empty when it is gone."""
     found = sorted(path.iterdir()) if path.is_dir() else [path]
     content = (file for file in found if file.is_file() and not file.name.startswith(DERIVED))
     return [FileFacts(file.name, file.stat().st_size) for file in content]

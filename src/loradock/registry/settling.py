@@ -43,7 +43,7 @@ class SeenBases:
         self._account = account
 
     def find(self, name: str) -> LocalBaseModel | None:
-        """By this very name, or a known copy of it that is at hand under another."""
+        """Find a base model by this very name, or a known copy of it that is at hand under another."""
         exact = self._bases.find(name, self._account)
         if exact is not None:
             return exact
@@ -109,7 +109,7 @@ def same_name(one: str, other: str) -> bool:
 
 
 def fitting_hint(names: tuple[str, ...] | list[str]) -> str:
-    """What an adapter fits by its shapes, for messages; the likeliest first."""
+    """Return what an adapter fits by its shapes, for messages; the likeliest first."""
     if not names:
         return "by its shapes it fits none of the base models here"
     more = f" and {len(names) - _FITTING_SHOWN} more" if len(names) > _FITTING_SHOWN else ""
@@ -191,7 +191,7 @@ class Settler:
             shutil.rmtree(workspace, ignore_errors=True)
 
     def _publish(self, account_id: str, model_id: str, before: Path, draft: Path, remarks: str) -> Path:
-        """In the place of the adapter's files as they were uploaded, which say the same."""
+        """Publish the draft in place of the adapter's files as they were uploaded, which say the same."""
         with self._blobs.lock:
             digest, size = self._blobs.publish(draft)
             with self._database.session() as session:

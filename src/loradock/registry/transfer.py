@@ -17,7 +17,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one upload may take: bytes on disk by kind of model, and seconds from start to end."""
+    """The limits of one upload: bytes on disk by kind of model, and seconds from start to end."""
 
     adapter_bytes: int = 4 << 30
     model_bytes: int = 256 << 30
@@ -32,7 +32,7 @@ class UploadStopped(Unavailable):
 
 
 class Transfer:
-    """One upload's account of bytes. `report` gets (what is happening, bytes so far, bytes in all or None)."""
+    """Accounts for the bytes of one upload. `report` gets (what is happening, bytes so far, bytes in all or None)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One client request on its way through the gateway, and what the client has had of its answer."""
+"""An exchange: a client's request on its way through the gateway, and what the client has had of its answer."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Exchange:
     key_id: str = ""
     account: str = ""
     remarks: list[str] = field(default_factory=list)
-    """What the gateway has to say about the request, in the answer."""
+    """The gateway's remarks about the request, told in the answer."""
     streams: bool = False
     """Whether the client wants to be answered with a stream."""
     asked: bool = False
@@ -53,7 +53,7 @@ class Exchange:
         return [(b"x-request-id", self.request_id)]
 
     def read(self, head: RequestFields) -> None:
-        """What the head says about the answer."""
+        """Read what the head says about the answer."""
         self.streams = head.stream is True
         if self.streams and not wants_usage(head.stream_options) and can_ask(head.stream_options):
             self.body, self.asked = asking_for_usage(self.body), True
@@ -80,7 +80,7 @@ class Exchange:
             self.task.cancel()
 
     def leave(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Cancel the exchange: nobody waits for the answer any more."""
         if not self.left:
             self.left = True
             self.task.cancel()

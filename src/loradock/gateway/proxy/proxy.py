@@ -162,7 +162,7 @@ class Gateway:
     async def _attempt(
         self, exchange: Exchange, head: RequestFields, route: Route, measured: Request, again: Again | None = None
     ) -> Loss | None:
-        """How the replica was lost before the client had a byte of the answer, if so."""
+        """Return how the replica was lost before the client had a byte of the answer, if so."""
         upstream = route.pick(again.lost, again.avoid, head.affinity) if again else route.pick(affinity=head.affinity)
         in_flight = 0
         body = _body(exchange, head, route.engine_name, vllm=upstream.vllm)
@@ -232,7 +232,7 @@ async def _stream(exchange: Exchange, reply: Connection, measured: Request) -> N
 
 
 def _body(exchange: Exchange, head: RequestFields, name: str, *, vllm: bool) -> bytes:
-    """What the replica gets, which knows the model by this name."""
+    """Return the body that the replica gets, which knows the model by this name."""
     if not vllm:
         return exchange.body if head.model == name else with_model(exchange.body, name)
     chat = exchange.path.endswith(b"/chat/completions")

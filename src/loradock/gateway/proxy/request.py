@@ -1,4 +1,4 @@
-"""What the gateway reads of a request body: the model name, which requests belong together, what is streamed."""
+"""The fields the gateway reads of a request body: the model name, which requests belong together, what is streamed."""
 
 from contextvars import ContextVar
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from loradock.types.errors import BadRequest, LoradockError, NestedTooDeeply
 
 ASKED_MODEL: ContextVar[str | None] = ContextVar("asked_model", default=None)
-"""What this request is for: for the log."""
+"""The model that this request asks for: for the log."""
 
 
 class RequestFields(msgspec.Struct):
@@ -32,11 +32,11 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises on a caller's body; only what is looked at is checked, and that differs."""
+"""The errors of decoding a caller's body; only what is looked at is checked, and that differs."""
 
 
 def broken(error: Exception) -> LoradockError:
-    """What the caller is told of one of these."""
+    """Return the error that a caller gets for one of these."""
     if isinstance(error, RecursionError):
         return NestedTooDeeply()
     return BadRequest(f"The request body is not valid JSON: {error}")

@@ -28,8 +28,8 @@ class Loss:
 
 
 class Again:
-    """Of one request, whose body has `size` bytes. `lost` are replicas that are gone, `avoid` the one that broke off
-    last."""
+    """The state of a retry of one request, whose body has `size` bytes. `lost` are replicas that are gone, `avoid` the
+    one that broke off last."""
 
     def __init__(self, size: int) -> None:
         self.lost: set[Upstream] = set()

@@ -20,7 +20,7 @@ class WholeEvents:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What may be sent now; most engines write whole events and nothing is held back."""
+        """Return what may be sent now; most engines write whole events and nothing is held back."""
         if not self._rest and chunk.endswith(_END):
             return chunk
         held = self._rest + chunk
@@ -29,7 +29,7 @@ class WholeEvents:
         return held[:cut]
 
     def flush(self) -> bytes:
-        """What is left when the stream has ended as it should."""
+        """Return what is left when the stream has ended as it should."""
         rest, self._rest = self._rest, b""
         return rest
 

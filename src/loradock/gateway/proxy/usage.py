@@ -36,8 +36,8 @@ def wants_usage(stream_options: Any) -> bool:
 
 
 def can_ask(stream_options: Any) -> bool:
-    """Not beside options that mean more together with it than by themselves, and not in place of wrong ones, which
-    the replica is to refuse."""
+    """Return whether usage can be asked for: not beside options that mean more together with it than by themselves, and
+    not in place of wrong ones, which the replica is to refuse."""
     return stream_options is None or (isinstance(stream_options, dict) and stream_options.keys() <= {"include_usage"})
 
 
@@ -47,7 +47,7 @@ def asking_for_usage(body: bytes) -> bytes:
 
 
 def usage_of(content: bytes) -> Tokens:
-    """Of an answer that is not streamed; zeros where it has none."""
+    """Return the usage of an answer that is not streamed; zeros where it has none."""
     usage = _decoded(content).usage
     return usage.tokens if usage else NO_TOKENS
 
@@ -74,18 +74,18 @@ class StreamTap:
 
     @property
     def counted(self) -> Tokens:
-        """Of a stream that was cut before its usage came: as many completion tokens as there were events, which is
-        about as many as there were tokens."""
+        """Return the usage of a stream that was cut before its usage came: as many completion tokens as there were
+        events, which is about as many as there were tokens."""
         return self._tokens or Tokens(0, self._events)
 
     @property
     def outcome(self) -> Outcome:
-        """Of a stream that has ended: an engine may have ended it with an error event."""
+        """Return the outcome of a stream that has ended: an engine may have ended it with an error event."""
         failed = self._tokens is None and any(b'"error"' in chunk for chunk in self._tail)
         return Outcome.SERVER_ERROR if failed else Outcome.OK
 
     def feed(self, chunk: bytes) -> bytes:
-        """What the client is to see of these whole events."""
+        """Return what the client is to see of these whole events."""
         if chunk:
             self._events += chunk.count(_END)
             self._tail = (self._tail[1], chunk)

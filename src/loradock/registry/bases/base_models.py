@@ -35,7 +35,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class LocalBaseModel:
-    """One that is on this machine: `path` is a Hugging Face folder or a .gguf file."""
+    """A base model that is on this machine: `path` is a Hugging Face folder or a .gguf file."""
 
     name: str
     origin: Origin
@@ -70,8 +70,8 @@ class BaseModels:
         return None
 
     def architecture(self, name: str, account: str) -> Architecture | None:
-        """Without loading or downloading anything. Raises BadRequest for a family that is not served, and for one whose
-        files are lost."""
+        """Return the architecture without loading or downloading anything. Raises BadRequest for a family that is not
+        served, and for one whose files are lost."""
         found = self.find(name, account)
         if found is None:
             return None

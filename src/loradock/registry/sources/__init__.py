@@ -1,4 +1,4 @@
-"""Where models come from. `read_source` turns a `model_source` into one of them."""
+"""The sources of models. `read_source` turns a `model_source` into one of them."""
 
 from loradock.registry.sources.kinds import Source, SourceRules, read_source
 

@@ -25,7 +25,7 @@ _MAX_WAYS = 4
 
 
 class Place(NamedTuple):
-    """Where in a repository: a revision, None for its main branch, and a folder, None for the top."""
+    """A place in a repository: a revision, None for its main branch, and a folder, None for the top."""
 
     revision: str | None = None
     folder: str | None = None
@@ -58,7 +58,8 @@ def repo_from_url(url: str, endpoint: str) -> tuple[str, tuple[Place, ...]] | No
 
 
 def places_of(folder: str, ref: str | None) -> tuple[Place, ...]:
-    """For `org/name<folder>@<ref>`, where a revision may have slashes, as in refs/pr/1, or be followed by a folder."""
+    """Return the places that `org/name<folder>@<ref>` may mean: a revision may have slashes, as in refs/pr/1, or be
+    followed by a folder."""
     inside = folder.strip("/") or None
     if ref is None:
         return (Place(None, inside),)
@@ -75,8 +76,8 @@ def _either(names: list[str]) -> tuple[Place, ...]:
 
 @dataclass(frozen=True)
 class HubRepo:
-    """Without a `token` access is anonymous, unless the `operator_login` on this machine may be used. Of the `places`
-    the first counts whose revision exists."""
+    """A repository of the hub. Without a `token` access is anonymous, unless the `operator_login` on this machine may
+    be used. Of the `places` the first counts whose revision exists."""
 
     repo: str
     places: tuple[Place, ...]
@@ -136,7 +137,7 @@ class HubRepo:
         raise AssertionError("a repository has at least one place")
 
     def read_small(self, name: str, commit: str, workspace: Path) -> Path:
-        """One small file of the repository, e.g. config.json. Raises huggingface_hub's errors."""
+        """Download one small file of the repository, e.g. config.json. Raises huggingface_hub's errors."""
         from huggingface_hub import hf_hub_download
 
         return Path(

@@ -34,7 +34,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceRules:
-    """What the operator allows. `hub_endpoint` None: HF_ENDPOINT or the public hub."""
+    """The operator's rules for sources. `hub_endpoint` None: HF_ENDPOINT or the public hub."""
 
     import_root: Path | None = None
     allow_private_sources: bool = False

@@ -14,14 +14,14 @@ from loradock.types.errors import AdapterRefused, BadRequest
 from loradock.types.names import is_base_name, without_lora_suffix
 
 _CACHED = re.compile(r"(?:^|[/\\])models--(?P<org>[A-Za-z0-9][\w.-]*?)--(?P<name>[A-Za-z0-9][\w.-]*)(?:[/\\]|$)")
-"""How the Hugging Face cache calls the folder of `org/name`."""
+"""Matches the name by which the Hugging Face cache calls the folder of `org/name`."""
 
 _LONGEST_PATH = 1000
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What the revision and model rows will say; `note` is for the job."""
+    """The result that the revision and model rows will hold; `note` is for the job."""
 
     kind: ModelKind
     base_model: str | None
@@ -52,7 +52,7 @@ def accept(folder: Path, kind: ModelKind, name: str, wanted_base: str | None, ba
 
 
 def _of_texts(folder: Path) -> list[str]:
-    """What the adapter brings besides weights. Raises AdapterRefused for files that cannot be read."""
+    """Return what the adapter brings besides weights. Raises AdapterRefused for files that cannot be read."""
     try:
         found = read_conventions(folder)
     except BadRequest as error:

@@ -1,4 +1,4 @@
-"""How an upload job ends, and the attach that may follow the upload."""
+"""The outcome of an upload job, and the attach that may follow the upload."""
 
 import logging
 import threading
@@ -46,7 +46,7 @@ class Outcome:
         self._surely(task, lambda: reporter.say(end, JobStatus.COMPLETE))
 
     def _attached(self, task: UploadTask, endpoint: str) -> str:
-        """What has become of it, in words."""
+        """Attach it and return in words what has become of it."""
         try:
             if self._after_upload is None:
                 raise LoradockError("this server has no running control loop")

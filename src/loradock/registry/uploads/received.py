@@ -53,12 +53,12 @@ class Received:
         return not self._files
 
     def expect(self, kind: ModelKind) -> None:
-        """What is to come is of this kind, so its limit holds from here on."""
+        """Expect files of this kind, so that its limit holds from here on."""
         self._limit = self._limits.bytes_for(kind)
 
     @contextmanager
     def open(self, filename: str) -> Iterator[Sink]:
-        """Where one file's bytes go; files that no model needs are counted but not kept.
+        """Open a sink for one file's bytes; files that no model needs are counted but not kept.
 
         Raises BadRequest for unusable names, TooLarge beyond the limit and StorageFull.
         """

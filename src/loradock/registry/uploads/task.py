@@ -18,7 +18,7 @@ class UploadTask:
     request: UploadRequest
     source: Source
     context: Context = field(default_factory=copy_context)
-    """Of the request that submitted it: what the job does is done by whoever asked for it."""
+    """The context of the request that submitted it: what the job does is done by whoever asked for it."""
 
     def event(self, kind: str, message: str, facts: Facts | None = None) -> Event:
         account_id, subject_id = self.job.account_id, self.model.id

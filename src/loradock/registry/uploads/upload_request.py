@@ -1,4 +1,4 @@
-"""What a client asks for when it uploads, and the rows that stand for it from then on."""
+"""The request of a client for an upload, and the rows that stand for it from then on."""
 
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ class UploadRequest:
     hf_token: str | None = field(default=None, repr=False)
     description: str | None = None
     subfolder: str | None = None
-    """Where in the source the model lies, if that has to be said."""
+    """The folder of the source in which the model lies, if that has to be said."""
 
     @property
     def wanted_base(self) -> str | None:
