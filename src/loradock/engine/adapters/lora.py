@@ -32,7 +32,7 @@ from loradock.types.errors import AdapterRefused
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Layers = list[dict[str, tuple[LoraPair, torch.Tensor, torch.Tensor]]]
-"""Per layer: module → (what it is, A `[rank, in]`, B^T `[rank, out]` scaled), float32."""
+"""The layers of an adapter, each a map of module → (what it is, A `[rank, in]`, B^T `[rank, out]` scaled), float32."""
 
 _KEPT = 16
 _LONG = 1 << 18

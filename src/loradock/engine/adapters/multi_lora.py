@@ -107,7 +107,7 @@ class Mixing(Protocol):
 
 
 class PagedLora:
-    """Which line of the kernel's table belongs to which row; the last few tables are kept."""
+    """Assigns the lines of the kernel's table to rows; the last few tables are kept."""
 
     KEPT = 8
 
@@ -180,7 +180,7 @@ class StackedLora:
             del self._stacks[key]
 
     def warm_up(self) -> None:
-        """Nothing: torch is ready."""
+        """Do nothing: torch is ready."""
 
     def _stack(self, adapters: list[LoadedAdapter]) -> _Stack:
         wanted = {adapter.load_id for adapter in adapters}

@@ -30,7 +30,7 @@ class TokenSampled:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing more comes: by `error`, or because no token was asked for."""
+    """The last event of a generation: it ended by `error`, or no token was asked for."""
 
     error: LoradockError | None = None
 

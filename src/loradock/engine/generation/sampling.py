@@ -116,7 +116,7 @@ def _draw_whole(logits: torch.Tensor, temperatures: torch.Tensor, uniform: torch
 
 
 def _draw_cut(logits: torch.Tensor, params: list[SamplingParams], uniform: torch.Tensor) -> torch.Tensor:
-    """Only the likeliest candidates are sorted; rows whose cut may lie beyond them are sorted whole."""
+    """Draw, sorting only the likeliest candidates; rows whose cut may lie beyond them are sorted whole."""
     width = min(logits.shape[-1], max(_CANDIDATES, *(p.top_k for p in params)))
     values, ids = torch.topk(logits, width)
     probabilities = torch.exp(values - torch.logsumexp(logits, dim=-1, keepdim=True))

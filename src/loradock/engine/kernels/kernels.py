@@ -267,7 +267,7 @@ def _score(query, scores, block, at, like):
 
 @_part
 def _softmax(scores, start, length):
-    """Over positions `start:length` of each head; zero elsewhere."""
+    """Apply softmax over positions `start:length` of each head; zero elsewhere."""
     for h in range(scores.shape[0]):
         seen = scores[h, start:length]
         largest = np.float32(-np.inf)

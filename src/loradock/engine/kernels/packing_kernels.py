@@ -37,7 +37,7 @@ def _number_of(x):
 
 
 def exponent(x):
-    """Its bits; all of them are set (`highest`) in what is not finite."""
+    """Return the exponent's bits; all of them are set (`highest`) in what is not finite."""
 
 
 @overload(exponent)
@@ -106,7 +106,7 @@ def finite(numbers):
 
 @_part
 def _copy(source, rows, source_like, like):
-    """Into the first columns; whether all was finite."""
+    """Copy into the first columns; return whether all was finite."""
     most = np.int32(0)
     for i in range(source.shape[0]):
         line, to = source[i], rows[i, : source.shape[1]]

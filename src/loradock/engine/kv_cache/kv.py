@@ -41,7 +41,7 @@ class KVCache:
         self._known: dict[int, Chain] = {}
         self._by_content: dict[Chain, int] = {}
         self._idle: OrderedDict[int, float] = OrderedDict()
-        """Since when."""
+        """The idle blocks, and since when they are idle."""
         self._touched: set[int] = set()
         """Blocks that take memory: used, and not given back since."""
         self._ahead = PagesAhead((self.keys, self.values))

@@ -35,7 +35,7 @@ class PagesAhead:
         self._thread: threading.Thread | None = None
 
     def used(self, block: int) -> None:
-        """Once half of a span has been used, the next one is brought in."""
+        """Note that a block is used; once half of a span has been used, the next one is brought in."""
         if not self._span:
             return
         span, place = divmod(block, self._span)

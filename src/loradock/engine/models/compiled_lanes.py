@@ -55,7 +55,7 @@ class CompiledLanes:
         return [LaneInput(self._workshop, work, scratch, team) for scratch, team in teams]
 
     def warm_up(self) -> None:
-        """Nothing: a step with adapters runs the same code."""
+        """Do nothing: a step with adapters runs the same code."""
 
 
 class Workspace:

@@ -1,4 +1,4 @@
-"""Which decoder serves a base model here."""
+"""Decides which decoder serves a base model here."""
 
 import logging
 from pathlib import Path

@@ -111,7 +111,7 @@ class _Process:
         return build(self._options, self._loop, self._fail)
 
     def _fail(self, reason: str) -> None:
-        """Called on the compute thread."""
+        """Record the failure and stop. Called on the compute thread."""
         self._failure = reason
         self._server.failure = reason
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -49,7 +49,8 @@ class Helpers:
         self._threads.append(threading.get_native_id())
 
     def keep_off(self) -> None:
-        """Called by the compute thread before it has them run: they sleep, so that none is moved while it runs."""
+        """Keep the others off the compute thread's processor; it calls this before it has them run: they sleep, so that
+        none is moved while it runs."""
         kept = current_processor(), len(self._threads)
         if kept == self._kept or kept[0] < 0:
             return

@@ -1,4 +1,4 @@
-"""Which adapters take part in a step, when more have running sequences than there are slots."""
+"""Decides which adapters take part in a step, when more have running sequences than there are slots."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Which requests may wait: counted from the moment they are let in, so that no burst comes past the limit."""
+"""Decides which requests may wait: counted from the moment they are let in, so that no burst comes past the limit."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from loradock.engine.errors import TooBusy
 from loradock.engine.scheduling.loop import EngineLoop
 
 _RESERVE = 16
-"""Beside so many places there is one more for who has nothing under way."""
+"""The number of places beside which there is one more for who has nothing under way."""
 _LONGEST = 60
 _RECENT = 32
 

@@ -27,7 +27,7 @@ _MISSES = 8
 _OPENING, _BORDER = 4, -1
 """Tokens of a prompt's end that are kept with its answer, and what stands between two answers."""
 _HOPE, _TRIED = 1.0, 2.0
-"""Before anything is known it counts as if one of two drafted tokens had been accepted."""
+"""The assumption before anything is known: as if one of two drafted tokens had been accepted."""
 _FADE, _FADE_OF_ALL = 0.9, 0.99
 """The share of earlier observations that counts after the next draft: of a sequence, and of all, which is what a new
 sequence begins with."""
@@ -147,7 +147,7 @@ class NgramDrafter:
             self._all.note(drafted, accepted, _FADE_OF_ALL)
 
     def forget(self, sequence: Sequence) -> None:
-        """It has ended: what was said is kept for others of its adapter."""
+        """Forget a sequence that has ended: what was said is kept for others of its adapter."""
         if self._past.pop(sequence.id, None) is None:
             return
         owner = _owner(sequence)

@@ -1,4 +1,5 @@
-"""Whose prompts a step computes: shares by adapter, then by account, whatever number of prompts each has sent."""
+"""Decides whose prompts a step computes: shares by adapter, then by account, whatever number of prompts each has
+sent."""
 
 import time
 from collections import defaultdict

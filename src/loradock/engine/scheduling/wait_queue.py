@@ -24,7 +24,7 @@ class WaitingLine:
         self._count = 0
 
     def __len__(self) -> int:
-        """May be asked from any thread."""
+        """Return how many wait. May be asked from any thread."""
         return self._count
 
     def add(self, sequence: Sequence) -> None:
@@ -38,7 +38,7 @@ class WaitingLine:
         self._resuming.sort(key=lambda s: s.id)
 
     def next(self, running: list[Sequence], places: int = sys.maxsize) -> Sequence | None:
-        """Whose turn it is, of those who may take one of the free `places`. If it cannot start, nobody starts:
+        """Return whose turn it is, of those who may take one of the free `places`. If it cannot start, nobody starts:
         skipping it would starve large prompts."""
         if self._resuming:
             return self._resuming[0]

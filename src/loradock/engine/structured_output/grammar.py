@@ -43,7 +43,8 @@ class Grammars:
         self._lock = Lock()
 
     def compile(self, constraint: Constraint) -> "Grammar":
-        """May take a second: not for the event loop. Raises BadRequest when the constraint cannot be followed."""
+        """Compile a grammar. May take a second: not for the event loop. Raises BadRequest when the constraint cannot be
+        followed."""
         try:
             key = _key(constraint)
             if len(key) > _LONGEST:

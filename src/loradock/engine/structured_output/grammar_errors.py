@@ -30,7 +30,7 @@ _SCHEMA_REASONS = {
 
 
 def pattern_reason(message: str) -> str:
-    """Why a pattern cannot be followed, to be read after "its pattern"."""
+    """Return why a pattern cannot be followed, to be read after "its pattern"."""
     if "look" in message:
         return _LOOKING
     if "backreference" in message:
@@ -42,7 +42,7 @@ def pattern_reason(message: str) -> str:
 
 
 def schema_reason(message: str) -> str:
-    """Why a schema cannot be followed, a sentence of its own."""
+    """Return why a schema cannot be followed, a sentence of its own."""
     known = (reason for word, reason in _SCHEMA_REASONS.items() if word in message)
     return next(known, None) or complexity_reason(message) or "it asks for more than a grammar can express"
 

@@ -83,7 +83,7 @@ class Encoder:
         return self._ids(text, special=special)
 
     def encode_part(self, text: str, count: int, *, first: bool, special: bool) -> list[int]:
-        """Only the last `count` tokens, or the `first`, of a text of any length."""
+        """Return only the last `count` tokens, or the `first`, of a text of any length."""
         most = _LONGEST * (count + 1)
         ids = self._ids(text[:most] if first else text[-most:], special=special)
         return ids[:count] if first else ids[-count:]

@@ -62,7 +62,7 @@ def _sentencepiece(file: GgufFile, tokens: list[str]) -> Tokenizer:
 
 
 def _merges(vocabulary: dict[str, int], scores: list[float]) -> list[tuple[str, str]]:
-    """Every way to join two pieces to a third, the ones with the highest scores first."""
+    """Return every way to join two pieces to a third, the ones with the highest scores first."""
     found = [
         (-scores[index], index, vocabulary[piece[:at]], vocabulary[piece[at:]], piece[:at], piece[at:])
         for piece, index in vocabulary.items()

@@ -23,7 +23,7 @@ class Vocabulary:
         self.prepared = llguidance.LLTokenizer(writer, eos_token=eos or None)
         writer.prepared = self.prepared
         self.blank = np.array([token.isspace() for token in writer.tokens])
-        """Which tokens are but white space."""
+        """A mask of the tokens that are but white space."""
 
     def mark(self, text: str) -> str:
         """A fixed text in Lark: the token itself where it is one that was added to the vocabulary, as models were

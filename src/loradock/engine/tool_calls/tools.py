@@ -64,7 +64,8 @@ class ToolCallReader:
         return reading or (Reading((), len(text)) if final else None)
 
     def _plain(self, text: str) -> str:
-        """Between and after calls models write line breaks that are no answer."""
+        """Return plain text, without the line breaks that models write between and after calls and that are no
+        answer."""
         if self.found and not text.strip(self._form.between):
             return ""
         self._begun = self._begun or bool(text.strip())

@@ -40,7 +40,7 @@ class _Together(ResponseFormat):
         ]
 
     def closing(self) -> Json | None:
-        """Nothing: the usage came with the last finish."""
+        """Return nothing: the usage came with the last finish."""
         return None
 
     def chunk_of(self, choice: Choice, delta: Delta, fields: Json) -> Json:

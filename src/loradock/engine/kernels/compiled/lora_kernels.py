@@ -1,4 +1,5 @@
-"""Every row through its own adapter, whatever the mix: rows of one adapter four at a time, sums in registers."""
+"""Computes every row through its own adapter, whatever the mix: rows of one adapter four at a time, sums in
+registers."""
 
 import numpy as np
 from llvmlite import ir

@@ -20,8 +20,9 @@ ARRIVED, MEETINGS = 0, 8
 GONE = 2**62
 """The number of who cannot go on: more than anybody waits for."""
 PATIENCE = 10_000
-"""After so many looks (a tenth of a millisecond or two on x86-64) a member lets others have the processor between two
-looks. Not much sooner: whoever gets it keeps it for some milliseconds, while all members wait for this one."""
+"""The number of looks (a tenth of a millisecond or two on x86-64) after which a member lets others have the processor
+between two looks. Not much sooner: whoever gets it keeps it for some milliseconds, while all members wait for this
+one."""
 _PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "yield", "arm64": "yield"}.get(platform.machine().lower(), "")
 _part = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _give_way = types.ExternalFunction("sched_yield", types.int32())

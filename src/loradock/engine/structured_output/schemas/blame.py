@@ -1,4 +1,4 @@
-"""Which property of a prepared schema is at fault, when the grammar library will not have the whole."""
+"""Finds which property of a prepared schema is at fault, when the grammar library will not have the whole."""
 
 import time
 from collections.abc import Callable, Iterator

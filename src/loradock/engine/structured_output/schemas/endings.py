@@ -1,4 +1,4 @@
-"""Which prepared schemas have a finite value: one that requires itself inside itself has none."""
+"""Finds which prepared schemas have a finite value: one that requires itself inside itself has none."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def endless(definitions: Json) -> set[str]:
 
 
 class _Graph:
-    """Every part of the definitions and what it waits for, so that each is looked at once (Dowling, Gallier 1984: a
-    part ends once all that it needs does, an `anyOf` once one of its alternatives does)."""
+    """A graph of every part of the definitions and what it waits for, so that each is looked at once (Dowling, Gallier
+    1984: a part ends once all that it needs does, an `anyOf` once one of its alternatives does)."""
 
     def __init__(self, definitions: Json) -> None:
         self._missing: list[int] = []

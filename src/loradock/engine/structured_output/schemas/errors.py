@@ -1,4 +1,4 @@
-"""Why a schema cannot be followed."""
+"""The error that says why a schema cannot be followed."""
 
 
 class Unfollowable(Exception):
