@@ -1,4 +1,4 @@
-"""Every error leaves in the one body shape that all clients read (types.errors.LoradockError.body)."""
+"""Error handlers: every error leaves in the one body shape that all clients read (types.errors.LoradockError.body)."""
 
 import logging
 from typing import Any

@@ -92,7 +92,7 @@ _SUMMARIES = {
 
 
 def document(api: FastAPI) -> Json:
-    """Made once."""
+    """Return the document, which is made once."""
     if api.openapi_schema is None:
         made = get_openapi(title=api.title, version=api.version, routes=api.routes, description=_ABOUT)
         schemas = made.setdefault("components", {}).setdefault("schemas", {})

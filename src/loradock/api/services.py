@@ -16,7 +16,7 @@ def get_services(request: Request) -> Services:
 
 
 async def get_actor(request: Request) -> Actor:
-    """Whoever holds the request's key, from here on told as who acts. Raises Unauthenticated."""
+    """Return whoever holds the request's key, from here on told as who acts. Raises Unauthenticated."""
     known: Actor | None = request.scope.get(KNOWN_ACTOR)
     actor = known or await get_services(request).keys.actor(request.headers.get("authorization", ""))
     ACTOR.set(actor.key_name)

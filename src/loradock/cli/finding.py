@@ -1,4 +1,4 @@
-"""Which server and which key a command means when it is not told."""
+"""Finds which server and which key a command means when it is not told."""
 
 import os
 import shlex

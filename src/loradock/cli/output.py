@@ -77,7 +77,7 @@ def in_words(error: LoradockError) -> str:
 
 
 def ask(question: str, *, yes: bool) -> None:
-    """Before what takes adapters offline: a person at a terminal is asked, a script is not. Raises Exit on no."""
+    """Ask before adapters are taken offline: a person at a terminal is asked, a script is not. Raises Exit on no."""
     if not yes and sys.stdin.isatty() and console.is_terminal and not typer.confirm(question):
         console.print("Nothing was changed.")
         raise typer.Exit(1)

@@ -23,7 +23,8 @@ def is_loopback(host: str) -> bool:
 
 @contextmanager
 def recorded(folder: Path, url: str) -> Iterator[None]:
-    """While the block runs, the folder says that its server is at `url`. A killed server leaves the record behind."""
+    """Record in the folder, while the block runs, that its server is at `url`. A killed server leaves the record
+    behind."""
     draft, record = folder / f"{_RECORD}.tmp", folder / _RECORD
     draft.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     draft.replace(record)

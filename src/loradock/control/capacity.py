@@ -24,22 +24,22 @@ class Capacity:
 
     @property
     def at_once(self) -> int:
-        """More that take part in the same step."""
+        """The number of further adapters that take part in the same step."""
         return max(0, self.slots - self.attached)
 
     @property
     def in_memory(self) -> int:
-        """More that are never read from disk again."""
+        """The number of further adapters that are never read from disk again."""
         return max(0, min(self.kept_in_memory - self.attached, self.memory_free // self.size))
 
     @property
     def on_disk(self) -> int:
-        """More that can be uploaded."""
+        """The number of further adapters that can be uploaded."""
         return self.disk_free // self.size
 
     @property
     def fit(self) -> int:
-        """More that can be attached: what `check_fits` lets pass."""
+        """The number of further adapters that can be attached: what `check_fits` lets pass."""
         return max(0, min(self.most - self.attached, self.on_disk)) if self.memory_free >= self.size else 0
 
 

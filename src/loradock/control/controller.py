@@ -146,8 +146,8 @@ class Controller:
         self._background.begin(self._starts.start(endpoint.id))
 
     async def delete_endpoint(self, account_id: str, endpoint_ref: str, *, detach: bool = False) -> None:
-        """It is gone from the API at once; its replicas finish what they are at. With `detach`, its adapters are
-        detached in the same transaction; without, they stand in the way. Raises LoradockError."""
+        """Delete an endpoint. It is gone from the API at once; its replicas finish what they are at. With `detach`, its
+        adapters are detached in the same transaction; without, they stand in the way. Raises LoradockError."""
         deployment_id = await self._calls(
             lambda session: _delete(session, account_id, endpoint_ref, detach=detach), make_room=True
         )

@@ -35,7 +35,8 @@ class Ledger:
         return time.monotonic() < self._not_before
 
     async def write(self, work: Write) -> None:
-        """Now, if that is possible. Raises IntegrityError for what contradicts the database, if that is known now."""
+        """Write now, if that is possible. Raises IntegrityError for what contradicts the database, if that is known
+        now."""
         async with self._writing:
             if not self._waiting and not self.stuck and await self._written(work):
                 return

@@ -68,7 +68,7 @@ class SecurityHeaders:
 
 
 def who(connection: HTTPConnection, services: Services) -> SignedIn | None:
-    """Whoever the connection's cookie was given to. Reads the database."""
+    """Return whoever the connection's cookie was given to. Reads the database."""
     token = connection.cookies.get(COOKIE)
     if not token:
         return None

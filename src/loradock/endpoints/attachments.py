@@ -1,4 +1,4 @@
-"""Which adapter may be attached where: the database side of attach and detach."""
+"""Decides which adapter may be attached where: the database side of attach and detach."""
 
 from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session, selectinload

@@ -1,4 +1,4 @@
-"""Which keys were revoked, by this process or another."""
+"""Tells which keys were revoked, by this process or another."""
 
 import logging
 

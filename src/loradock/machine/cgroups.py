@@ -87,8 +87,8 @@ def _mounts(root: Path) -> Iterator[tuple[PurePosixPath, PurePosixPath, str, lis
 
 
 def _memory_limits(folder: Path, version: int) -> Iterator[int]:
-    """Beyond memory.high a group is not ended but slowed down until it stands still. Version 1 also tells of the
-    groups around, which a container does not see."""
+    """Yield memory limits. Beyond memory.high a group is not ended but slowed down until it stands still. Version 1
+    also tells of the groups around, which a container does not see."""
     names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
     values = [_text(folder / name).strip() for name in names]
     if version == 1:

@@ -18,7 +18,7 @@ from loradock.types.extras import require_engine
 
 
 def create(services: Services, actor: Actor, new: NewEndpoint) -> EndpointRecord:
-    """Its state is PENDING, or STOPPED where that is desired. Raises BadRequest naming the field at fault."""
+    """Create an endpoint, PENDING, or STOPPED where that is desired. Raises BadRequest naming the field at fault."""
     require(actor, Action.CREATE, own(actor, ResourceKind.ENDPOINT))
     if new.engine is EngineKind.VLLM and services.settings.vllm_python is None:
         raise BadRequest(

@@ -32,7 +32,7 @@ class EndpointRecord:
     hardware: str
     state: EndpointState
     message: str | None
-    """Why it is in this state, where that has to be said."""
+    """The reason for its state, where that has to be said."""
     min_replicas: int
     max_replicas: int
     inactive_timeout: int | None

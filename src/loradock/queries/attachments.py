@@ -1,4 +1,4 @@
-"""Which adapter is attached where, and how many are."""
+"""Tells which adapter is attached where, and how many are."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ class Only(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EndpointAdapters:
-    """Which of them are wanted. `uses`: what is known of their traffic, by name; `refused`: by a replica."""
+    """A choice of an endpoint's adapters. `uses`: what is known of their traffic, by name; `refused`: by a replica."""
 
     deployment_id: str
     uses: Mapping[str, AdapterUse]

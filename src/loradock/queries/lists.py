@@ -41,5 +41,5 @@ def ordered(column: Column, query: ListQuery) -> ColumnElement[Any]:
 
 
 def cut(statement: Select[Any], query: ListQuery) -> Select[Any]:
-    """Only the rows that are asked for."""
+    """Select only the rows that are asked for."""
     return statement.limit(query.size).offset(query.start)

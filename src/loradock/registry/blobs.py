@@ -94,7 +94,7 @@ class Blobs:
         return sorted(entry.name for entry in old)
 
     def _move(self, source: Path, target: Path) -> bool:
-        """Its time is then when it was moved. False when there is nothing to move."""
+        """Move a blob and set its time to now. False when there is nothing to move."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():  # the same content was set aside before

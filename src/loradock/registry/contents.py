@@ -1,4 +1,4 @@
-"""Which files of a bundle make up a model, and where in the bundle they may lie."""
+"""Finds which files of a bundle make up a model, and where in the bundle they may lie."""
 
 import re
 from collections.abc import Iterable

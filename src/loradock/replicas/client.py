@@ -55,7 +55,8 @@ class ReplicaClient:
         return {model.id: AdapterTier(model.tier or AdapterTier.RAM) for model in await self._loaded()}
 
     async def load(self, name: str, path: Path, *, lazy: bool = False) -> None:
-        """Same name and path again is a success; `lazy`: its first request may read it. Raises AdapterRefused."""
+        """Load an adapter; same name and path again is a success; `lazy`: its first request may read it. Raises
+        AdapterRefused."""
         try:
             await self._call("POST", "/v1/load_lora_adapter", LoadAdapter(name, str(path), lazy))
         except AdapterRefused:

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def ended(self) -> bool:
-        """There is nothing more to read."""
+        """Whether there is nothing more to read."""
         return self._complete and not self._chunks
 
     def leave(self) -> None:

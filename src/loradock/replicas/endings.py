@@ -1,4 +1,4 @@
-"""Why a replica's process ended, in plain words, and what that says about the requests it was computing."""
+"""Explains why a replica's process ended, in plain words, and what that says about the requests it was computing."""
 
 import re
 import signal

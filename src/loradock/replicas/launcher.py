@@ -68,7 +68,7 @@ class Instance(Protocol):
         """Return what it takes, with its children. Once it is gone: nothing."""
 
     def ending(self) -> Ending:
-        """Why it ended; to be asked once it is not alive."""
+        """Return why it ended; to be asked once it is not alive."""
 
     def address(self) -> str | None:
         """`http://host:port` once the engine listens."""

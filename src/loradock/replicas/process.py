@@ -210,7 +210,8 @@ class ProcessLauncher:
             _sweep(pid)
 
     def _processes(self) -> Iterator[tuple[psutil.Process, Path]]:
-        """Every process that runs for this root, with its run folder; also one killed before it could announce."""
+        """Yield every process that runs for this root, with its run folder; also one killed before it could
+        announce."""
         for process in psutil.process_iter():
             folder = _run_folder(process)
             if folder is not None and folder.parent == self._root:

@@ -111,7 +111,7 @@ class Server:
 
     @property
     def failure(self) -> LoradockError | None:
-        """Why it could not begin, where there are words for it."""
+        """The reason why it could not begin, where there are words for it."""
         return self._life.failure
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Which pages of other origins may call the API from a browser: none, unless a setting says so.
+"""Decides which pages of other origins may call the API from a browser: none, unless a setting says so.
 
 The dashboard and its cookie stay out of reach: it is never told of here, and no answer allows credentials
 (https://fetch.spec.whatwg.org/#http-cors-protocol).

@@ -52,7 +52,8 @@ def _is_prefix(path: str) -> bool:
 
 
 class Proxies:
-    """Whose word about the outside counts: addresses, networks, or `*` for everybody's. Raises BadRequest."""
+    """The proxies whose word about the outside counts: addresses, networks, or `*` for everybody's. Raises
+    BadRequest."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
         words = [part.strip() for words in trusted for part in words.split(",") if part.strip()]

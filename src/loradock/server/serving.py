@@ -16,8 +16,8 @@ _FAREWELL_S = 5
 
 
 class HttpServer(uvicorn.Server):
-    """Told to stop, it calls `leave`, gives what runs `drain` seconds to finish, and calls `end`, which has to end what
-    is left. Told so twice, it waits no longer. `ready` is called once requests are answered."""
+    """A server which, told to stop, calls `leave`, gives what runs `drain` seconds to finish, and calls `end`, which
+    has to end what is left. Told so twice, it waits no longer. `ready` is called once requests are answered."""
 
     def __init__(
         self,

@@ -98,7 +98,7 @@ def totals(
     by: Sequence[By] = ("model",),
     scope: Scope = Scope.CALLS,
 ) -> list[Total]:
-    """Most tokens first. Raises ValueError for keys at ENDPOINTS, which may be other accounts'."""
+    """Return totals, most tokens first. Raises ValueError for keys at ENDPOINTS, which may be other accounts'."""
     if scope is Scope.ENDPOINTS and "key" in by:
         raise ValueError("keys are shown to the account they belong to only")
     groups = [_COLUMNS[part].label(part) for part in by]

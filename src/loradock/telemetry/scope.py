@@ -1,4 +1,4 @@
-"""Whose traffic an account may see: its own calls anywhere, and every call to an endpoint of its own."""
+"""Decides whose traffic an account may see: its own calls anywhere, and every call to an endpoint of its own."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def owns(session: Session, account_id: str, endpoint_id: str) -> bool:
 
 
 def own_endpoints(account_id: str) -> Select[Any]:
-    """Their ids, as a subquery."""
+    """Return the ids of its endpoints, as a subquery."""
     return select(Endpoint.id).where(Endpoint.account_id == account_id)
 
 

@@ -51,7 +51,7 @@ def series(
     until: float,
     points: int = 60,
 ) -> list[Point]:
-    """About `points` intervals of equal width, a multiple of ten seconds, that cover `since` to `until`.
+    """Return about `points` intervals of equal width, a multiple of ten seconds, that cover `since` to `until`.
 
     They begin at multiples of their width, so that they stay the same when time goes on; the first may begin before
     `since`, the last is cut at `until`.

@@ -68,7 +68,7 @@ class Usage:
         self._time(request)
 
     def _time(self, request: Request) -> None:
-        """Only what was answered: an error that comes fast would make the service look fast."""
+        """Measure only what was answered: an error that comes fast would make the service look fast."""
         if request.outcome is Outcome.OK:
             self.duration.observe(request.ended - request.began)
         if request.streamed and request.first is not None:

@@ -52,8 +52,8 @@ _FOREIGN: frozenset[Action] = frozenset()
 
 
 def allowed(actor: Actor, action: Action, resource: Resource) -> bool:
-    """Every key may do everything with what its account has, and nothing with what others have but call what is
-    public."""
+    """Return whether it is allowed: every key may do everything with what its account has, and nothing with what others
+    have but call what is public."""
     if resource.account_id == actor.account_id:
         return action in _OWN
     return action in (_PUBLIC if resource.public else _FOREIGN)

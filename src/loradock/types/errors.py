@@ -47,7 +47,7 @@ class LoradockError(Exception):
         return {"message": self.message, "error": error}
 
     def headers(self) -> dict[str, str]:
-        """When to try again, as clients of both families read it."""
+        """Return when to try again, as clients of both families read it."""
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         return headers | ({"x-should-retry": "false"} if self.hopeless else {})
 

@@ -1,4 +1,5 @@
-"""Which optional parts are installed. `pip install loradock` brings the server, its pages and the command line."""
+"""Tells which optional parts are installed. `pip install loradock` brings the server, its pages and the command
+line."""
 
 from importlib.util import find_spec
 

@@ -18,7 +18,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _well_spelt(cls, value: Any) -> Any:
-        """Before anything is said to be missing."""
+        """Check the spelling of fields before anything is said to be missing."""
         if isinstance(value, dict):
             check_spelling((name for name in value if isinstance(name, str)), cls.model_fields)
         return value

@@ -1,4 +1,4 @@
-"""Why an adapter is refused: every kind that is not plain LoRA, with the true reason and what to do.
+"""The reasons to refuse an adapter: every kind that is not plain LoRA, with the true reason and what to do.
 
 Fields: https://huggingface.co/docs/peft/package_reference/lora. What PEFT computes as plain LoRA is accepted with a
 remark.

@@ -1,4 +1,4 @@
-"""Which modules adapter_config.json says were trained, so that the tensors can be held against it."""
+"""Reads which modules adapter_config.json says were trained, so that the tensors can be held against it."""
 
 import re
 from dataclasses import dataclass

@@ -93,7 +93,7 @@ def without_tables(report: AdapterReport) -> AdapterReport:
 
 
 def missing_weights(names: set[str]) -> str:
-    """Why a folder with these files and without adapter_model.safetensors is not an adapter, and what to do."""
+    """Return why a folder with these files and without adapter_model.safetensors is not an adapter, and what to do."""
     pickled = sorted(name for name in names if _PICKLE.fullmatch(name) and not name.lower().startswith("optimizer"))
     if "adapters.safetensors" in names:
         return MLX

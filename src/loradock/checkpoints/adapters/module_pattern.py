@@ -47,7 +47,7 @@ class Patterns:
                 self._expressions.append((place, matcher(key)))
 
     def matching(self, module_path: str) -> list[str]:
-        """Every key that matches, the one that counts first."""
+        """Return every key that matches, the one that counts first."""
         if not self.keys:
             return []
         if module_path not in self._found:

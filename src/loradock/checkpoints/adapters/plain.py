@@ -63,7 +63,7 @@ def _same(one: float, other: float) -> bool:
 
 
 def _most_common(pairs: list[LoraPair]) -> float:
-    """So that few have to be changed; 0 only where all are."""
+    """Return the commonest scaling, so that few have to be changed; 0 only where all are."""
     found = Counter(pair.scaling for pair in pairs if pair.scaling)
     return found.most_common(1)[0][0] if found else 0.0
 

@@ -129,7 +129,7 @@ def _row(endpoint: dict[str, Any]) -> list[Any]:
 
 
 def _own_name(endpoint: dict[str, Any]) -> str:
-    """Nothing where none was given."""
+    """Return the display name; nothing where none was given."""
     shown: str = endpoint["display_name"]
     return "" if shown == endpoint["name"] else shown
 

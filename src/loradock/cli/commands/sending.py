@@ -69,7 +69,7 @@ def local_files(source: str, kind: ModelKind, subfolder: str | None = None) -> d
 
 
 def _folder(path: Path, kind: ModelKind, subfolder: str | None) -> dict[str, Path]:
-    """Only what the model of this kind needs, found as the server finds it. Raises BadRequest."""
+    """Return only the files that a model of this kind needs, found as the server finds them. Raises BadRequest."""
     from loradock.registry.contents import pick
 
     files = {file.relative_to(path).as_posix(): file for file in _walk(path)}

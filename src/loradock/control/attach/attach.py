@@ -119,7 +119,7 @@ class Attach:
         await self._transact(lambda session: _complete(session, begun, [*rest, *ended]))
 
     def _tell(self, notes: AttachProgress, step: AttachStep, message: str) -> None:
-        """When the step is done for the first time."""
+        """Note a step when it is done for the first time."""
         if step not in self._told:
             self._told.add(step)
             notes.note(step, message)
@@ -194,7 +194,7 @@ def _residency(replica: Replica) -> Residency:
 
 
 async def _retry_refused(loop: DeploymentLoop, begun: Claim) -> None:
-    """Once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
+    """Try once more where a replica would not take what is attached. Raises AdapterRefused if it still does not."""
     if any(begun.engine_name in replica.refused for replica in loop.pool.ready):
         _check_files(begun.path)
     for replica in loop.pool.ready:

@@ -111,7 +111,7 @@ class Fleet:
             self.end(replica, patient=patient)
 
     def look_at(self, replica_id: str) -> None:
-        """Now, and not at the next tick; if it is one of these."""
+        """Look at the replica now, and not at the next tick; if it is one of these."""
         if supervisor := self._supervisors.get(replica_id):
             supervisor.wake()
 

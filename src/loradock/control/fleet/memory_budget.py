@@ -48,8 +48,8 @@ class Memory:
 
 
 async def why_not(plan: MemoryPlan | None, free: int, ready: Iterable[Taker], starting: int) -> str | None:
-    """Why a replica of this plan cannot be launched. Without a plan it needs what the largest that runs has taken; the
-    first of a deployment is then let try."""
+    """Return why a replica of this plan cannot be launched. Without a plan it needs what the largest that runs has
+    taken; the first of a deployment is then let try."""
     if plan is not None:
         return None if plan.total <= free else _insufficient_memory(plan.total, free, f" ({plan})")
     taken = await asyncio.to_thread(lambda: max((taker.use().resident for taker in ready), default=0))

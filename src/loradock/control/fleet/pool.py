@@ -37,7 +37,7 @@ class ReplicaPool:
 
     @property
     def back_at(self) -> float | None:
-        """When the next replica should be ready (of time.monotonic), by how long the last one took."""
+        """The time (of time.monotonic) when the next replica should be ready, by how long the last one took."""
         took = [k.ready_since - k.begun for k in self.replicas.values() if k.ready_since is not None]
         self._took = took[-1] if took else self._took
         begun = [replica.begun for replica in self.starting]

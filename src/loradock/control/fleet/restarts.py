@@ -1,4 +1,4 @@
-"""When a lost replica may be replaced, and when enough is enough."""
+"""Decides when a lost replica may be replaced, and when enough is enough."""
 
 import time
 

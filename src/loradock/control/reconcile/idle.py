@@ -10,7 +10,7 @@ from loradock.types.enums import DesiredState
 
 
 def stop_idle(session: Session, snapshot: Snapshot) -> None:
-    """Unless the owner has set another time meanwhile."""
+    """Stop an idle deployment unless the owner has set another time meanwhile."""
     minutes, facts = snapshot.inactive_timeout, snapshot.endpoint
     deployment = session.get(Deployment, snapshot.id)
     if deployment is None or deployment.inactive_timeout != minutes:

@@ -97,7 +97,8 @@ class Provisioner:
         return self._base.failure if self._base else None
 
     def shortage(self, snapshot: Snapshot, wanted: int) -> str | None:
-        """Why fewer are ready than wanted, or than were asked for. Once as many are, no loss is told any more."""
+        """Return why fewer are ready than wanted, or than were asked for. Once as many are, no loss is told any
+        more."""
         settings = settings_digest(snapshot, self._context.options)
         fresh = sum(replica.settings == settings for replica in self._pool.ready)
         if fresh >= wanted:

@@ -108,7 +108,7 @@ class Publisher:
         return self.seen
 
     def _show(self, snapshot: Snapshot) -> None:
-        """Only where something has changed: there may be thousands of routes to make."""
+        """Publish routes only where something has changed: there may be thousands of them to make."""
         showing = self._what_to_show(snapshot)
         if showing != self._shown:
             self._routes.publish(self._id, *self._routes_of(snapshot))

@@ -72,7 +72,7 @@ class DeploymentLoop:
         await self._publisher.publish()
 
     async def write(self, work: Write) -> None:
-        """Once the database takes it."""
+        """Write once the database takes it."""
         await self._ledger.write(work)
 
     async def publish_adapter(self, row: AttachmentRecord) -> None:

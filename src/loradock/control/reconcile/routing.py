@@ -53,7 +53,7 @@ def is_crowded(snapshot: Snapshot, max_loras: int) -> bool:
 
 
 def refusal(name: str, replicas: Iterable[Replica]) -> str | None:
-    """Why one of these replicas would not take the adapter."""
+    """Return why one of these replicas would not take the adapter."""
     return next((replica.refused[name] for replica in replicas if name in replica.refused), None)
 
 

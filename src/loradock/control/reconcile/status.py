@@ -55,8 +55,8 @@ class StatusWriter:
         self._wake = wake
 
     async def become(self, snapshot: Snapshot, state: EndpointState, message: str | None = None) -> bool:
-        """Only if nobody has changed the deployment since it was read; else, and where it cannot be written, the next
-        turn looks again. Returns whether it is known to be so."""
+        """Write the state only if nobody has changed the deployment since it was read; else, and where it cannot be
+        written, the next turn looks again. Returns whether it is known to be so."""
         if (snapshot.state, snapshot.message) == (state, message):
             return True
         if self._ledger.stuck:

@@ -26,9 +26,9 @@ class Observation:
     """The result of one check."""
 
     at: float
-    """When the check was sent."""
+    """The time when the check was sent."""
     until: float
-    """When it ended."""
+    """The time when it ended."""
     answer: Answer = Answer.GOOD
     progressed: bool = True
     """Whether steps were computed since the check before."""
@@ -63,13 +63,13 @@ class Liveness:
         self._patience = patience
         self.health = Health.STARTING
         self.reason = ""
-        """Why it is not READY."""
+        """The reason why it is not READY."""
         self._started = False
         self._since: float | None = None
         self._bad = self._still = 0
 
     def started(self) -> None:
-        """It has computed its first token and holds what it should."""
+        """Note that it has computed its first token and holds what it should."""
         self._started = True
         if self.health is Health.STARTING:
             self.health = Health.READY

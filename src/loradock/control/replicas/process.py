@@ -53,7 +53,7 @@ class ReplicaProcess:
             raise ReplicaEnded(ending.reason, ending.fate)
 
     async def ending(self, patience: float) -> Ending | None:
-        """Why it ended, if it has or does so within `patience` seconds."""
+        """Return why it ended, if it has or does so within `patience` seconds."""
         deadline = time.monotonic() + patience
         while self._instance is not None:
             if not self._instance.alive():

@@ -18,7 +18,7 @@ _TIERS_S = 3.0
 
 
 class Replica:
-    """Its supervisor keeps this true. `settings`: the digest of what it was started with."""
+    """The state of one replica, kept true by its supervisor. `settings`: the digest of what it was started with."""
 
     def __init__(self, replica_id: str, settings: str | None, process: ReplicaProcess) -> None:
         self.id = replica_id
@@ -81,7 +81,7 @@ class Replica:
 
     @property
     def _trouble(self) -> str | None:
-        """Why it failed, or is not ready."""
+        """The reason why it failed, or is not ready."""
         return self.failure or (self.unready_because if self.shown_state is ReplicaState.UNREADY else None)
 
     async def _tiers(self) -> dict[str, AdapterTier]:

@@ -1,4 +1,4 @@
-"""Which adapters one replica holds, and making that what is wanted."""
+"""Tells which adapters one replica holds, and makes that what is wanted."""
 
 import asyncio
 import logging

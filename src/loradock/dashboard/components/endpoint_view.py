@@ -93,7 +93,7 @@ class EndpointView:
         return refused_by(self.replicas)
 
     def refused(self, adapter: str) -> str | None:
-        """Why a replica does not take the adapter."""
+        """Return why a replica does not take the adapter."""
         return why_not_served(adapter, list(self.replicas))
 
     def tiers(self, adapter: str) -> list[tuple[str, AdapterTier]]:
@@ -153,7 +153,7 @@ class EndpointReader:
 
 
 def written_until(moment: float) -> int:
-    """Up to when the history is complete: it is written every ten seconds."""
+    """Return up to when the history is complete: it is written every ten seconds."""
     return int(moment - _WRITING_S) // FLUSH_S * FLUSH_S
 
 

@@ -97,7 +97,7 @@ def read_asked(
     filters: Filters | None = None,
     more: Collection[str] = (),
 ) -> Asked:
-    """Whatever the address says: what cannot be read is as if it were not there."""
+    """Read what the address asks for; what cannot be read is as if it were not there."""
     sort, number = query.get("sort", ""), query.get("page", "1")
     readable = number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS
     return Asked(

@@ -88,7 +88,8 @@ def _chosen(endpoints: Sequence[Endpoint], asked: str | None, model: str | None,
 
 
 def _offered(adapters: list[str], chosen: list[str], text: str) -> tuple[list[str], int]:
-    """Which adapters are listed, and how many more there are: what is chosen always is, whatever is searched for."""
+    """Return which adapters are listed, and how many more there are: what is chosen always is, whatever is searched
+    for."""
     matching = [name for name in adapters if name in chosen or text.lower() in name.lower()]
     if len(matching) <= _LISTED:
         return matching, 0

@@ -29,7 +29,7 @@ class Exchange:
     bodies: Bodies
     task: asyncio.Task[None]
     last: float
-    """When the client last heard something, by time.monotonic."""
+    """The time when the client last heard something, by time.monotonic."""
     key_id: str = ""
     account: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Exchange:
     left: bool = False
     """Whether the client has gone."""
     end_with: LoradockError | None = None
-    """Why the gateway itself ends it."""
+    """The error by which the gateway itself ends it."""
     _sending: bool = False
     _comment: asyncio.Task[None] | None = None
 
@@ -74,7 +74,7 @@ class Exchange:
         self.bodies.release(self)
 
     def end(self, error: LoradockError) -> None:
-        """Has the client told, and the answer ended."""
+        """Have the client told, and the answer ended."""
         if not self.over and self.end_with is None:
             self.end_with = error
             self.task.cancel()

@@ -14,7 +14,7 @@ Listener = Callable[[], None]
 
 
 def watch(scope: Scope, receive: Receive, left: Listener) -> Callable[[], object]:
-    """Has `left` called when the client leaves, once its request has been read. Returns what ends the watch."""
+    """Have `left` called when the client leaves, once its request has been read. Returns what ends the watch."""
     listeners: set[Listener] | None = scope.get(LEFT)
     if listeners is None:
         return asyncio.create_task(_ask(receive, left)).cancel

@@ -10,7 +10,7 @@ from loradock.types.errors import KeyRevoked, LoradockError
 _TICK_S = 0.5
 _ASK_EVERY_S = 2.0
 Revoked = Callable[[set[str]], Awaitable[set[str]]]
-"""Which of some keys (by id) are valid no more."""
+"""A function that tells which of some keys (by id) are valid no more."""
 
 
 class OpenExchanges:

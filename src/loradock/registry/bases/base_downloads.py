@@ -21,7 +21,7 @@ _LOOK_UP_SECONDS = 10.0
 
 
 class BaseDownloads:
-    """Every download is staged and published by one rename: a folder in `bases/` is always whole."""
+    """Downloads base models, each staged and published by one rename: a folder in `bases/` is always whole."""
 
     def __init__(self, root: Path, blobs: Blobs, hub: str | None, limits: Limits) -> None:
         self.root = root

@@ -98,7 +98,7 @@ class BaseModels:
         return found.path if found else self._explained(name, account, lambda: self._downloads.fetch(name, progress))
 
     def at_hand(self, account: str) -> list[LocalBaseModel]:
-        """Every base model on this machine, by name."""
+        """Return every base model on this machine, by name."""
         with self._database.session() as session:
             names = {*session.scalars(select(Model.name).join(Account).where(*_uploaded_by(account)))}
         names |= names_below(self._downloads.root)

@@ -69,7 +69,7 @@ def places_of(folder: str, ref: str | None) -> tuple[Place, ...]:
 
 
 def _either(names: list[str]) -> tuple[Place, ...]:
-    """Every way to read a path as a revision and a folder, the shortest revision first."""
+    """Return every way to read a path as a revision and a folder, the shortest revision first."""
     ends = [end for end in range(1, len(names) + 1) if end <= _MAX_WAYS or end == len(names)]
     return tuple(Place("/".join(names[:end]), "/".join(names[end:]) or None) for end in ends)
 
@@ -93,7 +93,7 @@ class HubRepo:
     def fetch(
         self, workspace: Path, into: Path, kind: ModelKind | None, transfer: Transfer, subfolder: str | None = None
     ) -> ModelKind:
-        """Only the files a model of this kind needs, all of one commit."""
+        """Fetch only the files a model of this kind needs, all of one commit."""
         from huggingface_hub import hf_hub_download
 
         with readable_errors(self.label):

@@ -1,4 +1,4 @@
-"""After a kill: uploads that were under way become failures, and files without rows are set aside."""
+"""Recovers after a kill: uploads that were under way become failures, and files without rows are set aside."""
 
 import logging
 

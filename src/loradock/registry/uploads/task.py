@@ -11,7 +11,7 @@ from loradock.store.tables import Event, Job, Model
 
 @dataclass(frozen=True)
 class UploadTask:
-    """Its job and model as they were when it was submitted."""
+    """An upload with its job and model as they were when it was submitted."""
 
     job: Job
     model: Model

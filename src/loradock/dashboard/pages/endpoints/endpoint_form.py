@@ -78,7 +78,7 @@ def to_create(values: Values) -> NewEndpoint:
 
 
 def to_update(values: Values, before: Values) -> EndpointChange:
-    """Only what differs from `before`. Raises BadRequest naming the field at fault."""
+    """Return only what differs from `before`. Raises BadRequest naming the field at fault."""
     changed = {name for name in _FIELDS if values[name] != before[name]}
     bounds = bool(changed & {"min_replicas", "max_replicas"})
     return EndpointChange(

@@ -60,7 +60,7 @@ async def show(request: Request, me: SignedIn) -> Response:
 
 @signed_in
 async def stop(request: Request, me: SignedIn) -> Response:
-    """Once what is going on has ended."""
+    """Stop the run once what is going on has ended."""
     run = _run(request, me)
     run.stopping = True
     if "hx-request" in request.headers:
