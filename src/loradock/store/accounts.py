@@ -80,7 +80,7 @@ def is_revoked(session: Session, key: str) -> bool:
 
 
 def revoked_among(session: Session, key_ids: Collection[str]) -> set[str]:
-    """Those of the keys that were revoked."""
+    """Return those of the keys that were revoked."""
     query = select(ApiKey.id).where(ApiKey.id.in_(key_ids), ApiKey.revoked_at.is_not(None))
     return set(session.scalars(query))
 

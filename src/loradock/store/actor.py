@@ -1,16 +1,16 @@
-"""Who acts: set where a request's key is read, and carried along by tasks and threads that start from there."""
+"""The actor: set where a request's key is read, and carried along by tasks and threads that start from there."""
 
 from contextvars import ContextVar
 
 SYSTEM = "loradock"
-"""What happens by itself."""
+"""The actor of what happens by itself."""
 
 ACTOR: ContextVar[str] = ContextVar("actor", default=SYSTEM)
 """The name under which events are recorded, e.g. `ci …x3Fa`: an API key's name and hint."""
 
 
 def key_label(name: str, hint: str) -> str:
-    """How an API key is shown."""
+    """Return how an API key is shown."""
     return f"{name} …{hint}"
 
 

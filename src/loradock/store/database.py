@@ -58,7 +58,7 @@ class Database:
 
     @contextmanager
     def session(self, *, make_room: bool = False) -> Iterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. `make_room` is for what has to
+        """Open a transaction: committed when the block ends, rolled back when it raises. `make_room` is for what has to
         work on a full disk, too: deleting, say.
 
         Raises DatabaseBusy and StorageFull.
@@ -76,7 +76,7 @@ class Database:
             raise told from error
 
     def make_room(self) -> None:
-        """If the disk is full: give up some of the reserve, and let the journal begin anew in the room that it has."""
+        """Give up some of the reserve if the disk is full, and let the journal begin anew in the room that it has."""
         if self.reserve and (self._was_full or self.reserve.is_needed()):
             self.reserve.spend()
             self._was_full = False
@@ -88,6 +88,6 @@ class Database:
 
 
 def _folder_of(engine: Engine) -> Path | None:
-    """Where its file lies, if it is one."""
+    """Return the folder of its file, if it is one."""
     name = engine.url.database
     return Path(name).parent if name and name != ":memory:" and engine.dialect.name == "sqlite" else None

@@ -1,4 +1,4 @@
-"""Who did what when."""
+"""Records of who did what when."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,7 +11,8 @@ from loradock.store.tables import Event, now
 from loradock.types.enums import AttachStep
 
 _INSERT = insert(cast("Table", Event.__table__))
-"""Made once, like other statements of what is done often: making one anew takes SQLAlchemy a good part of the time."""
+"""The statement, made once, like others of what is done often: making one anew takes SQLAlchemy a good part of the
+time."""
 
 
 INTERMEDIATE_ATTACH_KINDS = [f"attach.{step}" for step in AttachStep if step is not AttachStep.ROUTE]
@@ -19,19 +20,19 @@ INTERMEDIATE_ATTACH_KINDS = [f"attach.{step}" for step in AttachStep if step is 
 
 
 class Facts(TypedDict, total=False):
-    """What programs read of an event."""
+    """The facts of an event that programs read."""
 
     name: str
-    """Of a thing that is gone since."""
+    """The name of a thing that is gone since."""
     adapter: str
     endpoint: str
-    """Its name."""
+    """The endpoint's name."""
     step: str
     """An AttachStep: done, or of an undone attach the one that failed."""
     duration_ms: int
-    """Of an attach at its end: since it began."""
+    """The duration of an attach since it began, at its end."""
     unloaded: bool
-    """Of a detach at its end: by itself, not because the endpoint was deleted."""
+    """Whether a detach, at its end, was by itself, not because the endpoint was deleted."""
 
 
 def record(

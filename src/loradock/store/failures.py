@@ -1,4 +1,4 @@
-"""What a database that fails says, in the words of types.errors."""
+"""Translates failures of a database into the words of types.errors."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _LITTLE = 1 << 20
 
 DATABASE_FAILURES = (SQLAlchemyError, DatabaseBusy, StorageFull)
-"""What a database does that is busy, on a full disk, or damaged: work that can wait for it is tried again later."""
+"""The errors of a database that is busy, on a full disk, or damaged: work that can wait for it is tried again later."""
 
 
 def nearly_full(folder: Path) -> bool:
@@ -30,7 +30,7 @@ def nearly_full(folder: Path) -> bool:
 
 
 def readable(error: SQLAlchemyError, folder: Path | None) -> LoradockError | None:
-    """What a caller is told where the database is busy or its disk is full; None where it is something else.
+    """Return what a caller is told where the database is busy or its disk is full; None where it is something else.
 
     `folder` is where the database lies.
     """
@@ -43,7 +43,7 @@ def readable(error: SQLAlchemyError, folder: Path | None) -> LoradockError | Non
 
 
 def unusable(error: SQLAlchemyError, file: Path) -> str:
-    """Why the database in `file` cannot be opened and what to do, for whoever runs the server."""
+    """Return why the database in `file` cannot be opened and what to do, for whoever runs the server."""
     code = sqlite_code(error)
     if says_full(code, file.parent):
         return f"the disk that holds {file} is full: make room and start again"
@@ -84,7 +84,7 @@ def sqlite_code(error: SQLAlchemyError) -> int | None:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Before the disk is filled in vain. Raises StorageFull."""
+    """Check for room before the disk is filled in vain. Raises StorageFull."""
     if shutil.disk_usage(folder).free < size:
         raise StorageFull
 

@@ -19,14 +19,14 @@ class Reserve:
         self._pieces = [folder / str(number) for number in range(1, _PIECES + 1)]
 
     def spend(self) -> None:
-        """One piece of it."""
+        """Give up one piece of it."""
         for piece in self._pieces:
             with suppress(OSError):
                 piece.unlink()
                 return
 
     def restore(self) -> None:
-        """What is missing, where twice all of it is free."""
+        """Make the missing pieces again, where twice all of it is free."""
         with suppress(OSError):  # no room after all, or a disk that cannot be written to: the next time, then
             folder = self._pieces[0].parent
             folder.mkdir(exist_ok=True)

@@ -58,13 +58,13 @@ def schema_of(connection: Connection) -> str | None:
 
 
 def copy_before(file: Path, revision: str) -> Path:
-    """Where the copy lies that was made before the upgrade from this revision."""
+    """Return where the copy lies that was made before the upgrade from this revision."""
     return file.with_name(f"{file.stem}-schema-{revision}{file.suffix}")
 
 
 @contextmanager
 def _one_transaction(engine: Engine) -> Iterator[Connection]:
-    """Also for statements that make tables.
+    """Open one transaction, also for statements that make tables.
 
     Python's sqlite3 begins transactions by itself only before statements that change rows, and Alembic commits after
     every statement on SQLite unless it finds a transaction begun (docs.sqlalchemy.org, "SQLite Transactions"). Foreign
@@ -122,8 +122,8 @@ def _check_references(connection: Connection) -> None:
 
 
 def _keep_copy(engine: Engine, revision: str) -> None:
-    """Beside the file, durable before the upgrade begins; our own lock lets others read. Raises StorageFull, and
-    DataUnusable when it cannot be made."""
+    """Copy the database beside the file, durable before the upgrade begins; our own lock lets others read. Raises
+    StorageFull, and DataUnusable when it cannot be made."""
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return
     file = Path(engine.url.database)

@@ -17,7 +17,7 @@ LIFETIME = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who a browser belongs to. `csrf` must come back with everything it asks to be changed."""
+    """The person a browser belongs to. `csrf` must come back with everything it asks to be changed."""
 
     account_id: str
     account: str

@@ -29,7 +29,7 @@ def now() -> datetime:
 
 
 def iso(moment: datetime) -> str:
-    """As the API shows it."""
+    """Format a moment as the API shows it."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -75,7 +75,7 @@ class Account(Base):
 
 
 class ApiKey(Base):
-    """Only the SHA-256 of a key is kept; keys carry 256 random bits, so no slow hash is needed."""
+    """An API key. Only its SHA-256 is kept; keys carry 256 random bits, so no slow hash is needed."""
 
     __tablename__ = "api_keys"
 
@@ -95,7 +95,7 @@ class ApiKey(Base):
 
 
 class BrowserSession(Base):
-    """Somebody signed in to the dashboard with `key`. Only the SHA-256 of the cookie's value is kept."""
+    """A session of somebody signed in to the dashboard with `key`. Only the SHA-256 of the cookie's value is kept."""
 
     __tablename__ = "browser_sessions"
 
@@ -243,7 +243,7 @@ class Attachment(Base):
 
 
 class Replica(Base):
-    """One engine process. Its run folder, `replicas/<id>/` in the data folder, holds log and announcement.
+    """An engine process. Its run folder, `replicas/<id>/` in the data folder, holds log and announcement.
 
     `settings` is the digest of what it was started with; one that differs from what is wanted now is replaced.
     """
@@ -261,7 +261,7 @@ class Replica(Base):
 
 
 class Event(Base):
-    """Who did what when; kept after the thing itself is gone."""
+    """An event: who did what when; kept after the thing itself is gone."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_account_id_endpoint_id", "account_id", "endpoint_id"),)
@@ -272,8 +272,8 @@ class Event(Base):
     kind: Mapped[str] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text)
     endpoint_id: Mapped[str | None] = mapped_column(String(64))
-    """Where an adapter was attached or detached. Not a foreign key: events stay."""
+    """The endpoint where an adapter was attached or detached. Not a foreign key: events stay."""
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What programs read of it (`store.events.Facts`); the message is for people."""
+    """The facts that programs read of it (`store.events.Facts`); the message is for people."""
     actor: Mapped[str] = mapped_column(String(200), default=current_actor)
     created_at: Mapped[datetime] = mapped_column(default=now)

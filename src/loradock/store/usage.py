@@ -28,7 +28,7 @@ class Sums:
 
 
 class UsageRow(Sums, Base):
-    """Per caller: `account_id` and `key_id` are the caller's. `model` is the adapter's name, "" for the base. No
+    """A row per caller: `account_id` and `key_id` are the caller's. `model` is the adapter's name, "" for the base. No
     foreign keys: what was used stays known when the endpoint, the adapter or the key is gone."""
 
     __tablename__ = "usage"
@@ -44,9 +44,9 @@ class UsageRow(Sums, Base):
 
 
 class EndpointRow(Sums, Base):
-    """Per endpoint, all callers and models together, so that its charts need not read every adapter's rows.
+    """A row per endpoint, all callers and models together, so that its charts need not read every adapter's rows.
 
-    Also what was seen of it, as sums over `samples` looks; `peak` is the most in flight at once.
+    It also holds what was seen of it, as sums over `samples` looks; `peak` is the most in flight at once.
     """
 
     __tablename__ = "endpoint_history"

@@ -24,7 +24,7 @@ class Workers:
         self._patience = patience
 
     async def run(self, work: Callable[[], T]) -> T:
-        """In the caller's context. Raises DatabaseBusy when no thread was free for too long.
+        """Run work in the caller's context. Raises DatabaseBusy when no thread was free for too long.
 
         A caller that is cancelled is told so only once the work has ended: what it left to itself would still write
         behind the back of whoever comes next.

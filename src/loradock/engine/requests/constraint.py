@@ -1,4 +1,4 @@
-"""What form the output must have: `response_format`, and what other servers call the same."""
+"""The form that the output must have: `response_format`, and what other servers call the same."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from loradock.types.errors import BadRequest
 
 MAX_CHOICES = 1000
 MAX_CHARACTERS = 1 << 18
-"""Of all choices together. Python escapes five million a second, and everybody waits meanwhile."""
+"""The limit of all choices together. Python escapes five million a second, and everybody waits meanwhile."""
 
 _CHOICES = f"an array of 1 to {MAX_CHOICES} non-empty strings"
 _Choices = Annotated[list[Text], Meta(min_length=1, max_length=MAX_CHOICES, description=_CHOICES)]

@@ -1,4 +1,4 @@
-"""What chat and completion requests have in common: sampling, stopping, log probabilities, streaming."""
+"""The common parts of chat and completion requests: sampling, stopping, log probabilities, streaming."""
 
 from enum import Enum, auto
 from typing import Annotated, Any, Literal

@@ -19,7 +19,7 @@ _fields = cache(msgspec.structs.fields)
 
 
 def present(body: dict[str, Any]) -> dict[str, Any]:
-    """Without what is null, which stands for the default; 12.0 is an integer."""
+    """Return the fields without what is null, which stands for the default; 12.0 is an integer."""
     return {name: _whole(value) if type(value) is float else value for name, value in body.items() if value is not None}
 
 
@@ -43,7 +43,7 @@ def wrong(path: str, value: Any, allowed: str) -> BadRequest:
 
 
 def object_in(text: str) -> Any:
-    """What a field's JSON text says; None where it is not JSON, or nested too deeply."""
+    """Return the value of a field's JSON text; None where it is not JSON, or nested too deeply."""
     try:
         content = json.loads(text)
         check_nesting(text.encode(errors="replace"), content)
@@ -88,7 +88,8 @@ def _meta(kind: Any) -> Meta:
 
 
 def _allowed(kind: Any) -> str:
-    """What errors call the values of a type: its description, a struct's docstring, or what follows from its bounds."""
+    """Return what errors call the values of a type: its description, a struct's docstring, or what follows from its
+    bounds."""
     meta, bare = _meta(kind), get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if meta.description:
         return meta.description

@@ -1,4 +1,5 @@
-"""What a request says about its tokens: what may not be sampled, what of them is shown, what becomes of the prompt."""
+"""The rules of a request about its tokens: what may not be sampled, what of them is shown, what becomes of the
+prompt."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""From a request and its prompts to generations: grammars, restrictions, ends, seeds."""
+"""Builds generations from a request and its prompts: grammars, restrictions, ends, seeds."""
 
 import asyncio
 import itertools
@@ -88,7 +88,8 @@ class GenerationBuilder:
 
 
 def _seed(seed: int | None, index: int) -> int:
-    """Beyond 64 bits it begins anew: the same draws, in a number that JSON encoders write."""
+    """Return the seed of a choice; beyond 64 bits it begins anew: the same draws, in a number that JSON encoders
+    write."""
     if seed is None:
         return secrets.randbits(53)
     return seed + index if seed + index < 2**64 else seed + index - 2**64

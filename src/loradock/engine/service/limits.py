@@ -1,4 +1,4 @@
-"""What one request may take."""
+"""The limits of one request."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Limits:
             raise BadRequest(message, param=param)
 
     def room(self, request: GenerationRequest, prompt: int, param: str) -> int:
-        """How many tokens may be generated behind so many of the prompt. Raises ContextExceeded with the numbers, whose
-        first words clients know it by."""
+        """Return how many tokens may be generated behind so many of the prompt. Raises ContextExceeded with the
+        numbers, whose first words clients know it by."""
         room = self.context - prompt
         words = f"this model's maximum context length is {self.context} tokens"
         if prompt == 0:

@@ -24,7 +24,7 @@ class Metrics:
     def __init__(self) -> None:
         self.prompt_tokens = 0
         self.requests: Counter[tuple[str, str]] = Counter()
-        """By model and outcome."""
+        """The number of requests by model and outcome."""
         self.tokens: Counter[str] = Counter()
         """Generated, by model."""
 

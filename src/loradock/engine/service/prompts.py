@@ -1,4 +1,4 @@
-"""From a request's text, messages or token ids to the prompt that is computed."""
+"""Turns a request's text, messages or token ids into the prompt that is computed."""
 
 from tokenizers import Tokenizer
 
@@ -15,7 +15,7 @@ from loradock.types.errors import BadRequest
 
 
 class Prompts:
-    """May be asked from any thread."""
+    """Makes prompts of requests. May be asked from any thread."""
 
     def __init__(self, tokenizer: Tokenizer, encoder: Encoder, conversations: Conversations, limits: Limits) -> None:
         self._tokenizer = tokenizer
@@ -24,7 +24,7 @@ class Prompts:
         self._limits = limits
 
     def chat(self, request: ChatRequest, conversation: Conversation) -> tuple[Offer | None, Prompt]:
-        """With the tools that are offered, if any. Raises BadRequest and ContextExceeded."""
+        """Return the prompt with the tools that are offered, if any. Raises BadRequest and ContextExceeded."""
         template = self._template(request, conversation)
         offer = read_offer(request, template)
         tools = offer.tools if offer else [] if request.tools == [] else None
@@ -36,7 +36,7 @@ class Prompts:
         return offer, self._encoded(text, request.generation, "messages", special=special)
 
     def plain(self, prompt: str | list[int], request: GenerationRequest) -> Prompt:
-        """One prompt of a completion. Raises BadRequest and ContextExceeded."""
+        """Return one prompt of a completion. Raises BadRequest and ContextExceeded."""
         if isinstance(prompt, str):
             return self._encoded(prompt, request, "prompt", special=request.prompt.special is not False)
         kept = self._kept(request)
@@ -67,7 +67,7 @@ class Prompts:
         return Prompt(self._tokenizer.decode(ids, skip_special_tokens=False), ids)
 
     def _kept(self, request: GenerationRequest) -> int | None:
-        """How many tokens of a prompt were asked for at most; None also where as many do not fit anyway."""
+        """Return how many tokens of a prompt were asked for at most; None also where as many do not fit anyway."""
         keep = request.prompt.keep
         if keep == -1:
             return max(1, self._limits.context - (request.max_tokens or 1))

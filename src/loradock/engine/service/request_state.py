@@ -59,7 +59,7 @@ class RequestState:
         self._metrics.count_prompts([len(prompt.ids) for prompt in prompts])
 
     def receiver(self, choice: Choice) -> Callable[[Event], None]:
-        """Where the events of a choice go."""
+        """Return a function that receives the events of a choice."""
 
         def receive(event: Event) -> None:
             if isinstance(event, Ended) or (isinstance(event, TokenSampled) and event.finish):
@@ -72,7 +72,7 @@ class RequestState:
         return receive
 
     async def deltas(self) -> AsyncIterator[tuple[Choice, Delta]]:
-        """What is new, as it comes. Raises LoradockError when the engine fails on the request."""
+        """Yield what is new, as it comes. Raises LoradockError when the engine fails on the request."""
         unfinished = sum(choice.finish is None for choice in self.choices)
         taken = 0
         while unfinished:

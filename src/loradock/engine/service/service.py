@@ -1,4 +1,4 @@
-"""From a checked request to its answer: a place in the queue, an adapter's lease, prompts, generations."""
+"""Answers a checked request: with a place in the queue, an adapter's lease, prompts, generations."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ from loradock.engine.text.tokens import TokenBytes
 
 
 class Service:
-    """What the routes call; lives on the event loop's thread."""
+    """The operations that routes call; lives on the event loop's thread."""
 
     def __init__(self, loop: EngineLoop, adapters: Adapters, files: TokenizerFiles, limits: Limits) -> None:
         self.loop = loop

@@ -1,4 +1,4 @@
-"""Which of several replicas takes a request."""
+"""Decides which of several replicas takes a request."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from hashlib import blake2b
 from loradock.gateway.routing.upstream import Upstream
 
 LOAD_FACTOR = 1.25
-"""How far above the average load a home may be before its requests spill over: the bound of "Consistent Hashing with
-Bounded Loads" (https://arxiv.org/abs/1608.01350)."""
+"""The ratio to the average load up to which a home takes requests, before they spill over: the bound of "Consistent
+Hashing with Bounded Loads" (https://arxiv.org/abs/1608.01350)."""
 
 
 def least_busy(upstreams: Sequence[Upstream]) -> Upstream:

@@ -25,8 +25,8 @@ _COMING = {EndpointState.PENDING, EndpointState.STARTING, EndpointState.STARTED}
 
 @dataclass(frozen=True, slots=True)
 class EndpointFacts:
-    """What the table needs to know of an endpoint. `public`: other accounts may call it. `auto_start`: a request
-    to it while it is stopped starts it and waits."""
+    """The facts of an endpoint that the table needs. `public`: other accounts may call it. `auto_start`: a request to
+    it while it is stopped starts it and waits."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class EndpointFacts:
 
     @property
     def resource(self) -> Resource:
-        """What a caller has to be allowed to call."""
+        """The resource that a caller has to be allowed to call."""
         return Resource(ResourceKind.ENDPOINT, self.account_id, self.public)
 
 
@@ -143,7 +143,7 @@ class RouteTable:
                 self._names[deployment_id].add(name)
 
     def _drop(self, deployment_id: str, names: set[str]) -> None:
-        """Those of the names that are this deployment's."""
+        """Drop those of the names that are this deployment's."""
         ours = self._names.get(deployment_id, set())
         for name in names & ours:
             ours.remove(name)

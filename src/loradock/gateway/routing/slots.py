@@ -31,8 +31,8 @@ class Turn:
 
 
 class Slots:
-    """At most `count` adapters have requests at the replica. vLLM serves those that have a slot, however long others
-    wait for one (docs/vllm.md); here who comes for the others waits in line.
+    """Lets at most `count` adapters have requests at the replica. vLLM serves those that have a slot, however long
+    others wait for one (docs/vllm.md); here who comes for the others waits in line.
 
     Adapters with a slot are let in past the line until its first has waited `patience` seconds, then nobody is: the
     first gets in when one of the adapters ahead of it has answered all that it was asked. So everybody's wait has a

@@ -13,7 +13,7 @@ _TOGETHER_S = 5.0
 
 
 class Lease:
-    """One request in flight. (A generator would cost a request as much as its metering.)"""
+    """A request in flight. (A generator would cost a request as much as its metering.)"""
 
     __slots__ = ("_name", "_upstream")
 
@@ -40,7 +40,7 @@ class Upstream:
         self.in_flight = 0
         self.accepted = 0
         self.fate: Fate | None = None
-        """What became of it, once it is lost."""
+        """The fate of the replica, once it is lost."""
         self._broken_at = -_TOGETHER_S
         self._broken_with = 0
         self._by_name: Counter[str] = Counter()
@@ -51,12 +51,12 @@ class Upstream:
         """Whether requests have to be put in vLLM's words."""
 
     def lose(self, fate: Fate) -> None:
-        """It is lost; what is learnt first holds."""
+        """Note that it is lost; what is learnt first holds."""
         self.fate = self.fate or fate
         self._lost.set()
 
     async def fate_within(self, seconds: float) -> Fate | None:
-        """What became of it, if that is learnt in this time."""
+        """Return what became of it, if that is learnt in this time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._lost.wait()

@@ -11,7 +11,7 @@ from loradock.types.enums import EndpointState
 
 _PATIENCE_S = 600.0
 BACK_S = 60.0
-"""How long a request waits for replicas that are expected back."""
+"""The seconds a request waits for replicas that are expected back."""
 
 _RESTING = (EndpointState.STOPPED, EndpointState.STOPPING)
 
