@@ -34,7 +34,7 @@ class FinishReason(Enum):
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How to turn logits into tokens. Temperature 0 is greedy. `top_k` 0 or -1 and `top_p` 1 switch off. The bounds are
+    """The parameters of sampling. Temperature 0 is greedy. `top_k` 0 or -1 and `top_p` 1 switch off. The bounds are
     those of a request's parameters."""
 
     max_tokens: int = 16

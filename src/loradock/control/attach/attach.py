@@ -43,8 +43,8 @@ class Settle(Protocol):
 
 
 class Attach:
-    """One attach, run under the adapter's lock. `transact` is for what the caller waits for, `loop_of` gives the loop
-    of a deployment."""
+    """Attaches one adapter, under its lock. `transact` is for what the caller waits for, `loop_of` gives the loop of a
+    deployment."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ _load_ids = itertools.count(1)
 
 @dataclass(eq=False)
 class LoadedAdapter:
-    """One load of one adapter; what is not needed on its device is empty.
+    """An adapter as loaded; what is not needed on its device is empty.
 
     `groups[layer][group]` is (A `[rank, in]`, B `[rank, out]`) or absent. `lines` int64 `[layers, groups, LINE]` has
     for each module of a group: the address of its rows in `packed`, the rank (0: none), and its first and end column of

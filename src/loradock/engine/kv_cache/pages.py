@@ -22,7 +22,8 @@ _NICE = 19
 
 
 class PagesAhead:
-    """Of tensors `[layers, blocks, …]` in memory. `used` is called by one thread, whenever a block is handed out."""
+    """Brings pages of tensors `[layers, blocks, …]` into memory ahead of use. `used` is called by one thread, whenever
+    a block is handed out."""
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         self._tensors = [t for t in tensors if t.device.type == "cpu" and sys.platform == "linux"]

@@ -77,7 +77,7 @@ class Workspace:
 
 
 class LaneInput:
-    """One thread's part in a lane. The compute thread prepares it, any thread runs it."""
+    """A thread's part in a lane. The compute thread prepares it, any thread runs it."""
 
     def __init__(self, workshop: LaneBuilder, work: LaneTask, scratch: layers.Scratch, team: Team) -> None:
         self._model = workshop.model

@@ -7,7 +7,7 @@ CLEARLY, HELD_UP, STUCK = 1.3, 2.0, 3.0
 
 
 class ThreadCount:
-    """One thread or all of them, whichever was faster lately; what it begins with is the caller's guess.
+    """Chooses one thread or all of them, whichever was faster lately; what it begins with is the caller's guess.
 
     Threads that share a product wait for each other at its end: on an idle machine all of them are faster, but where
     others want the cores too, each of a step's hundred products waits until the last thread has had its turn. So the

@@ -46,11 +46,11 @@ class Place:
 
 
 class Admission:
-    """At most `waiting` generations wait, those on their way to the compute thread included: for their adapter, their
-    prompt's tokens, or between two steps. When a flood has taken these places, those who have nothing under way find a
-    few more.
+    """Admits generations. At most `waiting` of them wait, those on their way to the compute thread included: for their
+    adapter, their prompt's tokens, or between two steps. When a flood has taken these places, those who have nothing
+    under way find a few more.
 
-    Lives on the event loop's thread; what it reads of the compute thread's numbers may be a moment old.
+    It lives on the event loop's thread; what it reads of the compute thread's numbers may be a moment old.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ def _of_caller(text: str) -> str:
 
 
 def _character(escape: re.Match[str]) -> str:
-    """What GBNF writes as \\uXXXX, in the only ways that the conversion of it leaves as they are."""
+    """Return what GBNF writes as \\uXXXX, in the only ways that its conversion leaves as they are."""
     if not escape[1]:
         return escape[0]
     code = int(escape[1][1:], 16)

@@ -61,8 +61,7 @@ class _Stop:
         self.text = text
         self.begun = 0
         self._shorter = [0]
-        """For each length of a beginning of the string: how much of the string, less than that, the same text ends
-        with."""
+        """The longest shorter beginning with which each beginning of the string ends, by the beginning's length."""
 
     def read(self, text: str, held: int) -> int:
         """Return where the string ends for the first time, in what is held with `text` as its end; 0 when it does
