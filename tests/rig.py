@@ -19,12 +19,12 @@ from loradock.gateway.proxy.proxy import Gateway
 from loradock.gateway.routing.routes import RouteTable
 from loradock.replicas.process import ProcessLauncher
 from loradock.store.accounts import create_key
-from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Deployment, Endpoint, Event, Model, Replica, Revision
 from loradock.telemetry.meter import Meter
 from loradock.types.access import Actor
 from loradock.types.enums import EndpointState, ModelKind, ModelState, Visibility
 from loradock.types.names import combined_id, new_id
+from tests.databases import open_database
 
 STUB = (sys.executable, str(Path(__file__).parent / "engine_stub.py"))
 BASE = "org/base"
@@ -56,8 +56,7 @@ class Rig:
         self.base = folder / "base"
         self.base.mkdir(parents=True, exist_ok=True)
         self.blobs = folder / "blobs" / "sha256"
-        self.database = Database(f"sqlite:///{folder / 'loradock.db'}")
-        migrate(self.database.engine)
+        self.database = open_database(folder / "loradock.db")
         self.launcher = ProcessLauncher(folder / "replicas", command)
 
     async def start(self) -> None:

@@ -4,14 +4,13 @@ import pytest
 
 from loradock.api.v1.attach_summary import summarised
 from loradock.store.accounts import create_key
-from loradock.store.database import Database, migrate
 from loradock.store.events import INTERMEDIATE_ATTACH_KINDS, Facts, list_events, record
+from tests.databases import open_database
 
 
 @pytest.fixture
 def database(tmp_path):
-    opened = Database(f"sqlite:///{tmp_path / 'events.db'}")
-    migrate(opened.engine)
+    opened = open_database(tmp_path / "events.db")
     yield opened
     opened.close()
 

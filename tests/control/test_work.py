@@ -7,14 +7,13 @@ import pytest
 
 from loradock.control.work import Transactions
 from loradock.store.accounts import create_key
-from loradock.store.database import Database, migrate
 from loradock.store.tables import Account
+from tests.databases import open_database
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     yield database
     database.close()
 

@@ -10,10 +10,11 @@ from sqlalchemy import event
 from loradock.queries.adapters import AdapterSearch, AdapterStatus, search_adapters
 from loradock.queries.lists import ListQuery
 from loradock.store.accounts import ensure_account
-from loradock.store.database import Database, migrate
+from loradock.store.database import Database
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
 from loradock.types.enums import AttachmentState, ModelKind, ModelState
 from tests.dashboard.conftest import check_light_and_dark, expect_status, visitor
+from tests.databases import open_database
 from tests.servers import BASE, KEY, RunningServer
 
 MANY = 500
@@ -103,8 +104,7 @@ def test_one_of_five_hundred_is_found_in_the_dialog_for_attaching_and_nothing_el
 
 
 def test_a_page_of_the_list_costs_two_queries_however_many_there_are(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     with database.session() as session:
         _fill(session, "tester", 60)
     asked = []

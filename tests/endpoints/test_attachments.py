@@ -2,7 +2,6 @@ import pytest
 
 from loradock.endpoints import attachments, rules
 from loradock.store.accounts import ensure_account
-from loradock.store.database import Database, migrate
 from loradock.store.tables import Attachment, Model, Revision
 from loradock.types.enums import AttachmentState, DesiredState, EndpointKind, ModelKind, ModelState, Visibility
 from loradock.types.errors import (
@@ -19,12 +18,12 @@ from loradock.types.errors import (
     PublicEndpoint,
 )
 from loradock.types.names import new_id
+from tests.databases import open_database
 
 
 @pytest.fixture
 def session(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     with database.session() as session:
         yield session
     database.close()

@@ -7,16 +7,15 @@ from sqlalchemy import event, text
 from loradock.gateway.keys import KeyCache
 from loradock.gateway.revoked import Revoked
 from loradock.store.accounts import create_key, revoke_key
-from loradock.store.database import Database, migrate
 from loradock.types.errors import DatabaseBusy, Unauthenticated
+from tests.databases import open_database
 from tests.locked import locked_for_reading
 from tests.rig import eventually
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'keys.db'}", patience=0.5)
-    migrate(database.engine)
+    database = open_database(tmp_path / "keys.db", patience=0.5)
     yield database
     database.close()
 

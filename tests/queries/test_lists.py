@@ -11,11 +11,11 @@ from loradock.queries.free_adapters import free_adapters
 from loradock.queries.lists import ListQuery
 from loradock.queries.placed_adapters import places, ready_adapters, targets
 from loradock.store.accounts import ensure_account
-from loradock.store.database import Database, migrate
 from loradock.store.events import record
 from loradock.store.tables import Attachment, Deployment, Endpoint, Model, Revision
 from loradock.telemetry.queries import AdapterUse
 from loradock.types.enums import AttachmentState, AttachStep, EndpointState, ModelKind, ModelState
+from tests.databases import open_database
 
 BASE, OTHER = "acme/base", "acme/other"
 
@@ -23,8 +23,7 @@ BASE, OTHER = "acme/base", "acme/other"
 @pytest.fixture
 def session(tmp_path):
     """Two accounts with the same: an endpoint that runs, one in ERROR, and adapters of which two are attached."""
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     with database.session() as session:
         for slug in ("acme", "zeta"):
             account = ensure_account(session, slug)

@@ -11,10 +11,11 @@ from loradock.registry.sources import SourceRules
 from loradock.registry.uploads.upload_request import UploadRequest
 from loradock.registry.uploads.uploads import UploadRunner
 from loradock.store.accounts import ensure_account
-from loradock.store.database import Database, migrate
+from loradock.store.database import Database
 from loradock.store.models import find_model
 from loradock.store.tables import Job, Model
 from loradock.types.enums import JobStatus
+from tests.databases import open_database
 
 ENDED = (JobStatus.COMPLETE, JobStatus.FAILED)
 
@@ -64,8 +65,7 @@ def last_message(job: Job) -> str:
 
 def open_registry(data_dir: Path, import_root: Path, hub: str, **options) -> Registry:
     data_dir.mkdir(exist_ok=True)
-    database = Database(f"sqlite:///{data_dir / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(data_dir / "loradock.db")
     with database.session() as session:
         account = ensure_account(session, "tester").id
     blobs = Blobs(data_dir)

@@ -1,14 +1,13 @@
 import pytest
 
 from loradock.store.accounts import create_key, digest, ensure_key, list_keys, revoke_key, valid_key
-from loradock.store.database import Database, migrate
 from loradock.types.errors import BadRequest, NotFound
+from tests.databases import open_database
 
 
 @pytest.fixture
 def session(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     with database.session() as session:
         yield session
     database.close()

@@ -6,15 +6,14 @@ import pytest
 
 from loradock.store.accounts import create_key, ensure_account, find_key, revoke_key
 from loradock.store.actor import ACTOR
-from loradock.store.database import Database, migrate
 from loradock.store.events import list_events, record
 from loradock.types.errors import NotFound
+from tests.databases import open_database
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     yield database
     database.close()
 

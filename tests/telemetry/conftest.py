@@ -1,12 +1,11 @@
 import pytest
 
-from loradock.store.database import Database, migrate
+from tests.databases import open_database
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'loradock.db'}")
-    migrate(database.engine)
+    database = open_database(tmp_path / "loradock.db")
     yield database
     database.close()
 
