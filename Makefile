@@ -6,6 +6,12 @@ STAMPS := $(VENV)/stamps
 PIP := -m pip --disable-pip-version-check install --quiet
 NODE := tests/clients/node
 TOKENIZERS := tests/tokenizers
+# Files go to the workers in their order, a room after the other: sorted by their number of tests, as they would be, the
+# ones that take a minute for a single test come last, and one worker waits for the other.
+PYTEST_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
+# The tests start hundreds of processes; without bytecode each compiles our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-slow lint bench
 
@@ -13,9 +19,9 @@ install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo $(if $(PORT),--port $(PORT))
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_WORKERS)
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow $(PYTEST_WORKERS)
 # Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH)

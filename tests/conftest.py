@@ -1,8 +1,13 @@
+import os
+
 import pytest
 from hypothesis import settings
 
 from tests.servers import EXAMPLES, RunningServer, create_endpoint, upload, wait_state
 
+# Threads that wait for each other by turning in circles take the processors from the other worker's tests. OpenMP reads
+# this when torch is imported; engines inherit it, as they get it from a server that has several (replicas/process.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # How long an example takes says nothing here: other tests share the processors.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
