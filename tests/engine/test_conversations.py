@@ -137,8 +137,8 @@ def test_prompts_are_neither_cut_nor_filled_up(client, tokenizer):
 
 
 @pytest.fixture
-def process():
-    process = TemplateProcess(seconds=0.5)
+def process(request):
+    process = TemplateProcess(seconds=getattr(request, "param", 0.5))
     yield process
     process.close()
 
@@ -165,6 +165,7 @@ def test_a_foreign_template_takes_no_more_than_its_share(process, costly):
     ],
     ids=["bytes", "blocks"],
 )
+@pytest.mark.parametrize("process", [30.0], indirect=True, ids=["patient"])
 def test_what_a_foreign_template_does_is_told_and_touches_no_other(process, odd, reason):
     process.render({"source": "x", "messages": [], "tools": None, "variables": {}})
     running = process._process
