@@ -48,7 +48,7 @@ class _Server:
         self.running = _Running(**json.loads(next(line for line in self._process.stdout if line.startswith("{"))))
 
     def cpu_ms(self) -> float:
-        """Of all threads of the gateway's process, finer than the clock ticks that psutil tells."""
+        """Return the CPU time of all threads of the gateway's process, finer than the clock ticks that psutil tells."""
         tasks = Path(f"/proc/{self.running.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
 

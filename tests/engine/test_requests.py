@@ -4,6 +4,7 @@ import pytest
 
 from loradock.engine.requests.chat import read_chat
 from loradock.engine.requests.completion import read_completion
+from loradock.engine.requests.reading import wrong
 from loradock.types.enums import Dialect
 from loradock.types.errors import BadRequest
 
@@ -99,6 +100,20 @@ def test_of_a_long_value_the_beginning_is_shown():
     with pytest.raises(BadRequest) as caught:
         chat(tools={"a": ["é" * 1000] * 1000})
     assert str(caught.value) == 'tools must be an array, not {"a": ["' + "é" * 69 + "…"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ([*range(100), object()], "[0, 1, 2, 3, "),
+        ({"a": [[[object()]]], "b": 1}, '{"a": [["…"]], "b": 1}'),
+        ({f"{n}": n for n in range(100)} | {"last": object()}, '{"0": 0, "1": 1, '),
+    ],
+    ids=["array", "depth", "object"],
+)
+def test_of_a_large_value_only_the_beginning_is_encoded(value, shown):
+    """What is further on or further down here could not be."""
+    assert str(wrong("x", value, "less")).startswith(f"x must be less, not {shown}")
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,12 @@ async def test_the_head_of_an_answer_to_head_comes_though_no_body_follows(server
             assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
 
 
+async def test_the_head_of_an_answer_to_head_comes_though_the_connection_is_closed_before_the_body_has_come(server):
+    async with connection(server) as (reader, writer):
+        writer.write(b"HEAD /early HTTP/1.1\r\nConnection: close\r\nHost: a\r\nContent-Length: 9\r\n\r\n{}")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
+
+
 async def test_who_never_stops_sending_is_cut_off(server):
     async with connection(server) as (_, writer):
         writer.write(b"POST /early HTTP/1.1\r\nConnection: close\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")

@@ -76,16 +76,17 @@ class HttpProtocol(HttpToolsProtocol):
             if (self._in_head or self._in_body) and not self._leaving:
                 self._note()
 
-    def _feed_rest(self, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade | None) -> None:
-        """Feed the rest in a loop, not by recursion: one piece may hold thousands of requests that wish to upgrade."""
-        while upgrade is not None:
-            data = memoryview(data)[upgrade.args[0] :]
-            upgrade = None
+    def _feed_rest(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Not by calling itself: one piece may hold thousands of requests that wish to upgrade."""
+        rest = memoryview(data)
+        while True:
+            rest = rest[upgrade.args[0] :]
             self._pass_over_upgrade()
             if self._leaving:
                 return
             try:
-                self.parser.feed_data(data)
+                self.parser.feed_data(rest)
+                return
             except httptools.HttpParserUpgrade as another:
                 upgrade = another
 
@@ -228,6 +229,7 @@ class _Lingering:
         self.is_closing = self._transport.is_closing
 
     def close(self) -> None:
+        self.flush()
         if self._protocol.unfinished:
             self._protocol.leave()
         else:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -37,7 +38,7 @@ def wrong(path: str, value: Any, allowed: str) -> BadRequest:
     path = path.removeprefix(".")
     if value is UNSET:
         return BadRequest(f"{path} is missing: it must be {allowed}", param=path)
-    shown = msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
+    shown = msgspec.json.format(msgspec.json.encode(_beginning(value)), indent=0).decode()
     shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}…"
     return BadRequest(f"{path} must be {allowed}, not {shown}", param=path)
 
@@ -50,6 +51,19 @@ def object_in(text: str) -> Any:
     except (ValueError, RecursionError, NestedTooDeeply):
         return None
     return content
+
+
+def _beginning(value: Any, depth: int = 3) -> Any:
+    """Return at least as much of the value as is shown: all of it may be megabytes."""
+    if isinstance(value, str):
+        return value[:_SHOWN]
+    if isinstance(value, list | dict) and not depth:
+        return "…"
+    if isinstance(value, list):
+        return [_beginning(item, depth - 1) for item in value[:_SHOWN]]
+    if isinstance(value, dict):
+        return {name[:_SHOWN]: _beginning(item, depth - 1) for name, item in islice(value.items(), _SHOWN)}
+    return value
 
 
 def _whole(number: float) -> int | float:

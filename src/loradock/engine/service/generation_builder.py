@@ -12,7 +12,6 @@ from loradock.engine.generation.choice import Choice
 from loradock.engine.generation.generation import Generation
 from loradock.engine.generation.restrictions import BadWords, Restrictions, SortedVocabulary, restrictions
 from loradock.engine.requests.constraint import Constraint
-from loradock.engine.requests.generation import GenerationRequest
 from loradock.engine.requests.rules import OutputRules
 from loradock.engine.service.limits import Limits
 from loradock.engine.service.offers import Offer
@@ -37,14 +36,10 @@ class GenerationBuilder:
         self._ids = itertools.count(1)
 
     async def build(
-        self,
-        answer: RequestState,
-        request: GenerationRequest,
-        prompts: list[Prompt],
-        param: str,
-        offer: Offer | None = None,
+        self, answer: RequestState, prompts: list[Prompt], param: str, offer: Offer | None = None
     ) -> list[tuple[Choice, Generation]]:
         """`n` for each prompt. Raises BadRequest, which names `param` where it is the prompts that do not fit."""
+        request = answer.request
         self._limits.check_vocabulary(request.params.logit_bias, "logit_bias")
         self._limits.check_vocabulary(request.stop_token_ids, "stop_token_ids")
         self._limits.check_vocabulary(request.output.allowed or (), "allowed_token_ids")

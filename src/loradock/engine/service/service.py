@@ -3,6 +3,8 @@
 from functools import partial
 
 from loradock.engine.adapters.adapters import Adapters
+from loradock.engine.generation.choice import Choice
+from loradock.engine.generation.generation import Generation
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.requests.chat import ChatRequest
 from loradock.engine.requests.completion import CompletionRequest
@@ -12,7 +14,6 @@ from loradock.engine.scheduling.loop import EngineLoop
 from loradock.engine.service.generation_builder import GenerationBuilder
 from loradock.engine.service.limits import Limits
 from loradock.engine.service.metrics import Metrics
-from loradock.engine.service.offers import Offer
 from loradock.engine.service.prompts import Prompts
 from loradock.engine.service.request_state import Prompt, RequestState
 from loradock.engine.structured_output.grammar import Grammars
@@ -28,7 +29,6 @@ class Service:
     def __init__(self, loop: EngineLoop, adapters: Adapters, files: TokenizerFiles, limits: Limits) -> None:
         self.loop = loop
         self.adapters = adapters
-        self.limits = limits
         self.tokens = TokenBytes(files.tokenizer)
         self.metrics = Metrics()
         self.aside = Aside()
@@ -48,7 +48,7 @@ class Service:
             foreign = conversation.foreign or request.chat_template is not None
             work = partial(self.aside.slowly, account) if foreign else partial(self.aside.run, size)
             offer, prompt = await work(lambda: self._prompts.chat(request, conversation))
-            await self._start(answer, request.generation, [prompt], "messages", offer)
+            self._start(answer, [prompt], await self._builder.build(answer, [prompt], "messages", offer))
         except BaseException:
             answer.close()
             raise
@@ -61,7 +61,7 @@ class Service:
             prompts = [
                 await self.aside.run(size, partial(self._prompts.plain, p, request.generation)) for p in request.prompts
             ]
-            await self._start(answer, request.generation, prompts, "prompt")
+            self._start(answer, prompts, await self._builder.build(answer, prompts, "prompt"))
         except BaseException:
             answer.close()
             raise
@@ -75,14 +75,6 @@ class Service:
             place.leave()
             raise
 
-    async def _start(
-        self,
-        answer: RequestState,
-        request: GenerationRequest,
-        prompts: list[Prompt],
-        param: str,
-        offer: Offer | None = None,
-    ) -> None:
-        generations = await self._builder.build(answer, request, prompts, param, offer)
+    def _start(self, answer: RequestState, prompts: list[Prompt], generations: list[tuple[Choice, Generation]]) -> None:
         answer.place.hand_over(sum(len(prompt.ids) // BLOCK_SIZE + 1 for prompt in prompts))
         answer.start(self.loop, prompts, generations)
