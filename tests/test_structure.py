@@ -51,7 +51,7 @@ EDGES: dict[str, set[str]] = {
         "api",
         "dashboard",
     },
-    "cli": {"types", "configuration", "store", "engine", "registry", "server"},
+    "cli": {"types", "configuration", "store", "engine", "registry", "operations", "server"},
 }
 """Exactly what each room imports of the others."""
 MOST_MODULES, MOST_LINES, MOST_CLASS_LINES, MOST_ATTRIBUTES = 16, 400, 150, 15

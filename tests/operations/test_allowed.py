@@ -2,7 +2,7 @@
 
 import pytest
 
-from loradock.types.access import Action, Actor, Resource, ResourceKind, allowed
+from loradock.types.access import OPERATOR, Action, Actor, Resource, ResourceKind, allowed
 
 ACTOR = Actor("acct_1", "me", "key_1", "laptop …abcd")
 
@@ -20,3 +20,8 @@ def test_nothing_is_allowed_with_what_others_have(kind):
 def test_what_is_public_may_be_called_and_no_more():
     may = {action for action in Action if allowed(ACTOR, action, Resource(ResourceKind.ENDPOINT, "acct_2", True))}
     assert may == {Action.CALL}
+
+
+@pytest.mark.parametrize("kind", ResourceKind)
+def test_everything_is_allowed_on_the_data_folder_itself(kind):
+    assert all(allowed(OPERATOR, action, Resource(kind, account)) for action in Action for account in ("acct_1", ""))

@@ -67,6 +67,6 @@ def job_for(session: Session, actor: Actor, job_id: str) -> Job:
 
 def key_for(session: Session, actor: Actor, action: Action, key_id: str) -> ApiKey:
     """Raises NotFound."""
-    key = find_key(session, actor.account_id, key_id)
+    key = find_key(session, None if actor.every_account else actor.account_id, key_id)
     require(actor, action, Resource(ResourceKind.KEY, key.account_id))
     return key

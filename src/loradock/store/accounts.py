@@ -55,20 +55,20 @@ def list_keys(session: Session, slug: str | None = None) -> list[ApiKey]:
     return list(session.scalars(query.where(Account.slug == slug) if slug else query))
 
 
-def find_key(session: Session, account_id: str, key_id: str) -> ApiKey:
-    """A key of the account. Raises NotFound, for another account's too."""
-    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.account_id == account_id))
-    if key is None:
-        raise NotFound("There is no such key in this account.")
-    return key
+def find_key(session: Session, account_id: str | None, key_id: str) -> ApiKey:
+    """A key of the account, or of any for None. Raises NotFound, for another account's too."""
+    key = session.get(ApiKey, key_id)
+    if key is not None and account_id in (None, key.account_id):
+        return key
+    if account_id is None:
+        raise NotFound(f"there is no key {key_id}; list them with: loradock keys list")
+    raise NotFound("There is no such key in this account.")
 
 
 def revoke_key(session: Session, key_id: str) -> ApiKey:
     """Raises NotFound for an unknown id. A server that runs takes the key until it is told to forget
     (gateway.keys.KeyCache) or a few seconds have passed."""
-    key = session.get(ApiKey, key_id)
-    if key is None:
-        raise NotFound(f"there is no key {key_id}; list them with: loradock keys list")
+    key = find_key(session, None, key_id)
     if key.revoked_at is None:
         key.revoked_at = now()
         record(session, key.account_id, key.id, "key.revoked", f"{key.label} was revoked")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever holds an API key, or is signed in with it."""
+    """Whoever holds an API key, is signed in with it, or works on the data folder itself (OPERATOR)."""
 
     account_id: str
     account: str
@@ -14,6 +14,12 @@ class Actor:
     key_id: str
     key_name: str
     """The key's name and hint: who acts, where it is told."""
+    every_account: bool = False
+    """Whether what any account has is like the actor's own."""
+
+
+OPERATOR = Actor("", "", "", "command line", every_account=True)
+"""Whoever can write the data folder, and so may do everything: no rule could keep them from it."""
 
 
 class Action(StrEnum):
@@ -53,7 +59,7 @@ _FOREIGN: frozenset[Action] = frozenset()
 
 def allowed(actor: Actor, action: Action, resource: Resource) -> bool:
     """Return whether it is allowed: every key may do everything with what its account has, and nothing with what others
-    have but call what is public."""
-    if resource.account_id == actor.account_id:
+    have but call what is public. Whoever has every account may do everything."""
+    if actor.every_account or resource.account_id == actor.account_id:
         return action in _OWN
     return action in (_PUBLIC if resource.public else _FOREIGN)

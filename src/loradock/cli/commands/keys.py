@@ -13,6 +13,7 @@ from loradock.cli.tables import Column
 from loradock.cli.times import when, zone_name
 from loradock.cli.usage import program
 from loradock.configuration.settings import default_data_dir
+from loradock.types.access import OPERATOR
 from loradock.types.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _session(data_dir: Path, *, or_new: bool = False) -> Iterator["Session"]:
     from loradock.server.bootstrap import open_existing_database
     from loradock.store.actor import ACTOR
 
-    ACTOR.set("command line")
+    ACTOR.set(OPERATOR.key_name)
     try:
         settings = Settings(data_dir=data_dir.expanduser().resolve())
         database = open_existing_database(settings, or_new=or_new)
@@ -53,10 +54,10 @@ def create(
     json_output: JsonFlag = False,
 ) -> None:
     """Make a key. Its text is shown this once."""
-    from loradock.store.accounts import create_key
+    from loradock.operations.keys import create_in
 
     with _session(data_dir, or_new=True) as session:
-        key, plain = create_key(session, account, name)
+        key, plain = create_in(session, OPERATOR, account, name)
         shown = {"id": key.id, "name": key.name, "account": key.account.slug, "key": plain}
     if json_output:
         print_json(shown)
@@ -88,7 +89,7 @@ def index(data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False)
 
 def _rows(data_dir: Path) -> list[dict[str, str]]:
     """None for a folder that is there and holds no database yet."""
-    from loradock.store.accounts import list_keys
+    from loradock.operations.keys import readable_keys
     from loradock.store.tables import iso
 
     if data_dir.is_dir() and not any(data_dir.iterdir()):
@@ -103,17 +104,17 @@ def _rows(data_dir: Path) -> list[dict[str, str]]:
                 "created_at": iso(key.created_at),
                 "status": "revoked" if key.revoked_at else "active",
             }
-            for key in list_keys(session)
+            for key in readable_keys(session, OPERATOR)
         ]
 
 
 @app.command("revoke")
 def revoke(key_id: KeyId, data_dir: DataDir = default_data_dir(), json_output: JsonFlag = False) -> None:  # noqa: B008
     """Make a key worthless, within two seconds also on a running server."""
-    from loradock.store.accounts import revoke_key
+    from loradock.operations.keys import revoke_in
 
     with _session(data_dir) as session:
-        revoke_key(session, key_id)
+        revoke_in(session, OPERATOR, key_id)
     if json_output:
         print_json({"id": key_id, "status": "revoked"})
     else:
