@@ -9,19 +9,26 @@ TOKENIZERS := tests/tokenizers
 # Files go to the workers in their order, a room after the other: sorted by their number of tests, as they would be, the
 # ones that take a minute for a single test come last, and one worker waits for the other.
 PYTEST_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+QUICK := -m pytest -m "not slow" $(PYTEST_WORKERS)
 
 # The tests start hundreds of processes; without bytecode each compiles our sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-slow lint bench
+.PHONY: install demo test test-slow coverage lint bench
 
 install: $(STAMPS)/install
 demo: $(STAMPS)/install
 	$(BIN)/loradock demo $(if $(PORT),--port $(PORT))
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_WORKERS)
+	$(BIN)/python $(QUICK)
 test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm
 	$(BIN)/python -m pytest -m slow $(PYTEST_WORKERS)
+# The quick tests, and which lines of src/ they and the processes that they start run through (pyproject.toml).
+coverage: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run $(QUICK)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 # Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH)

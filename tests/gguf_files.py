@@ -4,13 +4,17 @@ import math
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
 
 from loradock.engine.models.weights import gguf_name
 
+_TABLES = ("token_embd.weight", "output.weight")
 
-def write_gguf(file: Path, model, **extra: object) -> Path:
-    """A transformers Llama in float32; `extra` holds further integer keys of its architecture."""
+
+def write_gguf(file: Path, model, *, tables: GGMLQuantizationType | None = None, **extra: object) -> Path:
+    """A transformers Llama in float32, its embeddings and head as `tables`; `extra` holds further integer keys of its
+    architecture."""
     config, rope = model.config, model.config.rope_parameters
     writer = GGUFWriter(file, "llama")
     writer.add_block_count(config.num_hidden_layers)
@@ -24,7 +28,11 @@ def write_gguf(file: Path, model, **extra: object) -> Path:
     for key, value in extra.items():
         writer.add_uint32(f"llama.{key}", value)
     for name, tensor in model.state_dict().items():
-        writer.add_tensor(gguf_name(name), _permuted(name, tensor.numpy(), config))
+        told, values = gguf_name(name), _permuted(name, tensor.numpy(), config)
+        if tables is not None and told in _TABLES:
+            writer.add_tensor(told, quantize(values, tables), raw_dtype=tables)
+        else:
+            writer.add_tensor(told, values)
     if rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", _divisors(rope, config.head_dim))
     writer.write_header_to_file()

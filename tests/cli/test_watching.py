@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from tests.servers import BASE, EXAMPLES, KEY, create_endpoint, upload
 
 @pytest.fixture
 def following(server, tmp_path):
-    """Starts a command that goes on; gives its lines."""
+    """Starts a command that goes on until Ctrl-C; gives its lines."""
     running = []
 
     def start(*arguments):
@@ -28,9 +29,9 @@ def following(server, tmp_path):
 
     yield start
     for process in running:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 130
 
 
 def until(lines, wanted):
