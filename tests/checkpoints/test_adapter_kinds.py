@@ -16,10 +16,10 @@ from loradock.checkpoints.adapters.embedding_tables import compare_tables
 from loradock.checkpoints.adapters.inspection import inspect_adapter
 from loradock.checkpoints.adapters.plain import is_plain, write_plain
 from loradock.checkpoints.base_config import read_architecture
-from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import KVCache
-from loradock.engine.models.loading import load_model
+from loradock.engine.models.loading import adapter_reader, load_model
 from loradock.engine.models.runner import Runner
 from loradock.types.errors import AdapterRefused
 from tests.peft_models import llama, peft_model, save_base
@@ -70,7 +70,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(base):
-    return load_model(base, torch.float32, kernels=False)
+    return load_model(base, Dtype.FLOAT32, kernels=False)
 
 
 def save(model, folder: Path, **options) -> Path:
@@ -117,11 +117,12 @@ def as_peft_reads(folder: Path) -> torch.Tensor:
 
 
 def as_the_engine_reads(folder: Path, engine) -> torch.Tensor:
-    adapter = AdapterReader(engine.architecture, torch.float32, kernels=False).read("a", folder)
-    cache = KVCache(engine.architecture, 20, torch.float32)
+    adapter = adapter_reader(engine).read("a", folder)
+    cache = KVCache(engine.architecture, 20, Dtype.FLOAT32)
     sequence = Sequence(1, list(PROMPT), SamplingParams(max_tokens=1), adapter)
     assert cache.allocate(sequence, len(PROMPT))
-    return Runner(engine, cache, 1).step([Row(sequence, len(PROMPT), len(PROMPT))]).values.log_softmax(-1)
+    found = Runner(engine, cache, 1).step([Row(sequence, len(PROMPT), len(PROMPT))]).values
+    return torch.from_numpy(found).log_softmax(-1)
 
 
 def check(folder: Path, expected: torch.Tensor, engine) -> None:

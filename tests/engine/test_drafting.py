@@ -4,19 +4,20 @@ import random
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.base_config import read_architecture
-from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.generation.generation import Ended, Generation, TokenSampled
 from loradock.engine.kv_cache.kv import KVCache
-from loradock.engine.models.compiled_decoder import CompiledDecoder
-from loradock.engine.models.loading import load_model
+from loradock.engine.models.loading import adapter_reader, load_model
+from loradock.engine.models.native_decoder import NativeDecoder
 from loradock.engine.models.runner import Runner
 from loradock.engine.process.assembly import build_loop
 from loradock.engine.process.options import read_options
@@ -161,7 +162,7 @@ def test_a_step_of_many_sequences_has_no_drafts_and_never_too_many_tokens():
 
 def test_a_sequence_that_has_said_nothing_is_not_drafted_for():
     """The token it computes may be the last of its prompt, found in the cache but for that one."""
-    scheduler = Scheduler(KVCache(Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 64), 8, torch.float32), 4, 64)
+    scheduler = Scheduler(KVCache(Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 64), 8, Dtype.FLOAT32), 4, 64)
     scheduler.drafter = Oracle({1: [5, 6]}, 1)
     scheduler.add([sequence([1])])
     assert [(row.count, row.drafts) for row in scheduler.schedule()] == [(1, [])]
@@ -182,7 +183,7 @@ def test_a_text_that_looks_like_others_between_its_tokens_is_not_searched_for_ev
 
 
 def test_nothing_is_kept_of_who_has_left():
-    scheduler = Scheduler(KVCache(Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 64), 8, torch.float32), 4, 64)
+    scheduler = Scheduler(KVCache(Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 64), 8, Dtype.FLOAT32), 4, 64)
     for drafted in (sequence([1, 2, 1, 2]), sequence([3, 4, 3, 4], number=2)):
         scheduler.drafter.most = 3
         scheduler.add([drafted])
@@ -220,14 +221,14 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[None, 8], ids=["bf16", "int8"])
 def model(request, files):
-    made = load_model(files / "base", torch.bfloat16, bits=request.param)
-    assert isinstance(made, CompiledDecoder)
+    made = load_model(files / "base", Dtype.BFLOAT16, bits=request.param)
+    assert isinstance(made, NativeDecoder)
     return made
 
 
 def jobs(model, files):
     """(prompt, parameters, adapter, tokens that end it, constraint) of answers of every kind."""
-    reader = AdapterReader(model.architecture, model.dtype, kernels=True)
+    reader = adapter_reader(model)
     adapters = [None, *(reader.read(f"a{n}", files / f"adapter{n}") for n in (1, 2))]
     dice = random.Random(5)
     kinds = [
@@ -267,7 +268,7 @@ class Heard:
         loop.stop(10)
         assert cache.usage == 0
         self.remembered = {
-            chain: (cache.keys[:, block].clone(), cache.values[:, block].clone())
+            chain: (cache.keys[:, block].copy(), cache.values[:, block].copy())
             for chain, block in cache._by_content.items()
         }
 
@@ -295,7 +296,7 @@ def same(one, other):
     assert [events[1:] for events in one.events] == [events[1:] for events in other.events]
     for chain in one.remembered.keys() & other.remembered.keys():
         for left, right in zip(one.remembered[chain], other.remembered[chain], strict=True):
-            assert torch.equal(left, right)
+            assert np.array_equal(left, right)
 
 
 def again(work, said):
@@ -345,9 +346,14 @@ def test_answers_are_the_same_where_drafts_take_the_last_blocks(model, files):
     same(drafted, plain)
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 7), ("float32", 0)])
-def test_where_rows_depend_on_each_other_there_are_no_drafts(files, dtype, most):
-    options = read_options(["--model", str(files / "base"), "--dtype", dtype, "--kv-cache-gib", "0.01"])
+@pytest.mark.parametrize(("head_dim", "most"), [(16, 7), (24, 0)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_where_rows_depend_on_each_other_there_are_no_drafts(tmp_path, dtype, head_dim, most):
+    """Heads of no whole vectors are PyTorch's."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=64, head_dim=head_dim)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    options = read_options(["--model", str(tmp_path / "base"), "--dtype", dtype, "--kv-cache-gib", "0.01"])
     assert build_loop(options, print, print).scheduler.drafter.most == most
 
 

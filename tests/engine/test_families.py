@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -16,6 +17,7 @@ from transformers import (
 )
 
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.models.loading import load_model
 from loradock.engine.models.runner import Runner
@@ -81,7 +83,7 @@ def models(request, tmp_path):
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
 def test_logits_agree_in_chunked_prefill_and_decode(models, kernels):
     reference, folder = models
-    check_logits(reference, load_model(folder, torch.float32, kernels=kernels))
+    check_logits(reference, load_model(folder, Dtype.FLOAT32, kernels=kernels))
 
 
 def test_logits_agree_where_the_config_is_spelled_as_by_transformers_4(tmp_path):
@@ -91,20 +93,20 @@ def test_logits_agree_where_the_config_is_spelled_as_by_transformers_4(tmp_path)
     rope = config.pop("rope_parameters")
     config |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    check_logits(reference, load_model(tmp_path, torch.float32))
+    check_logits(reference, load_model(tmp_path, Dtype.FLOAT32))
 
 
 def test_logits_agree_where_llama3_rope_comes_as_a_tensor_in_gguf(tmp_path):
     reference = random_model(LlamaForCausalLM, LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE))
     file = write_gguf(tmp_path / "llama3.gguf", reference)
-    check_logits(reference, load_model(file, torch.float32))
+    check_logits(reference, load_model(file, Dtype.FLOAT32))
 
 
 def check_logits(reference, model):
     tokens = torch.randint(0, 97, (PROMPT + DECODED,), generator=torch.Generator().manual_seed(1)).tolist()
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0]
-    cache = KVCache(model.architecture, 16, torch.float32)
+    cache = KVCache(model.architecture, 16, Dtype.FLOAT32)
     runner = Runner(model, cache)
     sequence = Sequence(1, tokens[:PROMPT], SamplingParams())
     assert cache.allocate(sequence, len(tokens))
@@ -112,4 +114,4 @@ def check_logits(reference, model):
     for token in tokens[PROMPT:]:
         sequence.output.append(token)
         found.append(runner.step([Row(sequence, 1, 1)]).values)
-    torch.testing.assert_close(torch.cat(found), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(np.concatenate(found)), expected, rtol=1e-4, atol=1e-4)

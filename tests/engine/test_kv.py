@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import BLOCK_SIZE, KVCache
 
 ARCHITECTURE = Architecture("llama", 8, 8, 8, 1, 1, 1, 8, 10000.0, 1e-5, 512)
@@ -21,7 +21,7 @@ FIRST, SECOND = SimpleNamespace(load_id=1), SimpleNamespace(load_id=2)
 
 
 def a_cache(blocks: int = BLOCKS) -> KVCache:
-    return KVCache(ARCHITECTURE, blocks, torch.float32)
+    return KVCache(ARCHITECTURE, blocks, Dtype.FLOAT32)
 
 
 def a_sequence(tokens, adapter=None) -> Sequence:
@@ -179,7 +179,7 @@ def private_bytes():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
 def test_unused_blocks_are_given_back_and_what_is_in_use_stays():
     wide = replace(ARCHITECTURE, layers=4, kv_heads=4, head_dim=64)
-    cache = KVCache(wide, 2048, torch.float32)
+    cache = KVCache(wide, 2048, Dtype.FLOAT32)
     kept, gone = (
         Sequence(1, list(range(160)), SamplingParams()),
         Sequence(2, list(range(5000, 35000)), SamplingParams()),

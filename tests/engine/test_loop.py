@@ -2,11 +2,12 @@
 
 import threading
 
+import numpy as np
 import pytest
-import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Logits, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.generation.generation import Ended, Generation, TokenSampled
 from loradock.engine.generation.sampling import largest
 from loradock.engine.kv_cache.kv import KVCache
@@ -29,14 +30,14 @@ class Scripted:
         values = [
             [float("nan")] * 10 if r.sequence.prompt[0] == 8 else list(range(10)) for r in rows for _ in range(r.logits)
         ]
-        logits = torch.tensor(values, dtype=torch.float32)
+        logits = np.array(values, np.float32)
         return Logits([logits], *largest(logits))
 
 
 @pytest.fixture
 def loop():
     fatal = []
-    cache = KVCache(TINY, 64, torch.float32)
+    cache = KVCache(TINY, 64, Dtype.FLOAT32)
     made = EngineLoop(Scripted(), Scheduler(cache, 8, 64), _deliver, fatal.append)
     made.fatal = fatal
     made.start()
@@ -118,7 +119,7 @@ class Failing:
         if self.at == "constrain":
             raise self.error
         if self.at == "dead end":
-            logits.fill_(-torch.inf)
+            logits[:] = -np.inf
 
     def accept(self, token):
         if self.at == "accept":

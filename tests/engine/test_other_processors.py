@@ -1,4 +1,4 @@
-"""The compiled decoder's code for processors of another kind than the one at hand."""
+"""The kernels that this processor would not choose by itself, and those of simpler ones."""
 
 import os
 import subprocess
@@ -7,17 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from loradock.engine.kernels.library import CHOICE, every_set
+
 ROOT = Path(__file__).parent.parent.parent
+OTHERS = [table.name.decode() for table in every_set()][1:]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", ["avx2", "avx512"])
-def test_the_decoder_is_right_on_other_processors(kind, tmp_path):
-    chosen = "products or attention or smollm or window or alike"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.engine.pretending", "-p", "no:cacheprovider"]
-    environment = os.environ | {"PRETEND": kind, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command += ["-k", chosen, "tests/engine/test_compiled.py"]
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_decoder_is_right_with_other_kernels(name):
+    chosen = "(smollm or qwen3 or window) and not twelve or attends_alike"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        chosen,
+        "tests/engine/test_native.py",
+    ]
+    environment = os.environ | {CHOICE: name, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from loradock.engine.kv_cache.pages import PagesAhead
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def cache():
     """Pages that nobody has touched. From malloc it may be memory that was in use before, whatever its size."""
-    return torch.frombuffer(mmap.mmap(-1, 2 * 128 * BLOCK), dtype=torch.uint8).view(2, 128, BLOCK)
+    return np.frombuffer(mmap.mmap(-1, 2 * 128 * BLOCK), np.uint8).reshape(2, 128, BLOCK)
 
 
-def present(tensor: torch.Tensor, layer: int, block: int) -> bool:
+def present(array: np.ndarray, layer: int, block: int) -> bool:
     """Whether the page in the middle of a block is in memory."""
     page = os.sysconf("SC_PAGE_SIZE")
-    number = (tensor.data_ptr() + (layer * tensor.shape[1] + block) * BLOCK + BLOCK // 2) // page
+    number = (array.ctypes.data + (layer * array.shape[1] + block) * BLOCK + BLOCK // 2) // page
     with Path("/proc/self/pagemap").open("rb") as map_:
         map_.seek(8 * number)
         return bool(int.from_bytes(map_.read(8), "little") >> 63)

@@ -10,13 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from loradock.engine.adapters.lora import AdapterReader
-from loradock.engine.adapters.multi_lora import StackedLora
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.kv import KVCache
-from loradock.engine.models.loading import load_model
+from loradock.engine.models.loading import adapter_reader, load_model
 from loradock.engine.models.runner import Runner
+from loradock.engine.torch_models.lora import StackedLora
 
 VOCABULARY, TOKENS = 97, 12
 SHAPE = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -59,17 +59,17 @@ def reference(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(reference):
-    return load_model(reference[1] / "base", torch.float32)
+    return load_model(reference[1] / "base", Dtype.FLOAT32)
 
 
 @pytest.fixture(scope="module")
 def plain_model(reference):
     """As on a device without kernels."""
-    return load_model(reference[1] / "base", torch.float32, kernels=False)
+    return load_model(reference[1] / "base", Dtype.FLOAT32, kernels=False)
 
 
 def load_all(folder, model):
-    reader = AdapterReader(model.architecture, torch.float32, kernels=model.kernels)
+    reader = adapter_reader(model)
     return {name: reader.read(name, folder / name) for name in ADAPTERS} | {"base": None}
 
 
@@ -113,7 +113,7 @@ def random_prompt(length, seed=0):
 
 def run(model, sequences, cache=None, chunk=1000, threads=1):
     """Greedy decoding of all sequences together; at most `chunk` prompt tokens of each in a step."""
-    cache = cache or KVCache(model.architecture, 100, torch.float32)
+    cache = cache or KVCache(model.architecture, 100, Dtype.FLOAT32)
     runner = Runner(model, cache, threads)
     for sequence in sequences:
         cache.match_prefix(sequence)
@@ -160,7 +160,7 @@ def test_adapters_answer_differently(expected, adapters):
 
 
 def test_cached_prefixes_change_no_token_and_cross_no_adapter(model, adapters, expected):
-    cache, shared = KVCache(model.architecture, 100, torch.float32), random_prompt(3 * BLOCK_SIZE)
+    cache, shared = KVCache(model.architecture, 100, Dtype.FLOAT32), random_prompt(3 * BLOCK_SIZE)
     for turn, name in itertools.product(range(2), adapters):
         prompt = shared + random_prompt(5, turn)
         sequence = Sequence(1, list(prompt), SamplingParams(), adapters[name])
@@ -171,7 +171,7 @@ def test_cached_prefixes_change_no_token_and_cross_no_adapter(model, adapters, e
 
 
 def test_a_stack_outlives_no_adapter(plain_model, plain_adapters):
-    stacks = StackedLora(plain_model.architecture.layers, plain_model.dtype, plain_model.device)
+    stacks = StackedLora(plain_model.architecture.layers, torch.float32, plain_model.device)
     one, other = plain_adapters["everything"], plain_adapters["rslora"]
     assert stacks.batch([None, None]) is None
     stacks.batch([one, other])
@@ -181,37 +181,13 @@ def test_a_stack_outlives_no_adapter(plain_model, plain_adapters):
 
 
 def test_logits_of_wanted_positions_only(model):
-    cache = KVCache(model.architecture, 10, torch.float32)
+    cache = KVCache(model.architecture, 10, Dtype.FLOAT32)
     sequence = Sequence(1, list(random_prompt(10)), SamplingParams())
     assert cache.allocate(sequence, 10)
     runner = Runner(model, cache)
     assert runner.step([Row(sequence, 4, 0)]).values.shape == (0, VOCABULARY)
     assert runner.step([Row(sequence, 6, 3)]).values.shape == (3, VOCABULARY)
     assert sequence.computed == 10
-
-
-def test_who_works_beside_gets_a_processor_during_small_steps(model):
-    """But the last one stays with the step."""
-    cache = KVCache(model.architecture, 10, torch.float32)
-    sequence = Sequence(1, list(random_prompt(10)), SamplingParams())
-    assert cache.allocate(sequence, 10)
-    runner = Runner(model, cache, threads=3)
-    before = torch.get_num_threads()
-
-    def used():
-        runner.step([Row(sequence, 1, 0)])
-        return torch.get_num_threads()
-
-    try:
-        assert used() != 2
-        with runner.beside():
-            assert used() == 2
-            with runner.beside(), runner.beside():
-                assert used() == 1
-            assert used() == 2
-        assert used() != 2
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Failing:
@@ -228,7 +204,7 @@ class _Slow:
 
 
 def test_a_step_has_not_failed_before_all_its_lanes_have_ended(model):
-    runner, slow = Runner(model, KVCache(model.architecture, 10, torch.float32), 2), _Slow()
+    runner, slow = Runner(model, KVCache(model.architecture, 10, Dtype.FLOAT32), 2), _Slow()
     runner._lanes.split = lambda rows, threads: [_Failing(), slow]
     with pytest.raises(RuntimeError, match="no such matrix"):
         runner.step([])

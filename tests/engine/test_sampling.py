@@ -3,12 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation.logprobs import token_logprobs
-from loradock.engine.generation.sampling import Sampler, _draw_whole, largest
-from loradock.engine.kernels.compiled import argmax as likeliest
+from loradock.engine.generation.sampling import Sampler, largest
+from loradock.engine.kernels import sampling as kernels
 
 
 def sequence(number=1, output=(), prompt=(0,), **params):
@@ -19,15 +18,13 @@ def sequence(number=1, output=(), prompt=(0,), **params):
 
 def draws(logits, count=4000, **params):
     sampler, drawn = Sampler(), sequence(**params)
-    return torch.tensor(
-        [sampler.sample(logits.clone().unsqueeze(0), [drawn], [sampler.chance(drawn)])[0] for _ in range(count)]
-    )
+    return np.array([sampler.sample(logits[None].copy(), [drawn], [sampler.chance(drawn)])[0] for _ in range(count)])
 
 
 def test_draws_follow_the_probabilities():
-    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    shares = draws(probabilities.log()).bincount(minlength=4) / 4000
-    assert torch.allclose(shares, probabilities, atol=0.04)
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05], np.float32)
+    shares = np.bincount(draws(np.log(probabilities)), minlength=4) / 4000
+    assert np.allclose(shares, probabilities, atol=0.04)
 
 
 def test_draws_over_a_whole_vocabulary_invert_the_distribution():
@@ -36,7 +33,7 @@ def test_draws_over_a_whole_vocabulary_invert_the_distribution():
     logits[:, ::7] = -torch.inf
     temperatures, uniform = torch.full((200,), 0.7), torch.rand(200, generator=random)
     cumulative = torch.softmax(logits.double() / 0.7, dim=-1).cumsum(dim=-1)
-    found = _draw_whole(logits, temperatures, uniform).unsqueeze(1)
+    found = torch.from_numpy(kernels.draw(logits.numpy(), temperatures.numpy(), uniform.numpy())).unsqueeze(1)
     assert logits.gather(1, found).isfinite().all()
     before = cumulative.gather(1, (found - 1).clamp(min=0)) * (found > 0)
     assert (before.squeeze(1) <= uniform + 1e-5).all()
@@ -56,31 +53,31 @@ def test_draws_over_a_whole_vocabulary_invert_the_distribution():
     ],
 )
 def test_cuts_leave_the_likeliest(params, kept):
-    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     assert set(draws(logits, 400, **params).tolist()) == kept
 
 
 def test_a_flat_distribution_wider_than_the_candidates_is_cut_exactly():
-    logits = torch.zeros(2000)
+    logits = np.zeros(2000, np.float32)
     logits[:1000] = 1.0
     drawn = draws(logits, 600, top_p=0.5)
     assert drawn.max() < 1000
-    assert len(drawn.unique()) > 300
+    assert len(np.unique(drawn)) > 300
 
 
 @given(st.lists(st.sampled_from([0.0, 0.7, 1.5]), min_size=1, max_size=6), st.integers(0, 9))
 def test_a_row_is_drawn_alike_alone_and_in_any_batch(temperatures, seed):
-    logits = torch.randn(len(temperatures), 300, generator=torch.Generator().manual_seed(seed))
+    logits = np.random.default_rng(seed).standard_normal((len(temperatures), 300), np.float32)
     rows = [sequence(i + 1, temperature=t, top_p=0.8) for i, t in enumerate(temperatures)]
     sampler = Sampler()
     chances = [sampler.chance(row) for row in rows]
-    together = sampler.sample(logits.clone(), rows, chances)
-    alone = [sampler.sample(logits[i : i + 1].clone(), [row], [chances[i]])[0] for i, row in enumerate(rows)]
+    together = sampler.sample(logits.copy(), rows, chances)
+    alone = [sampler.sample(logits[i : i + 1].copy(), [row], [chances[i]])[0] for i, row in enumerate(rows)]
     assert together == alone
 
 
 def test_penalties_are_openai_s_and_ctrl_s():
-    logits = torch.tensor([2.0, -2.0, 1.0, 1.0])
+    logits = np.array([2.0, -2.0, 1.0, 1.0], np.float32)
     Sampler().penalize(
         logits,
         sequence(
@@ -103,11 +100,11 @@ def test_biases_of_a_request_are_read_once_for_all_its_choices():
             self.times += 1
             return super().__iter__()
 
-    bias, sampler, logits = Read({0: 5.0, 3: -5.0}), Sampler(), torch.zeros(4)
+    bias, sampler, logits = Read({0: 5.0, 3: -5.0}), Sampler(), np.zeros(4, np.float32)
     choices = [sequence(number, logit_bias=bias) for number in range(8)]
     for _ in range(10):
         for one in choices:
-            logits.zero_()
+            logits[:] = 0
             sampler.penalize(logits, one)
     assert logits.tolist() == [5, 0, 0, -5]
     assert bias.times == 1
@@ -119,54 +116,38 @@ def test_biases_of_a_request_are_read_once_for_all_its_choices():
 def test_penalties_follow_the_output_as_it_grows():
     sampler, growing = Sampler(), sequence(frequency_penalty=1.0)
     for count in range(3):
-        logits = torch.zeros(4)
+        logits = np.zeros(4, np.float32)
         sampler.penalize(logits, growing)
         assert logits[2] == -count
         growing.output.append(2)
 
 
 def test_logprobs_are_of_the_whole_distribution():
-    logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, -torch.inf]])
+    logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, -np.inf]], np.float32)
     first, second = token_logprobs(logits, [0, 2], [2, 0])
-    expected = torch.log_softmax(logits[0], 0).tolist()
+    expected = torch.log_softmax(torch.from_numpy(logits[0]), 0).tolist()
     assert first.logprob == pytest.approx(expected[0])
     assert [token for token, _ in first.top] == [2, 1]
     assert (second.logprob, second.top) == (-9999.0, [])
 
 
-@njit
-def looked_through(logits, tops, places):
-    """By two members, each its half of the shares."""
-    found = []
-    width, middle = logits.shape[1], logits.shape[1] // 2 // likeliest.SHARE * likeliest.SHARE
-    for member, (low, high) in enumerate(((0, middle), (middle, width))):
-        likeliest.begin_looking(tops[member], places[member])
-        for left in range(low, high, likeliest.SHARE):
-            for i in range(len(logits)):
-                share = logits[i, left : min(high, left + likeliest.SHARE)]
-                likeliest.look_through(share, left, tops[member, i], places[member], i)
-    for i in range(len(logits)):
-        found.append(likeliest.decide(tops, places, 2, i))
-    return found
-
-
 def largest_compiled(logits):
-    tops, places = np.empty((2, len(logits), 2), np.float32), np.empty((2, len(logits)), np.int64)
-    tokens, usable = zip(*looked_through(logits.numpy(), tops, places), strict=True)
-    return list(tokens), list(usable)
+    tokens, usable = kernels.largest(logits)
+    return tokens.tolist(), usable.tolist()
 
 
-@pytest.mark.parametrize(
-    ("largest", "dtype"),
-    [(largest, torch.bfloat16), (largest, torch.float32), (largest_compiled, torch.float32)],
-    ids=["bfloat16", "float32", "compiled"],
-)
-def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(largest, dtype):
-    logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0)).to(dtype)
+@pytest.mark.parametrize("largest", [largest, largest_compiled], ids=["numpy", "compiled"])
+def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(largest):
+    logits = np.random.default_rng(0).standard_normal((8, 1000), np.float32)
     logits[0, 500] = logits[0, 400] = 9
-    logits[1] = -logits[1].abs() - 1
-    logits[2, 3], logits[3, 4], logits[4, 5] = torch.nan, -torch.nan, torch.inf
+    logits[1] = -np.abs(logits[1]) - 1
+    logits[2, 3], logits[3, 4], logits[4, 5] = np.nan, -np.nan, np.inf
+    logits[5, -1] = 10
     tokens, usable = largest(logits)
     assert usable == [True, True, False, False, False, True, True, True]
-    assert [tokens[i] for i, good in enumerate(usable) if good] == logits.argmax(dim=1)[usable].tolist()
+    assert [tokens[i] for i, good in enumerate(usable) if good] == logits.argmax(axis=1)[usable].tolist()
     assert tokens[0] == 400
+
+
+def test_all_logits_of_minus_infinity_leave_nothing_to_choose():
+    assert largest(np.full((1, 5), -np.inf, np.float32))[1] == largest_compiled(np.full((1, 5), -np.inf, np.float32))[1]

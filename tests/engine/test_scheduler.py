@@ -2,12 +2,12 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import SamplingParams, Sequence, SequenceState
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import BLOCK_SIZE, KVCache
 from loradock.engine.scheduling.adapter_slots import QUANTUM
 from loradock.engine.scheduling.scheduler import Scheduler
@@ -17,7 +17,7 @@ TINY = Architecture("llama", 10, 2, 2, 1, 1, 1, 2, 1e4, 1e-5, 4096)
 
 
 def scheduler(blocks=16, sequences=8, step=64, slots=2):
-    return Scheduler(KVCache(TINY, blocks, torch.float32), sequences, step, slots)
+    return Scheduler(KVCache(TINY, blocks, Dtype.FLOAT32), sequences, step, slots)
 
 
 def sequence(number, length=4, adapter=None, **params):

@@ -1,4 +1,4 @@
-"""Models of many shapes give transformers' logits, whether the kernels were just compiled or read from their cache."""
+"""Models of many shapes give transformers' logits, start after start."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.engine import shapes
 
 ROOT = Path(__file__).parent.parent.parent
 STARTS = int(os.environ.get("LORADOCK_TEST_STARTS", "20"))
-"""Engine starts with kept kernels; 200 take ten minutes."""
+"""Engine starts; 200 take some minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,10 @@ def folders(tmp_path_factory):
     return [shapes.save(home / f"{n}", shapes.shape(n)) for n in range(20)]
 
 
-def differences(folders, *dtypes, **environment):
+def differences(folders, *dtypes):
     """Of an engine process that starts on one folder after the other."""
     command = [sys.executable, "-m", "tests.engine.shapes", *map(str, folders), "--dtype", *dtypes]
-    ran = subprocess.run(
-        command, check=False, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    ran = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
@@ -43,15 +41,8 @@ def test_every_shape_as_in_transformers(folders):
 
 
 @pytest.mark.slow
-def test_kept_kernels_compute_what_fresh_ones_do(folders, tmp_path):
-    for _ in ("compiled", "kept"):
-        assert wrong(differences(folders, "bfloat16", NUMBA_CACHE_DIR=str(tmp_path))) == []
-    assert list(tmp_path.glob("kernels-*/**/*.nbc"))
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_start_after_start_with_kept_kernels(folders):
+def test_start_after_start(folders):
     found = [one for n in range(STARTS) for one in differences([folders[n % len(folders)]], "bfloat16")]
     assert len(found) == STARTS
     assert wrong(found) == []
@@ -59,15 +50,21 @@ def test_start_after_start_with_kept_kernels(folders):
 
 @pytest.mark.slow
 def test_an_altered_kernel_is_refused_at_start(folders, tmp_path):
-    package = tmp_path / "loradock"
-    shutil.copytree(ROOT / "src" / "loradock", package, ignore=shutil.ignore_patterns("__pycache__"))
-    kernel = package / "engine" / "kernels" / "compiled" / "attention.py"
-    line = "short_runs(weights, stride, count, rest, size, ahead, dim - long, below, dim * 4)"
+    """The last of an odd number of values is left out."""
+    for part in ("src/loradock", "native"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    kernel, line = tmp_path / "native/attention.c", "p < high; p += 2)"
     assert line in kernel.read_text()
-    kernel.write_text(kernel.read_text().replace(line, line.replace("count", "count - 1")))
+    kernel.write_text(kernel.read_text().replace(line, line.replace("high", "high - 1")))
+    run([sys.executable, "-m", "pip", "install", "-q", "--target", tmp_path / "compiler", "ziglang==0.17.1"])
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}:{tmp_path / 'compiler'}"}
+    run([sys.executable, tmp_path / "native/build.py", "--only-here"], environment)
     command = [sys.executable, "-m", "loradock.cli.main", "engine", "--model", str(folders[0])]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 1
     assert "compiled kernels compute wrong numbers" in ran.stderr.splitlines()[-1]
-    assert "kernels-" in ran.stderr
+
+
+def run(command, environment=None):
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,85 +1,63 @@
-"""Threads that meet: nobody goes on before all are there, and nobody waits for one who is gone."""
+"""Threads that go through a lane together: nobody goes on before all are there, however few the processors."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numba import njit
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from loradock.engine.kernels.compiled.memory import aligned
-from loradock.engine.kernels.compiled.team import announce, await_number, leave, meet, share, team_of
+from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
+from loradock.engine.kernels.memory import aligned
+from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.models.loading import load_model
+from loradock.engine.models.native_lanes import NativeLanes
 
-ROUNDS = 2000
-
-
-@njit(nogil=True)
-def count_together(team, places):
-    """How often a member found another's number of the round before, or of the next, after they had met."""
-    wrong = 0
-    for turn in range(ROUNDS):
-        places[team.number, 0] = turn
-        meet(team)
-        for member in range(team.size):
-            wrong += places[member, 0] != turn
-        meet(team)
-    return wrong
+STEPS = 40
 
 
-@njit(nogil=True)
-def meet_once(team):
-    meet(team)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("team")
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=3, vocab_size=600)).save_pretrained(folder)
+    return load_model(folder, Dtype.BFLOAT16)
 
 
-@njit
-def parts(count, teams):
-    return [share(count, team) for team in teams]
-
-
-@njit(nogil=True)
-def follow(place, seen, last):
-    for turn in range(1, last + 1):
-        await_number(place, turn)
-        seen[turn - 1] = place[0] >= turn
-
-
-@njit(nogil=True)
-def lead(place, last):
-    for turn in range(1, last + 1):
-        announce(place, turn)
-
-
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_nobody_goes_on_before_all_are_there_even_with_fewer_processors_than_members(size):
-    places = np.zeros((size, 8), np.int64)
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_a_team_computes_what_one_does_step_after_step(model, size):
+    """One that went on too early would read what is not written yet; one that waited in vain would never end."""
+    cache, found = KVCache(model.architecture, 60, model.dtype), []
+    lanes = NativeLanes(model, cache, size)
+    sequences = [Sequence(n, [n + 1, 5, 7], SamplingParams(prompt_logprobs=0)) for n in range(3)]
+    for sequence in sequences:
+        assert cache.allocate(sequence, 3)
+    rows = [Row(sequence, 3, 3) for sequence in sequences]
+    (alone,) = NativeLanes(model, cache, 1).split(rows, 1)
+    wanted = alone.run().values
     with ThreadPoolExecutor(size) as pool:
-        wrong = list(pool.map(lambda team: count_together(team, places), team_of(size)))
-    assert wrong == [0] * size
+        for _ in range(STEPS):
+            members = lanes.split(rows, size)
+            assert len(members) == size
+            found.append(next(logits.values for logits in pool.map(lambda lane: lane.run(), members) if logits.parts))
+    assert all(np.array_equal(values, wanted) for values in found)
 
 
-def test_nobody_waits_for_a_member_that_is_gone():
-    first, second = team_of(2)
-    waiting = threading.Thread(target=meet_once, args=(first,), daemon=True)
-    waiting.start()
-    leave(second)
-    waiting.join(30)
-    assert not waiting.is_alive()
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("count", [0, 1, 2, 9, 576])
-def test_members_share_all_of_the_work_and_nothing_twice(count, size):
-    found = [number for first, end in parts(count, tuple(team_of(size))) for number in range(first, end)]
-    assert found == list(range(count))
-
-
-def test_who_follows_goes_on_when_it_is_announced():
-    place, seen = np.zeros(1, np.int64), np.zeros(1000, np.bool_)
-    with ThreadPoolExecutor(2) as pool:
-        done = [pool.submit(follow, place, seen, len(seen)), pool.submit(lead, place, len(seen))]
-        for future in done:
-            future.result()
-    assert seen.all()
+def test_a_chunk_that_goes_on_in_another_lane_waits_for_its_beginning(model):
+    cache = KVCache(model.architecture, 60, model.dtype)
+    sequence = Sequence(1, list(range(400)), SamplingParams(prompt_logprobs=0))
+    assert cache.allocate(sequence, 400)
+    rows = [Row(sequence, 400, 400)]
+    (alone,) = NativeLanes(model, cache, 1).split(rows, 1)
+    wanted = alone.run().values
+    for _ in range(STEPS // 4):
+        parts = NativeLanes(model, cache, 3).split(rows, 3)
+        assert len(parts) == 3
+        with ThreadPoolExecutor(3) as pool:
+            # The last begins first.
+            done = [pool.submit(lane.run) for lane in reversed(parts)]
+            found = np.concatenate([future.result().values for future in reversed(done)])
+        assert np.array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("shape", [3, (0, 5), (7, 9)])

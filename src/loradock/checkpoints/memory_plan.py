@@ -13,9 +13,9 @@ DEFAULT_CONTEXT, _LEAST_CONTEXT = 8192, 2048
 _GIB, _MIB = 2**30, 2**20
 _MOST_CACHE = _MOST_ADAPTERS = 2 * _GIB
 _LEAST_ADAPTERS = 32 * _MIB
-_PROGRAM = 368 * _MIB
-"""The bytes an engine takes without a model's weights and cache: PyTorch, the kernels' compiler, a tokenizer. Measured
-with SmolLM2-135M; files that it maps are not in it, for the system takes them back when it has to."""
+_PROGRAM = 256 * _MIB
+"""The bytes an engine takes without a model's weights and cache: Python, NumPy, a tokenizer. 80 MiB with SmolLM2-135M,
+more with larger vocabularies; files that it maps are not in it, for the system takes them back when it has to."""
 
 _STEP_ROWS, _SEQUENCES = 256, 64
 _SCALES = 1.13

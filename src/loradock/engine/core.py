@@ -5,15 +5,16 @@ Imports nothing of the package at run time, so that every other module may impor
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 if TYPE_CHECKING:
-    import torch
-
     from loradock.engine.adapters.lora import LoadedAdapter
+
+Array = np.ndarray[Any, Any]
 
 MOST_TOKENS = 10_000_000
 """The upper bound of any parameter that counts tokens."""
@@ -136,23 +137,23 @@ class Logits:
     sequence `reads_logits`.
     """
 
-    parts: "list[torch.Tensor]"
+    parts: "list[Array]"
     best: list[int]
     finite: list[bool]
 
     @property
-    def values(self) -> "torch.Tensor":
+    def values(self) -> "Array":
         """All rows; copied once where they come in parts, which most steps can do without."""
-        import torch
-
         if len(self.parts) > 1:
-            self.parts = [torch.cat(self.parts)]
-        return self.parts[0]
+            self.parts = [np.concatenate(self.parts)]
+        whole: Array = self.parts[0]
+        return whole
 
-    def row(self, number: int) -> "torch.Tensor":
+    def row(self, number: int) -> "Array":
         for part in self.parts:
             if number < len(part):
-                return part[number]
+                found: Array = part[number]
+                return found
             number -= len(part)
         raise IndexError(number)
 

@@ -33,9 +33,13 @@ class TooBusy(Unavailable):
 
 class WrongNumbers(Internal):
     """The compiled kernels compute wrong numbers on this machine: logits of the built-in check differ from the known
-    answer by {difference:.2g} of their spread, where {limit:.2g} is allowed. The engine does not serve. Delete its
-    kernel cache (the log names the folder) and start again; if that does not help, serve with --dtype float32, and
-    report the processor and the versions of numba and llvmlite."""
+    answer by {difference:.2g} of their spread, where {limit:.2g} is allowed. The engine does not serve. Start it with
+    LORADOCK_KERNELS=avx2 (or plain), which are simpler ones, and report the processor and the version of Loradock."""
+
+
+class NoKernels(Internal):
+    """The engine's compiled kernels cannot run on this machine: {reason}. Install the wheel that is made for it, or
+    build them from the sources (native/build.py)."""
 
 
 class Unfollowed(BadRequest):

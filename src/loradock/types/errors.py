@@ -155,6 +155,11 @@ class EngineNotInstalled(BadRequest):
     or start it with --vllm-python and create the endpoint with engine 'vllm'"""
 
 
+class TorchNotInstalled(BadRequest):
+    """this model or device takes PyTorch, which is not installed on this machine: pip install "loradock[torch]" and
+    start the server again (models whose sizes are multiples of 16 run on a CPU without it)"""
+
+
 class LoraDisabled(BadRequest):
     """endpoint does not have LoRA enabled"""
 

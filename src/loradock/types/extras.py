@@ -3,9 +3,9 @@ line."""
 
 from importlib.util import find_spec
 
-from loradock.types.errors import EngineNotInstalled
+from loradock.types.errors import EngineNotInstalled, TorchNotInstalled
 
-_OF_THE_ENGINE = ("torch", "numba", "tokenizers", "llguidance", "safetensors")
+_OF_THE_ENGINE = ("tokenizers", "llguidance")
 
 
 def has_engine() -> bool:
@@ -16,3 +16,9 @@ def require_engine(param: str | None = None) -> None:
     """Raises EngineNotInstalled."""
     if not has_engine():
         raise EngineNotInstalled(param=param)
+
+
+def require_torch() -> None:
+    """Raises TorchNotInstalled."""
+    if find_spec("torch") is None:
+        raise TorchNotInstalled

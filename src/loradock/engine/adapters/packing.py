@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from loradock.checkpoints.adapters.adapter import WEIGHTS_FILE, AdapterConfig
 from loradock.checkpoints.adapters.inspection import AdapterFiles, not_finite, understand, without_tables
 from loradock.checkpoints.adapters.packed import GROUPS, PACKED_FILE, PAGE, first_page, in_order
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.safetensors_header import parse_header
+from loradock.engine.dtypes import Dtype
+from loradock.engine.kernels.adapter_packing import KINDS, finite, pack
+from loradock.engine.runtime.mapping import mapped
 from loradock.types.errors import DamagedWeights
 
 PLACE = 4
@@ -23,7 +25,7 @@ _BEFORE = {
 }
 """For each module: the number of its group, and the modules whose columns come before its own."""
 Array = np.ndarray[Any, Any]
-Laid = tuple[torch.Tensor, torch.Tensor]
+Laid = tuple[Array, Array]
 """`LoadedAdapter.packed` and `lines`."""
 
 
@@ -44,59 +46,51 @@ class Layout:
     def rank(self) -> int:
         return int(self.lines[:, :, 1::PLACE].max())
 
-    def take(self, path: Path, files: AdapterFiles, dtype: torch.dtype) -> Laid | None:
+    def take(self, path: Path, files: AdapterFiles, dtype: Dtype) -> Laid | None:
         """The same as `pack`, of what was packed before (`checkpoints.packed`), where it lies: nothing is copied, and
         engines share it. None when there is nothing, or something else."""
-        from loradock.engine.kernels import packing_kernels
-
-        found = _mapped(path / PACKED_FILE, PAGE + 2 * self.size) if dtype == torch.bfloat16 else None
-        if found is None or found[:PAGE].numpy().tobytes() != first_page(path, files):
+        found = _mapped(path / PACKED_FILE, PAGE + 2 * self.size) if dtype is Dtype.BFLOAT16 else None
+        if found is None or found[:PAGE].tobytes() != first_page(path, files):
             return None
-        packed = found[PAGE:].view(dtype)
+        packed = found[PAGE:].view(dtype.numpy)
         # Looked at here, so that the compute thread need not wait for the disk.
-        if not packing_kernels.finite(packed.view(torch.uint16).numpy()):
+        if not finite(packed):
             return None
         return self._with_addresses(packed)
 
-    def pack(self, path: Path, dtype: torch.dtype) -> Laid:
+    def pack(self, path: Path, dtype: Dtype) -> Laid:
         """`packed` and `lines` of what lies in this folder. Raises AdapterRefused when a number is not finite."""
-        from loradock.engine.kernels import packing_kernels
-        from loradock.engine.kernels.elementwise import like
-
         # NumPy asks for large pages where there is much: fewer addresses to translate in every step.
-        packed = torch.from_numpy(np.empty(self.size * dtype.itemsize, np.uint8)).view(dtype)
+        packed = np.empty(self.size, dtype.numpy)
         with (path / WEIGHTS_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             if len(mapped) != self.file_size:
                 raise DamagedWeights(f"{WEIGHTS_FILE} was changed while it was read: load the adapter again")
             content = np.frombuffer(mapped, np.uint8)
-            at = content.ctypes.data
-            bad = packing_kernels.pack(like(dtype), self.moves, self.scales, at, packed.data_ptr())
+            bad = pack(content, self.moves, self.scales, packed)
             del content  # before the map can be closed
         if bad >= 0:
             raise not_finite(self.tensors[bad])
         return self._with_addresses(packed)
 
-    def _with_addresses(self, packed: torch.Tensor) -> Laid:
+    def _with_addresses(self, packed: Array) -> Laid:
         lines = self.lines.copy()
         starts, ranks = lines[:, :, 0::PLACE], lines[:, :, 1::PLACE]
-        starts[ranks > 0] = starts[ranks > 0] * packed.itemsize + packed.data_ptr()
-        return packed, torch.from_numpy(lines)
+        starts[ranks > 0] = starts[ranks > 0] * packed.itemsize + packed.ctypes.data
+        return packed, lines
 
 
-def _mapped(file: Path, size: int) -> torch.Tensor | None:
-    """A file of this size as bytes, without keeping it open (as Python's own maps do); None when there is none."""
+def _mapped(file: Path, size: int) -> Array | None:
+    """A file of this size as bytes that are private to who writes to them; None when there is none."""
     try:
         if not file.is_file() or file.stat().st_size != size:
             return None
-        return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
-    except (OSError, RuntimeError):
+        return mapped(file, size)
+    except OSError:
         return None
 
 
 def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
     """Lay an adapter out in the order in which a step reads it. Raises AdapterRefused."""
-    from loradock.engine.kernels.packing_kernels import KINDS
-
     report, tensors = without_tables(understand(files, architecture)), parse_header(files.header)
     linears = architecture.linears()
     lines = np.zeros((architecture.layers, len(GROUPS), LINE), np.int64)
@@ -114,12 +108,3 @@ def lay_out(files: AdapterFiles, architecture: Architecture) -> Layout:
         at += pair.rank * (into + width)
     numbers = np.array(moves, np.int64), np.array(scales, np.float32)
     return Layout(files.header.size, report.config, names, *numbers, at, lines)
-
-
-def warm_up(dtype: torch.dtype) -> None:
-    """Read the kernel's machine code, or make it."""
-    from loradock.engine.kernels import packing_kernels
-    from loradock.engine.kernels.elementwise import like
-
-    packing_kernels.pack(like(dtype), np.zeros((0, 8), np.int64), np.zeros(0, np.float32), 0, 0)
-    packing_kernels.finite(np.zeros(0, np.uint16))

@@ -4,11 +4,14 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
+import numpy as np
 
 from loradock.engine.requests.rules import OutputRules
 from loradock.engine.text.tokens import TokenBytes
+
+Array = np.ndarray[Any, Any]
 
 
 class BadWords:
@@ -27,10 +30,10 @@ class BadWords:
             found.setdefault(b"", set()).update(vocabulary.holding(word))
             for cut in range(1, len(word)):
                 found.setdefault(word[:cut], set()).update(vocabulary.beginning_with(word[cut:]))
-        self._after = {begun: torch.tensor(sorted(tokens)) for begun, tokens in found.items() if tokens}
+        self._after = {begun: np.array(sorted(tokens)) for begun, tokens in found.items() if tokens}
         self._lengths = sorted({len(begun) for begun in self._after})
 
-    def next(self, output: list[int]) -> list[torch.Tensor]:
+    def next(self, output: list[int]) -> list[Array]:
         """Token ids that would complete a word."""
         said = b"".join(map(self._vocabulary.text, output[-self._longest :]))
         ends = (said[len(said) - length :] for length in self._lengths if length <= len(said))
@@ -73,11 +76,11 @@ class Restrictions:
     """`ends` may not come before `min_tokens` tokens. `forbidden` `[vocab]` may never come."""
 
     min_tokens: int = 0
-    ends: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    forbidden: torch.Tensor | None = None
+    ends: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    forbidden: Array | None = None
     bad_words: BadWords | None = None
 
-    def apply(self, logits: torch.Tensor, output: list[int]) -> None:
+    def apply(self, logits: Array, output: list[int]) -> None:
         """Change float32 `logits` `[vocab]` in place. What would leave no token at all, as beside a grammar that has
         come to its end, is not applied."""
         if self.forbidden is not None:
@@ -86,7 +89,7 @@ class Restrictions:
             _forbid(logits, self.ends)
         found = self.bad_words.next(output) if self.bad_words else []
         # At once, as words can be many; one by one where all of them would leave nothing.
-        if found and not _forbid(logits, torch.cat(found)):
+        if found and not _forbid(logits, np.concatenate(found)):
             for tokens in found:
                 _forbid(logits, tokens)
 
@@ -99,16 +102,16 @@ def restrictions(
         return None
     forbidden = None
     if rules.allowed is not None:
-        forbidden = torch.ones(size, dtype=torch.bool)
-        forbidden[torch.tensor(list(rules.allowed))] = False
-    return Restrictions(rules.min_tokens, torch.tensor(sorted(ends), dtype=torch.long), forbidden, bad_words)
+        forbidden = np.ones(size, np.bool_)
+        forbidden[list(rules.allowed)] = False
+    return Restrictions(rules.min_tokens, np.array(sorted(ends), np.int64), forbidden, bad_words)
 
 
-def _forbid(logits: torch.Tensor, tokens: torch.Tensor) -> bool:
+def _forbid(logits: Array, tokens: Array) -> bool:
     """Whether it was done."""
-    changed = logits.clone()
-    changed[tokens.to(logits.device)] = -torch.inf
-    left = bool(torch.isfinite(changed.max()))
-    if left:
-        logits.copy_(changed)
+    before = logits[tokens]
+    logits[tokens] = -np.inf
+    left = bool(np.isfinite(logits.max()))
+    if not left:
+        logits[tokens] = before
     return left

@@ -165,7 +165,7 @@ def _json(message: msgspec.Struct, status: int = 200, headers: Mapping[str, str]
 
 
 def _answer(answer: "RequestState", service: "Service", *, chat: bool) -> ASGIApp:
-    # Imported here, so that the port answers before torch has loaded.
+    # Imported here, so that the port answers before the engine has loaded.
     from loradock.engine.http.responses import shape_of
     from loradock.engine.http.streaming import RequestResponse
 

@@ -1,6 +1,5 @@
 """The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
 
-import math
 import time
 from array import array
 from collections import OrderedDict
@@ -9,10 +8,10 @@ from hashlib import blake2b
 from itertools import groupby
 
 import numpy as np
-import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.pages import PagesAhead
 from loradock.engine.runtime.heap import Droppable
@@ -29,12 +28,11 @@ class KVCache:
     space is needed, oldest first.
     """
 
-    def __init__(
-        self, architecture: Architecture, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, architecture: Architecture, blocks: int, dtype: Dtype) -> None:
         shape, dim = (architecture.layers, blocks, architecture.kv_heads), architecture.head_dim
-        self.keys = _zeros((*shape, dim, BLOCK_SIZE), dtype, torch.device(device))
-        self.values = _zeros((*shape, BLOCK_SIZE, dim), dtype, torch.device(device))
+        # NumPy gets its zeros from calloc: blocks that are never used take no memory, and start-up does not wait.
+        self.keys = np.zeros((*shape, dim, BLOCK_SIZE), dtype.numpy)
+        self.values = np.zeros((*shape, BLOCK_SIZE, dim), dtype.numpy)
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
         self._users = [0] * blocks
@@ -133,9 +131,9 @@ class KVCache:
     def _drop(self, first: int, end: int) -> int:
         """Blocks `first` to `end` lie side by side in every layer."""
         given = 0
-        for tensor in (self.keys, self.values):
-            droppable, size = Droppable(tensor), tensor[0, 0].numel() * tensor.element_size()
-            for layer in range(tensor.shape[0]):
+        for numbers in (self.keys, self.values):
+            droppable, size = Droppable(numbers), numbers[0, 0].nbytes
+            for layer in range(numbers.shape[0]):
                 begin = layer * self.blocks
                 given += droppable.drop((begin + first) * size, (begin + end) * size)
         return given
@@ -161,13 +159,6 @@ def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
     for _, run in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
         members = [block for _, block in run]
         yield members[0], members[-1] + 1
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # NumPy gets its zeros from calloc: blocks that are never used take no memory, and start-up does not wait.
-    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def _root(sequence: Sequence) -> Chain:

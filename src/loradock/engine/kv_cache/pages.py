@@ -12,9 +12,11 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
+from typing import Any
 
-import torch
+import numpy as np
 
+Array = np.ndarray[Any, Any]
 _HUGE = 2 * 2**20
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE, of Linux 5.14 on: https://man7.org/linux/man-pages/man2/madvise.2.html."""
@@ -22,12 +24,12 @@ _NICE = 19
 
 
 class PagesAhead:
-    """Brings pages of tensors `[layers, blocks, …]` into memory ahead of use. `used` is called by one thread, whenever
+    """Brings pages of arrays `[layers, blocks, …]` into memory ahead of use. `used` is called by one thread, whenever
     a block is handed out."""
 
-    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
-        self._tensors = [t for t in tensors if t.device.type == "cpu" and sys.platform == "linux"]
-        sizes = [t[0, 0].numel() * t.element_size() for t in self._tensors]
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self._arrays = list(arrays) if sys.platform == "linux" else []
+        sizes = [array[0, 0].nbytes for array in self._arrays]
         self._span = max(2, _HUGE // max(sizes)) if sizes else 0
         """Blocks that share a huge page in each layer."""
         self._known: set[int] = set()
@@ -66,13 +68,13 @@ class PagesAhead:
         """(address, bytes) of a span in every layer, of whole small pages."""
         found = []
         page = os.sysconf("SC_PAGE_SIZE")
-        for tensor in self._tensors:
-            layers, blocks = tensor.shape[:2]
-            size = tensor[0, 0].numel() * tensor.element_size()
+        for array in self._arrays:
+            layers, blocks = array.shape[:2]
+            size = array[0, 0].nbytes
             first, end = span * self._span, min(blocks, (span + 1) * self._span)
             for layer in range(layers):
-                low = tensor.data_ptr() + (layer * blocks + first) * size
-                high = tensor.data_ptr() + (layer * blocks + end) * size
+                low = array.ctypes.data + (layer * blocks + first) * size
+                high = array.ctypes.data + (layer * blocks + end) * size
                 low, high = -(-low // page) * page, high // page * page
                 if high > low:
                     found.append((low, high - low))

@@ -1,18 +1,25 @@
 """Reading a base model's tensors under their Hugging Face names, from safetensors or GGUF."""
 
 import json
+import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import safe_open
+import numpy as np
+from gguf.constants import GGMLQuantizationType as GGML
 
 from loradock.checkpoints.architecture import Architecture
+from loradock.checkpoints.gguf.gguf_file import GgufTensor
 from loradock.checkpoints.gguf.gguf_metadata import open_gguf
-from loradock.engine.models.dequantizing import dequantized
+from loradock.checkpoints.safetensors_header import TensorInfo, read_header
+from loradock.engine.kernels.weight_packing import Blocks, Kind, Ordered, Rows, convert
 from loradock.types.errors import BadRequest
 
-TensorReader = Callable[[str], torch.Tensor]
+Array = np.ndarray[Any, Any]
+TensorReader = Callable[[str], Rows]
+"""From a Hugging Face tensor name to what the file holds: numbers (bfloat16 as uint16, NumPy has no such type) or
+GGUF's blocks."""
 
 _GGUF_NAMES = {
     "model.embed_tokens": "token_embd",
@@ -32,27 +39,45 @@ _GGUF_NAMES = {
 }
 
 
-def tensor_reader(path: Path, architecture: Architecture, dtype: torch.dtype) -> TensorReader:
-    """A function from a Hugging Face tensor name to its tensor in `dtype`.
+def tensor_reader(path: Path, architecture: Architecture) -> TensorReader:
+    """Raises BadRequest (also later, from the function) when a file or tensor is missing."""
+    return _gguf_reader(path, architecture) if path.suffix == ".gguf" else _safetensors_reader(path)
 
-    Raises BadRequest (also later, from the function) when a file or tensor is missing.
-    """
-    if path.suffix == ".gguf":
-        return _gguf_reader(path, architecture, dtype)
-    read = _safetensors_reader(path)
-    return lambda name: read(name).to(dtype)
+
+def file_reader(path: Path) -> TensorReader:
+    """Read from one safetensors file. Raises DamagedWeights, and from the function BadRequest."""
+    header, content = read_header(path), _mapped(path)
+
+    def read(name: str) -> Array:
+        if name not in header:
+            raise BadRequest(f"{path.name} has no tensor {name}")
+        return _numbers(name, header[name], content)
+
+    return read
 
 
 def _safetensors_reader(path: Path) -> TensorReader:
-    files = {name: safe_open(path / file, framework="pt") for name, file in _files(path)}
+    files = dict(_files(path))
+    readers = {file: file_reader(path / file) for file in set(files.values())}
 
-    def read(name: str) -> torch.Tensor:
+    def read(name: str) -> Rows:
         if name not in files:
             raise BadRequest(f"the base model in {path.name} has no tensor {name}")
-        tensor: torch.Tensor = files[name].get_tensor(name)  # type: ignore[no-untyped-call]
-        return tensor
+        return readers[files[name]](name)
 
     return read
+
+
+def _numbers(name: str, info: TensorInfo, content: Array) -> Array:
+    kinds = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+    if info.dtype not in kinds:
+        raise BadRequest(f"{name} has numbers of type {info.dtype}; F32, F16 and BF16 are read")
+    return content[info.start : info.end].view(kinds[info.dtype]).reshape(info.shape)
+
+
+def _mapped(file: Path) -> Array:
+    with file.open("rb") as opened:
+        return np.frombuffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
@@ -60,23 +85,38 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
     if index.is_file():
         yield from json.loads(index.read_text())["weight_map"].items()
     elif (path / "model.safetensors").is_file():
-        with safe_open(path / "model.safetensors", framework="pt") as file:
-            yield from ((name, "model.safetensors") for name in file.keys())  # noqa: SIM118 - no mapping
+        yield from ((name, "model.safetensors") for name in read_header(path / "model.safetensors"))
     else:
         raise BadRequest(f"{path.name} holds no model.safetensors (pickled weights are not read)")
 
 
-def _gguf_reader(path: Path, architecture: Architecture, dtype: torch.dtype) -> TensorReader:
+def _gguf_reader(path: Path, architecture: Architecture) -> TensorReader:
     tensors = {tensor.name: tensor for tensor in open_gguf(path).tensors}
 
-    def read(name: str) -> torch.Tensor:
+    def read(name: str) -> Rows:
         key = gguf_name(name)
         if key not in tensors:
             raise BadRequest(f"the base model in {path.name} has no tensor {key}")
-        values = dequantized(tensors[key], dtype)
-        return _undo_permutation(name, values, architecture)
+        return _undo_permutation(name, _rows(tensors[key]), architecture)
 
     return read
+
+
+_BLOCKS = {GGML.Q8_0: Kind.Q8_0, GGML.Q4_0: Kind.Q4_0, GGML.Q4_1: Kind.Q4_1, GGML.Q4_K: Kind.Q4_K}
+
+
+def _rows(tensor: GgufTensor) -> Array | Blocks:
+    """The usual blocks as they are, others as the `gguf` package reads them, float32."""
+    if tensor.tensor_type in (GGML.F32, GGML.F16):
+        return tensor.data
+    if tensor.tensor_type is GGML.BF16:
+        return tensor.data.view(np.uint16).reshape(tensor.shape[::-1])
+    if tensor.tensor_type in _BLOCKS and tensor.data.ndim == 2:
+        return Blocks(_BLOCKS[tensor.tensor_type], tensor.data)
+    from gguf.quants import dequantize
+
+    found: Array = dequantize(tensor.data, tensor.tensor_type)
+    return found
 
 
 def gguf_name(name: str) -> str:
@@ -88,10 +128,36 @@ def gguf_name(name: str) -> str:
     return f"blk.{layer}.{_GGUF_NAMES[rest]}.{kind}"
 
 
-def _undo_permutation(name: str, values: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+def _undo_permutation(name: str, rows: Array | Blocks, architecture: Architecture) -> Rows:
     """llama.cpp interleaves the rotary halves of Llama's q and k rows; Hugging Face does not."""
     if architecture.family != "llama" or not name.endswith(("q_proj.weight", "k_proj.weight")):
-        return values
+        return rows
     heads = architecture.heads if "q_proj" in name else architecture.kv_heads
-    halves = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
-    return halves.transpose(1, 2).reshape(values.shape)
+    order = np.arange(shape_of(rows)[0], dtype=np.int64).reshape(heads, -1, 2)
+    return Ordered(rows, np.ascontiguousarray(order.swapaxes(1, 2)).reshape(-1))
+
+
+def shape_of(rows: Rows) -> tuple[int, ...]:
+    """Return the shape of a tensor in numbers."""
+    if isinstance(rows, Ordered):
+        return shape_of(rows.rows)
+    return rows.shape if isinstance(rows, Blocks) else tuple(rows.shape)
+
+
+def in_floats(rows: Rows) -> Array:
+    """The tensor as float32."""
+    return _converted(rows, np.float32)
+
+
+def in_bfloat16(rows: Rows) -> Array:
+    """The tensor as bfloat16 (uint16), rounded to the nearest, ties to even."""
+    return _converted(rows, np.uint16)
+
+
+def _converted(rows: Rows, kind: type) -> Array:
+    if isinstance(rows, np.ndarray) and rows.dtype == kind:
+        return rows
+    if isinstance(rows, np.ndarray) and rows.ndim == 1:
+        vector: Array = convert(rows[None], kind)[0]
+        return vector
+    return convert(rows, kind)

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from loradock.checkpoints.base_config import read_architecture
 from loradock.checkpoints.memory_plan import MemoryPlan, MemoryWishes, plan_memory
 from loradock.engine.adapters.adapters import Adapters
-from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
+from loradock.engine.adapters.lora import LoadedAdapter
 from loradock.engine.adapters.residency import AdapterMemory
+from loradock.engine.dtypes import Dtype
 from loradock.engine.generation.generation import Event, Generation
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.kv import KVCache
-from loradock.engine.models.compiled_decoder import CompiledDecoder
-from loradock.engine.models.loading import AnyDecoder, load_model
+from loradock.engine.models.lanes import Decoder
+from loradock.engine.models.loading import adapter_reader, load_model
 from loradock.engine.models.runner import Runner
 from loradock.engine.process.options import EngineOptions
 from loradock.engine.scheduling.loop import EngineLoop
@@ -66,7 +65,7 @@ def memory_plan(options: EngineOptions) -> MemoryPlan:
             f"--max-model-len {options.max_model_len} is above the model's context of {architecture.max_positions}"
         )
     wishes = MemoryWishes(
-        bits=_BITS[options.quantization] or 8 * getattr(torch, options.dtype).itemsize,
+        bits=_BITS[options.quantization] or 8 * Dtype(options.dtype).itemsize,
         cache=_bytes(options.kv_cache_gib),
         adapters=_bytes(options.lora_ram_gib),
         context=options.max_model_len,
@@ -84,17 +83,13 @@ def build_loop(
 ) -> EngineLoop:
     """The part without names, text and HTTP. Raises BadRequest, and WrongNumbers when a kernel computes wrongly."""
     plan = plan or memory_plan(options)
-    # OpenMP gives every thread that computes helpers of its own, and lets all of them sleep between any two operations
-    # once there are more than processors: only the compute thread may have some.
-    torch.set_num_threads(1)
     threads = options.threads or usable_processors()
     bits = _BITS[options.quantization]
-    dtype: torch.dtype = getattr(torch, options.dtype)
-    model = load_model(options.model, dtype, options.device, bits=bits)
+    model = load_model(options.model, Dtype(options.dtype), options.device, bits=bits)
     prove(model, threads)
     cache = _cache(plan, model)
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
-    drafts = options.speculative_tokens if isinstance(model, CompiledDecoder) else 0
+    drafts = options.speculative_tokens if model.kernels else 0
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
     return EngineLoop(Runner(model, cache, threads), scheduler, deliver, on_fatal)
 
@@ -107,14 +102,11 @@ def _send(events: list[tuple[Generation, Event]]) -> None:
             log.exception("an event cannot be delivered")
 
 
-def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop, plan: MemoryPlan) -> Adapters:
-    kernels, rank = model.kernels, options.max_lora_rank
-    reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=kernels, max_rank=rank)
-    reader.warm_up()
+def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop, plan: MemoryPlan) -> Adapters:
+    reader = adapter_reader(model, max_rank=options.max_lora_rank)
 
     def read(name: str, path: Path) -> LoadedAdapter:
-        with loop.runner.beside():
-            return bring_conventions(reader.read(name, path))
+        return bring_conventions(reader.read(name, path))
 
     async def forget(adapter: LoadedAdapter) -> None:
         def between_steps() -> None:
@@ -130,7 +122,7 @@ def _adapters(options: EngineOptions, model: AnyDecoder, loop: EngineLoop, plan:
     return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 
 
-def _cache(plan: MemoryPlan, model: AnyDecoder) -> KVCache:
+def _cache(plan: MemoryPlan, model: Decoder) -> KVCache:
     a = model.architecture
     block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
     needed = -(-plan.context // BLOCK_SIZE) + 1
@@ -140,4 +132,4 @@ def _cache(plan: MemoryPlan, model: AnyDecoder) -> KVCache:
             f"--kv-cache-gib {plan.cache / 2**30:.3g} holds {blocks * BLOCK_SIZE} tokens, less than one context of"
             f" {plan.context}: give at least {needed * block / 2**30:.2f} or lower --max-model-len"
         )
-    return KVCache(a, blocks, model.dtype, model.device)
+    return KVCache(a, blocks, model.dtype)

@@ -1,6 +1,7 @@
 """`loradock engine`: one base model, its adapters, the replica protocol."""
 
 import logging
+import os
 import sys
 
 from loradock.engine.process.announce import announce
@@ -15,6 +16,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = read_options(arguments)
     # Before the slow imports: whoever started this process must be able to find it from the first moment.
     announce(options.announce)
+    # NumPy's own threads would stay in the way of those that compute.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from loradock.engine.process.process import run
 

@@ -70,7 +70,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     p.add_argument("--port", type=int, default=0, help="0: any free port, see --announce")
     p.add_argument("--announce", type=Path, help="file that gets {pid, port} as JSON")
     p.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    p.add_argument("--device", default="cpu", help="torch device")
+    p.add_argument("--device", default="cpu", help="cpu, or a device of PyTorch (loradock[torch])")
     p.add_argument(
         "--quantization",
         choices=tuple(Quantization),

@@ -88,7 +88,7 @@ class _Process:
     async def _serve_until_stopped(self) -> None:
         if not self._options.model.exists():
             raise BadRequest("there is no such file or folder")
-        # Imported here, so that /health answers while torch and the weights load.
+        # Imported here, so that /health answers while the weights load.
         from loradock.engine.runtime.heap import trim_heap
 
         service = await asyncio.to_thread(self._build)

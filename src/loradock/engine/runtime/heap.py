@@ -4,8 +4,9 @@ import ctypes
 import gc
 import mmap
 import sys
+from typing import Any
 
-import torch
+import numpy as np
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _DONT_NEED = 4
@@ -22,12 +23,12 @@ def trim_heap() -> None:
 
 
 class Droppable:
-    """A tensor whose parts can be given back; what was in them reads as zeros afterwards."""
+    """An array whose parts can be given back; what was in them reads as zeros afterwards."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._begin = tensor.data_ptr()
-        self._bytes = tensor.numel() * tensor.element_size()
-        self._advise = getattr(_libc, "madvise", None) if tensor.device.type == "cpu" else None
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._begin = array.ctypes.data
+        self._bytes = array.nbytes
+        self._advise = getattr(_libc, "madvise", None)
 
     def drop(self, first: int, end: int) -> int:
         """The whole pages between two byte offsets. Returns how many bytes went."""

@@ -22,7 +22,7 @@ _RUNS = ((4, 3, 2), (1,))
 _REACH, _NGRAMS, _OWNERS = 4096, 4096, 256
 """The number of tokens back that runs are looked for in a sequence and in earlier answers, and the number of adapters
 these are kept for."""
-_MISSES = 8
+_MISSES = 64
 """Bytes may look like the wanted tokens between two tokens; after so many such places the search ends."""
 _OPENING, _BORDER = 4, -1
 """Tokens of a prompt's end that are kept with its answer, and what stands between two answers."""

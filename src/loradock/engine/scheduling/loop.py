@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-import torch
-
 from loradock.engine.core import Logits, Row
 from loradock.engine.generation.generation import Generation
 from loradock.engine.generation.sampling import Sampler
@@ -92,11 +90,10 @@ class EngineLoop:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode():
-                while not self._stopping:
-                    self._take_orders()
-                    self._step()
-                    self._generations.flush()
+            while not self._stopping:
+                self._take_orders()
+                self._step()
+                self._generations.flush()
         except BaseException as error:
             log.exception("the compute thread failed")
             self._generations.fail_all(Internal(f"the engine stopped: {error}"))

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import torch
+import numpy as np
 
 from loradock.engine.core import FinishReason, Logits, Row
 from loradock.engine.generation.generation import Ended, Generation, PromptComputed, TokenSampled
@@ -18,6 +18,7 @@ from loradock.types.errors import Internal, LoradockError
 
 log = logging.getLogger(__name__)
 
+Array = np.ndarray[Any, Any]
 Result = TypeVar("Result")
 
 
@@ -77,13 +78,13 @@ class NextTokens:
         tokens = dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=found.finite[i])]
         choosing = [i for i in rows if not generations[i].sequence.is_greedy]
-        wanted = {i: found.row(i).to(torch.float32, copy=True) for i in choosing}
+        wanted = {i: found.row(i).copy() for i in choosing}
         drawn = {i: self._alone(generations[i], partial(self._change, generations[i], wanted[i])) for i in choosing}
         tokens |= self._together(
             generations,
             [i for i in choosing if drawn[i] is not None],
             lambda some: self._sampler.sample(
-                torch.stack([wanted[i] for i in some]),
+                np.stack([wanted[i] for i in some]),
                 [generations[i].sequence for i in some],
                 [drawn[i] or 0.0 for i in some],
             ),
@@ -92,7 +93,7 @@ class NextTokens:
             generations,
             [i for i in rows if generations[i] in self._open and generations[i].sequence.params.logprobs is not None],
             lambda some: token_logprobs(
-                found.values[some].float(),
+                found.values[some],
                 [tokens[i] for i in some],
                 [generations[i].sequence.params.logprobs or 0 for i in some],
             ),
@@ -143,7 +144,7 @@ class NextTokens:
             return False
         return True
 
-    def _change(self, generation: Generation, logits: torch.Tensor) -> float:
+    def _change(self, generation: Generation, logits: Array) -> float:
         """Change a row `[vocab]` by penalties, grammar and restrictions; the chance to draw from it by."""
         self._sampler.penalize(logits, generation.sequence)
         if generation.grammar:
@@ -177,7 +178,7 @@ def _completes(generation: Generation, token: int) -> bool:
     return generation.grammar.finished
 
 
-def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None:
+def _read_prompt(generation: Generation, row: Row, logits: Array) -> None:
     """A prompt computed again after a preemption is read only from where it was left."""
     prompt = row.sequence.prompt
     start = row.sequence.computed - row.count
@@ -185,5 +186,5 @@ def _read_prompt(generation: Generation, row: Row, logits: torch.Tensor) -> None
     targets = prompt[start + 1 + skipped : start + 1 + row.count]
     if targets:
         count = row.sequence.params.prompt_logprobs or 0
-        chunk = logits[skipped : skipped + len(targets)].float()
+        chunk = logits[skipped : skipped + len(targets)]
         generation.prompt_logprobs.extend(token_logprobs(chunk, targets, [count] * len(targets)))

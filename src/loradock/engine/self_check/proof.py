@@ -1,6 +1,6 @@
 """The compiled kernels against a known answer, at every start and before anything is served.
 
-Machine code can be wrong where its source is right: a compiler's fault, a damaged or foreign cache, a processor that
+Machine code can be wrong where its source is right: a compiler's fault, a damaged library, a processor that
 does not do what it says. A model's own shape decides which code runs. So a small random model of that shape (head size,
 heads per key-value head, norms, biases, window, bits, remainders of its widths) goes through the very functions that
 will serve, with two adapters, in steps of many sizes, and its logits are compared with those that plain NumPy and torch
@@ -12,18 +12,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-import torch
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.adapters.lora import AdapterReader
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.errors import WrongNumbers
-from loradock.engine.kernels.sampling_kernels import draw, largest_bfloat16
+from loradock.engine.kernels.library import kernels
+from loradock.engine.kernels.sampling import draw, largest
 from loradock.engine.kv_cache.kv import KVCache
-from loradock.engine.models.compiled_decoder import HEAD_BITS, CompiledDecoder
-from loradock.engine.models.model import Decoder
+from loradock.engine.models.lanes import Decoder
+from loradock.engine.models.native_decoder import NativeDecoder
+from loradock.engine.models.packing import packed
 from loradock.engine.models.runner import Runner
 from loradock.engine.self_check.reference import Array, Numbers, Reference
 from loradock.engine.self_check.small_model import random_adapters, random_weights, small_architecture
@@ -31,7 +32,7 @@ from loradock.engine.self_check.small_model import random_adapters, random_weigh
 log = logging.getLogger(__name__)
 
 _BLOCKS = 64
-_FAR = {torch.float32: 1e-4, torch.bfloat16: 0.15}
+_FAR = {Dtype.FLOAT32: 1e-4, Dtype.BFLOAT16: 0.15}
 """The largest allowed distance of a row of logits from the reference's (root mean square, in standard deviations of all
 logits).
 
@@ -47,15 +48,16 @@ _RUNS_OF_ROWS = range(1, 10)
 """Chunks of so many rows, each a step of its own: tiles are as high as that."""
 
 
-def prove(model: Decoder | CompiledDecoder, threads: int) -> None:
+def prove(model: Decoder, threads: int) -> None:
     """Compute the small model with `model`'s kernels. Raises WrongNumbers where an answer is not the known one."""
-    if not model.kernels:
+    if not isinstance(model, NativeDecoder):
         return
     begun = time.perf_counter()
     worst = _prove_decoder(model, threads)
     _prove_sampling()
     log.info(
-        "compiled kernels proved in %.0f ms: largest difference %.1g of the logits' spread",
+        "compiled kernels (%s) proved in %.0f ms: largest difference %.1g of the logits' spread",
+        kernels().name.decode(),
         1000 * (time.perf_counter() - begun),
         worst,
     )
@@ -69,46 +71,31 @@ class _Prompt:
     expected: Array
 
 
-def _prove_decoder(model: Decoder | CompiledDecoder, threads: int) -> float:
+def _prove_decoder(model: NativeDecoder, threads: int) -> float:
     small = small_architecture(model.architecture)
     weights = random_weights(small)
-    numbers = _numbers(model)
     proved = _same_decoder(model, small, weights)
-    runner = Runner(proved, KVCache(small, _BLOCKS, model.dtype, model.device), threads)
-    reference = Reference(small, numbers, weights, proved.cos.numpy(), proved.sin.numpy())
+    runner = Runner(proved, KVCache(small, _BLOCKS, model.dtype), threads)
+    numbers = Numbers(model.format, model.packed.layout.head_format)
+    reference = Reference(small, numbers, weights, *proved.rotary.at(np.arange(small.max_positions)))
     prompts = _prompts(model, small, reference)
     limit, worst = _FAR[model.dtype], 0.0
     for rows in _steps(runner, prompts):
         worst = max(worst, _difference(runner, rows, prompts))
         if not worst <= limit:
-            log.error("the kernels' machine code is kept in %s", numba.config.CACHE_DIR)
             raise WrongNumbers(difference=worst, limit=limit)
     return worst
 
 
-def _numbers(model: Decoder | CompiledDecoder) -> Numbers:
-    if isinstance(model, CompiledDecoder):
-        bits = model.bits
-        return Numbers(bits, bits if bits == 16 else HEAD_BITS)
-    bits = 32 if model.dtype is torch.float32 else 16
-    return Numbers(bits, bits)
-
-
-def _same_decoder(
-    model: Decoder | CompiledDecoder, a: Architecture, weights: dict[str, Array]
-) -> Decoder | CompiledDecoder:
+def _same_decoder(model: NativeDecoder, a: Architecture, weights: dict[str, Array]) -> NativeDecoder:
     """The small model in the decoder that `model` is."""
-    if isinstance(model, CompiledDecoder):
-        kept = torch.bfloat16 if model.bits == 16 else torch.float32
-        return CompiledDecoder(a, lambda name: torch.from_numpy(weights[name]).to(kept), model.bits)
-    read = {name: torch.from_numpy(values).to(model.dtype) for name, values in weights.items()}
-    return Decoder(a, read.__getitem__, model.dtype, model.device, kernels=True)
+    return NativeDecoder(a, packed(a, weights.__getitem__, model.format))
 
 
-def _prompts(model: Decoder | CompiledDecoder, a: Architecture, reference: Reference) -> list[_Prompt]:
+def _prompts(model: NativeDecoder, a: Architecture, reference: Reference) -> list[_Prompt]:
     """Return a prompt for each of `_MANY_ROWS`, then one for `_RUNS_OF_ROWS`, then the long one."""
     random = np.random.default_rng(1)
-    adapters = random_adapters(a, AdapterReader(a, model.dtype, model.device, kernels=True))
+    adapters = random_adapters(a, AdapterReader(a, model.dtype))
     lengths = [*(rows + 2 for rows in _MANY_ROWS), sum(_RUNS_OF_ROWS), _LONG_PROMPT]
     # `None` in the middle: rows without an adapter between rows with one.
     chosen = [adapters[0], None, adapters[1], adapters[0], adapters[1]]
@@ -150,7 +137,7 @@ def _difference(runner: Runner, rows: list[Row], prompts: list[_Prompt]) -> floa
     chosen = np.take_along_axis(expected, np.array(found.best)[:, None], axis=1)[:, 0]
     far = (expected.max(axis=1) - chosen).max() / 4
     if found.parts:
-        off = found.values.float().numpy() - expected
+        off = found.values - expected
         if not np.isfinite(off).all():  # a kernel says what is usable: not to be believed here
             return float("inf")
         far = max(far, np.sqrt((off * off).mean(axis=1)).max())
@@ -162,18 +149,15 @@ def _prove_sampling() -> None:
     logits = random.standard_normal((3, 1000), np.float32)
     temperatures = np.array([0.5, 1, 2], np.float32)
     uniform = np.array([0.1, 0.5, 0.999], np.float32)
-    tokens = np.zeros(3, np.int64)
-    draw(*(part.ctypes.data for part in (logits, temperatures, uniform, tokens)), *logits.shape)
+    tokens = draw(logits, temperatures, uniform)
     weights = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperatures[:, None])
     sums = weights.cumsum(axis=1) / weights.sum(axis=1, keepdims=True)
     before = np.take_along_axis(sums - weights / weights.sum(axis=1, keepdims=True), tokens[:, None], axis=1)[:, 0]
     after = np.take_along_axis(sums, tokens[:, None], axis=1)[:, 0]
-    shorts = torch.from_numpy(logits).bfloat16()
-    right = shorts.float().argmax(dim=1).tolist()
-    best, finite, told = np.zeros(3, np.int64), np.zeros(3, np.bool_), np.ones(3, np.bool_)
-    largest_bfloat16(shorts.data_ptr(), best.ctypes.data, finite.ctypes.data, *logits.shape)
-    shorts[1, 7], others = torch.nan, np.zeros(3, np.int64)
-    largest_bfloat16(shorts.data_ptr(), others.ctypes.data, told.ctypes.data, *logits.shape)
+    best, usable = largest(logits)
+    right = best.tolist() == logits.argmax(axis=1).tolist() and usable.all()
+    logits[1, 7] = np.nan
+    told = largest(logits)[1].tolist() == [True, False, True]
     drawn = (before - 1e-4 <= uniform).all() and (uniform <= after + 1e-4).all()
-    if not (drawn and finite.all() and told.tolist() == [True, False, True] and best.tolist() == right):
+    if not (drawn and right and told):
         raise WrongNumbers(difference=float("inf"), limit=0)

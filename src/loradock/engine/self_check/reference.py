@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from loradock.checkpoints.architecture import Architecture
+from loradock.engine.kernels.structures import Format
 
 Array = np.ndarray[Any, Any]
 _GROUP = 32
@@ -24,15 +24,15 @@ class LowRank(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The bits in which the weights of layers and of the head are kept."""
+    """How the weights of layers and of the head are kept."""
 
-    bits: int
-    head_bits: int
+    bits: Format
+    head_bits: Format
 
     @property
-    def short(self) -> int:
-        """The bits of what is never quantized: the cache, adapters, an embedding of its own."""
-        return max(16, self.bits)
+    def short(self) -> Format:
+        """How what is never quantized is kept: the cache, adapters, an embedding of its own."""
+        return max(Format.CODED, self.bits)
 
 
 class Reference:
@@ -107,16 +107,16 @@ class Reference:
     def _short(self, x: Array) -> Array:
         return self._rounded(x, self._numbers.short)
 
-    def _rounded(self, x: Array, bits: int) -> Array:
+    def _rounded(self, x: Array, bits: Format) -> Array:
         """Return a product's input, rounded as the product reads it."""
-        if bits == 32:
+        if bits is Format.FLOAT32:
             return x
-        return as_bfloat16(x) if bits == 16 else _in_bytes(x)
+        return as_bfloat16(x) if bits >= Format.CODED else _in_bytes(x)
 
 
 def _times(x: Array, weight: Array) -> Array:
-    """`x` times the transpose of `weight`. By torch: NumPy's library starts threads that stay in the way."""
-    product: Array = (torch.from_numpy(x) @ torch.from_numpy(weight).mT).numpy()
+    """`x` times the transpose of `weight`."""
+    product: Array = x @ weight.swapaxes(-1, -2)
     return product
 
 
@@ -127,14 +127,14 @@ def as_bfloat16(x: Array) -> Array:
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def kept_in(weight: Array, bits: int) -> Array:
+def kept_in(weight: Array, bits: Format) -> Array:
     """The weight `[out, in]` that its packed form stands for."""
-    if bits == 32:
+    if bits is Format.FLOAT32:
         return weight
-    if bits == 16:
+    if bits >= Format.CODED:
         return as_bfloat16(weight)
     groups = weight.reshape(len(weight), -1, _GROUP)
-    if bits == 8:
+    if bits is Format.INT8:
         scales = _half(np.abs(groups).max(axis=2, keepdims=True) / np.float32(127))
         return (np.rint(groups / scales) * scales).reshape(weight.shape)
     low = groups.min(axis=2, keepdims=True)

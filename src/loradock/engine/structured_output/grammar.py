@@ -6,10 +6,10 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable
 from threading import Lock
+from typing import Any
 
 import llguidance
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from loradock.engine.errors import Unfollowed
@@ -125,13 +125,13 @@ class Grammar:
     def copy(self) -> "Grammar":
         return Grammar(self._matcher.deep_copy(), self._param)
 
-    def constrain(self, logits: torch.Tensor) -> None:
+    def constrain(self, logits: np.ndarray[Any, Any]) -> None:
         """Forbid, in place, every token of float32 `logits` `[vocab]` that cannot come next. Raises Unfollowed."""
-        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[: len(logits)]
+        allowed = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8)[: len(logits)]
         self._check()
         if not allowed.any():
             raise self._failed("nothing can follow here")
-        logits.masked_fill_(allowed.to(logits.device) == 0, -torch.inf)
+        logits[: len(allowed)][allowed == 0] = -np.inf
 
     def accept(self, token: int) -> None:
         """Raises Unfollowed."""

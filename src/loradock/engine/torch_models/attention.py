@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Row
 from loradock.engine.kernels.constants import BLOCK_SIZE
-from loradock.engine.kv_cache.kv import KVCache
+
+
+@dataclass
+class TorchCache:
+    """Keys `[layers, blocks, kv_heads, dim, BLOCK_SIZE]` and values `[…, BLOCK_SIZE, dim]`."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 @dataclass
@@ -30,7 +37,12 @@ class AttentionBatch:
     """
 
     def __init__(
-        self, architecture: Architecture, cache: KVCache, rows: list[Row], cos: torch.Tensor, sin: torch.Tensor
+        self,
+        architecture: Architecture,
+        cache: TorchCache,
+        rows: list[Row],
+        cos: torch.Tensor,
+        sin: torch.Tensor,
     ) -> None:
         self._architecture = architecture
         self._cache = cache
@@ -85,30 +97,6 @@ class AttentionBatch:
         # The query heads of a kv head are taken as its queries: nothing is repeated for grouped attention.
         grouped = q.reshape(rows, k.shape[1], heads // k.shape[1], dim)
         out[:] = F.scaled_dot_product_attention(grouped, k, v, attn_mask=visible[:, None, None, :]).view_as(out)
-
-
-class KernelAttentionBatch(AttentionBatch):
-    """The same on a CPU: decoding rows read the cache where it lies."""
-
-    def _store(self, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        from loradock.engine.kernels import kernels
-        from loradock.engine.kernels.elementwise import like
-
-        a, tables = self._architecture, (self._cos, self._sin, self._slots, keys, values)
-        addresses = [tensor.data_ptr() for tensor in (qkv, *tables)]
-        kernels.rotate_and_store(
-            like(qkv.dtype), *addresses, len(qkv), a.heads, a.kv_heads, a.head_dim, self._cache.blocks
-        )
-        return qkv.view(len(qkv), -1, a.head_dim)[:, : a.heads]
-
-    def _attend_decode(self, keys: torch.Tensor, values: torch.Tensor, q: torch.Tensor, out: torch.Tensor) -> None:
-        from loradock.engine.kernels import kernels
-        from loradock.engine.kernels.elementwise import like
-
-        a = self._architecture
-        addresses = [tensor.data_ptr() for tensor in (q, keys, values, self._tables, self._lengths, out)]
-        shape = (self._decode, a.heads, a.kv_heads, a.head_dim, self._cache.blocks, self._width, self._window or 0)
-        kernels.attend_decode(like(q.dtype), *addresses, *shape)
 
 
 def plan_prefill(rows: list[Row], window: int | None, device: torch.device) -> list[Prefill]:

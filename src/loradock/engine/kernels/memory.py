@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from loradock.engine.kernels.compiled.simd import LINE
+from loradock.engine.kernels.structures import LINE
 
 Array = np.ndarray[Any, Any]
 
@@ -17,3 +17,13 @@ def aligned(shape: int | tuple[int, ...], dtype: type) -> Array:
     room = np.empty(size + LINE, np.uint8)
     begin = -room.ctypes.data % LINE
     return room[begin : begin + size].view(dtype).reshape(shape)
+
+
+def whole_lines(size: int) -> int:
+    """Return the bytes of the lines that hold `size` bytes."""
+    return -(-size // LINE) * LINE
+
+
+def padded(count: int, unit: int) -> int:
+    """Return the smallest multiple of `unit` that is not below `count`."""
+    return -(-count // unit) * unit
