@@ -7,7 +7,7 @@ import typer
 
 from loradock import __version__
 from loradock.cli import common, completion
-from loradock.cli.commands import adapters, demo, endpoints, events, jobs, keys, logs, models, serve
+from loradock.cli.commands import adapters, cache, demo, endpoints, events, jobs, keys, logs, models, serve
 from loradock.cli.output import fail
 from loradock.cli.usage import EXIT_USAGE, UsageProblem
 from loradock.types.errors import BadRequest, LoradockError
@@ -30,6 +30,7 @@ app.command("completion")(completion.completion)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(cache.app, name="cache")
 app.add_typer(endpoints.app, name="endpoints")
 endpoints.app.command("logs")(logs.logs)
 endpoints.app.add_typer(adapters.app, name="adapters")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from loradock.cli.banner import banner, warn_of_plain_http
 from loradock.cli.commands import serve_checks
-from loradock.cli.commands.banner import banner, warn_of_plain_http
 from loradock.configuration.settings import DEFAULT_PORT, default_data_dir
 from loradock.types.enums import LogLevel, Quantization
 
