@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 
 from loradock.checkpoints.architecture import Architecture
-from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
+from loradock.engine.adapters.lora import LoadedAdapter
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation.generation import Generation, TokenSampled
+from loradock.engine.models.loading import adapter_reader
 from loradock.engine.process.assembly import build_loop
 from loradock.engine.process.options import read_options
 from loradock.engine.scheduling.loop import EngineLoop
@@ -120,7 +121,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
     loop = decoding.loop = build_loop(options, decoding.deliver, print)
     print(f"loaded in {time.perf_counter() - begun:.2f} s, {loop.runner.threads} threads", flush=True)
     model = loop.runner.model
-    reader = AdapterReader(model.architecture, model.dtype, model.device)
+    reader = adapter_reader(model)
     adapters = [
         reader.read(f"a{n}", save_adapter(folder / f"a{n}", model.architecture, n, arguments.rank))
         for n in range(max(arguments.adapters))

@@ -12,9 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from loradock.engine.adapters.lora import AdapterReader, LoadedAdapter
+from loradock.engine.adapters.lora import LoadedAdapter
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation.generation import Generation, TokenSampled
+from loradock.engine.models.loading import adapter_reader
 from loradock.engine.process.assembly import build_loop
 from loradock.engine.process.options import read_options
 from loradock.engine.scheduling.drafting import NgramDrafter
@@ -83,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     asking = Asking(["--quantization", arguments.quantization] if arguments.quantization else [])
     model = asking.loop.runner.model
-    reader = AdapterReader(model.architecture, model.dtype, model.device, kernels=model.kernels)
+    reader = adapter_reader(model)
     print("| asked | tokens/s without | with drafts | | tokens a step | accepted |\n|---|---|---|---|---|---|")
     for name, temperature in (("", 0.0), ("", 0.7), ("pirate", 0.0), ("json", 0.0), ("shout", 0.0)):
         adapter = reader.read(name, EXAMPLES / "adapters" / name) if name else None

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.models.loading import load_model
 from loradock.engine.models.runner import Runner
@@ -21,14 +22,13 @@ from loradock.registry.bases.builtin import builtin_file
 
 TEXT = Path(__file__).parent.parent / "README.md"
 MODES = {
-    "float32": (torch.float32, None),
-    "bfloat16": (torch.bfloat16, None),
-    "int8": (torch.bfloat16, 8),
-    "int4": (torch.bfloat16, 4),
+    "float32": (Dtype.FLOAT32, None),
+    "bfloat16": (Dtype.BFLOAT16, None),
+    "int8": (Dtype.BFLOAT16, 8),
+    "int4": (Dtype.BFLOAT16, 4),
 }
 
 
-@torch.inference_mode()
 def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Tensor:
     """float32 log probabilities `[positions, vocab]`."""
     dtype, bits = MODES[mode]
@@ -37,7 +37,7 @@ def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Ten
     runner = Runner(decoder, cache, threads)
     sequence = Sequence(1, tokens, SamplingParams())
     cache.allocate(sequence, len(tokens))
-    found = [runner.step([Row(sequence, 1, 1)]).values.float() for _ in tokens]
+    found = [torch.from_numpy(runner.step([Row(sequence, 1, 1)]).values) for _ in tokens]
     return torch.cat(found).log_softmax(dim=-1)
 
 

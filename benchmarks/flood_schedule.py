@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-
 from benchmarks.measuring import quantile
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Row, SamplingParams, Sequence
+from loradock.engine.dtypes import Dtype
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.scheduling.scheduler import Scheduler
 from loradock.engine.scheduling.shares import Shares
@@ -39,7 +38,7 @@ class Asked:
 class Played:
     def __init__(self, quiet: float, clients: int, prompt: int) -> None:
         self.now, self._quiet, self._clients, self._prompt = 0.0, quiet, clients, prompt
-        self._scheduler = Scheduler(KVCache(SHAPE, 5000, torch.float32), 64, 256)
+        self._scheduler = Scheduler(KVCache(SHAPE, 5000, Dtype.FLOAT32), 64, 256)
         self._scheduler.shares = Shares(lambda: self.now)
         self._ids, self._dice, self._next = itertools.count(1), random.Random(1), 0.5
         self.light: dict[int, Asked] = {}

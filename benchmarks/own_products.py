@@ -1,36 +1,17 @@
 """The engine's own compiled matrix products and nothing else, on random weights: what its steps could reach at best."""
 
+import ctypes
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import njit
 
-from loradock.engine.kernels.compiled import packing, products
-from loradock.engine.kernels.compiled.memory import aligned
-from loradock.engine.kernels.compiled.simd import LOOKS_UP
-from loradock.engine.kernels.compiled.team import meet, share, team_of
-from loradock.engine.kernels.kernels import FAST
-
-WORTH_IT = LOOKS_UP
-"""Elsewhere the engine leaves bfloat16 products to PyTorch."""
-
-
-@njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
-def _all(kind, lines, inputs, rows, out, team):
-    for n in range(len(lines)):
-        line = lines[n]
-        first, end = share(line[products.OUTPUTS] // products.PANEL // 2, team)
-        stride = line[products.OUTPUTS] * 4
-        products.multiply(kind, line, inputs, rows, out.ctypes.data, stride, 0, 2 * first, 2 * end)
-        meet(team)
-
-
-@njit(error_model="numpy")
-def _prepare(kind, x, inputs):
-    for i in range(len(x)):
-        products.prepare(kind, x[i], inputs, i)
+from loradock.engine.kernels import structures as c
+from loradock.engine.kernels.library import kernels
+from loradock.engine.kernels.memory import aligned
+from loradock.engine.kernels.structures import Format
+from loradock.engine.kernels.weight_packing import pack, panel_bytes
 
 
 class OwnProducts:
@@ -39,35 +20,76 @@ class OwnProducts:
     """
 
     def __init__(self, weights: Sequence[torch.Tensor], rows: int, threads: int, *, together: bool) -> None:
-        lines = [packing.packed_bytes(*weight.shape, 16) + 64 for weight in weights]
-        self._arena = packing.Arena(sum(lines))
-        self._lines = np.array([packing.pack(self._arena, weight, 16) for weight in weights])
+        self._weights = [_Packed(weight) for weight in weights]
         outputs, inputs = (max(weight.shape[axis] for weight in weights) for axis in (0, 1))
         each = rows if together else -(-rows // threads)
-        teams = team_of(threads) if together else [team_of(1)[0] for _ in range(threads)]
-        rows_of = (
-            [_Rows(each, inputs, outputs)] * threads if together else [_Rows(each, inputs, outputs) for _ in teams]
-        )
-        self.parts = list(zip(teams, rows_of, strict=True))
+        shared = _Rows(each, inputs)
+        shares = threads if together else 1
+        self.parts = [
+            _Part(n % shares, shares, shared if together else _Rows(each, inputs), outputs) for n in range(threads)
+        ]
         self._threads = ThreadPoolExecutor(threads)
-        self()  # compiles
+        self()
 
     def __call__(self) -> None:
         list(self._threads.map(self._run, self.parts))
 
-    def _run(self, part: "tuple[object, _Rows]") -> None:
-        team, rows = part
-        _all(products.KINDS[16], self._lines, rows.inputs, rows.count, rows.out, team)
+    def _run(self, part: "_Part") -> None:
+        for weight in self._weights:
+            first, end = part.panels(weight.view.outputs // c.PANEL)
+            arguments = ctypes.byref(weight.view), ctypes.byref(part.rows.inputs), None, part.rows.count
+            kernels().product(*arguments, part.out.ctypes.data, part.out.strides[0], 0, first, end)
+
+
+class _Part:
+    """A thread's rows, its share of each weight's panels, and room for its columns."""
+
+    def __init__(self, number: int, shares: int, rows: "_Rows", outputs: int) -> None:
+        self._number, self._shares = number, shares
+        self.rows = rows
+        self.out = aligned((rows.count, outputs), np.float32)
+
+    def panels(self, count: int) -> tuple[int, int]:
+        """(first, end) of so many, in pairs."""
+        pairs = (count + 1) // 2
+        first, end = (2 * (pairs * n // self._shares) for n in (self._number, self._number + 1))
+        return first, min(end, count)
+
+
+class _Packed:
+    def __init__(self, weight: torch.Tensor) -> None:
+        numbers = weight.bfloat16().view(torch.uint16).numpy()
+        panels = len(numbers) // c.PANEL
+        lines, scales = panel_bytes(numbers.shape[1], Format.CODED)
+        self._numbers, self._scales = aligned(panels * lines, np.uint8), aligned(panels * scales, np.uint8)
+        self._rare = np.empty((numbers.size // 10 + 100, 3), np.int32)
+        rares = pack(numbers, Format.CODED, self._numbers, self._scales, self._rare)
+        self.view = c.Weight(
+            numbers=self._numbers.ctypes.data,
+            scales=self._scales.ctypes.data,
+            rare=self._rare.ctypes.data,
+            rares=rares,
+            format=Format.CODED,
+            outputs=len(numbers),
+            inputs=numbers.shape[1],
+        )
 
 
 class _Rows:
-    """Random rows as the tiles read them, and room for what becomes of them."""
+    """Random rows as the tiles read them."""
 
-    def __init__(self, count: int, inputs: int, outputs: int) -> None:
-        self.x, self.count, self.out = torch.randn(count, inputs), count, aligned((count, outputs), np.float32)
-        strides = 2 * inputs, products.TILED_BYTES[16] * inputs
-        self._kept = [aligned(max(1, count * stride), np.uint8) for stride in strides]
-        self._kept.append(aligned(2 * inputs * products.PANEL * 2, np.uint8))
-        rows, tiled, unpacked = (part.ctypes.data for part in self._kept)
-        self.inputs = np.array([rows, strides[0], tiled, strides[1], 0, 0, unpacked])
-        _prepare(products.KINDS[16], self.x.numpy(), self.inputs)
+    def __init__(self, count: int, inputs: int) -> None:
+        self.x, self.count = torch.randn(count, inputs), count
+        rows = aligned((count, inputs), np.uint16)
+        rows[:] = self.x.bfloat16().view(torch.uint16).numpy()
+        tiled = aligned((count, inputs), np.float32)
+        tiled[:] = self.x.bfloat16().float().numpy()
+        unpacked = aligned(2 * c.UNPACKED * c.PANEL * 2, np.uint8)
+        self._kept = rows, tiled, unpacked
+        self.inputs = c.Inputs(
+            rows=rows.ctypes.data,
+            rows_step=rows.strides[0],
+            tiled=tiled.ctypes.data,
+            tiled_step=tiled.strides[0],
+            unpacked=unpacked.ctypes.data,
+        )

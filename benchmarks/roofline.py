@@ -47,7 +47,7 @@ def main(seconds: float = 1.5) -> dict[str, float | str]:
 def _ways(weights):
     import torch
 
-    from benchmarks.own_products import WORTH_IT, OwnProducts
+    from benchmarks.own_products import OwnProducts
 
     rows = {inner: torch.randn(ROWS, inner, dtype=torch.bfloat16) for inner in (576, 1536)}
     supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -61,7 +61,7 @@ def _ways(weights):
         for weight, shape in zip(packed, weights, strict=True):
             torch.ops.mkldnn._linear_pointwise(rows[shape.shape[1]], weight, None, "none", [], "")
 
-    threads, ways = len(os.sched_getaffinity(0)), {"own": False, "own_together": True} if WORTH_IT else {}
+    threads, ways = len(os.sched_getaffinity(0)), {"own": False, "own_together": True}
     own = {name: OwnProducts(weights, ROWS, threads, together=together) for name, together in ways.items()}
     return {"torch": plain, **({"onednn": prepared} if supported else {}), **own}
 
