@@ -21,7 +21,7 @@ demo: $(STAMPS)/install
 	$(BIN)/loradock demo $(if $(PORT),--port $(PORT))
 test: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx lint
 	$(BIN)/python $(QUICK)
-test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm
+test-slow: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx $(STAMPS)/vllm $(STAMPS)/compilers
 	$(BIN)/python -m pytest -m slow $(PYTEST_WORKERS)
 # The quick tests, and which lines of src/ they and the processes that they start run through (pyproject.toml).
 coverage: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browser $(STAMPS)/nginx
@@ -41,7 +41,7 @@ lint: $(STAMPS)/test
 # (`CC=gcc` names another one) and newer tools than Python has, does not stay.
 DEPENDENCIES := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *project["optional-dependencies"]["engine"], sep="\n")
-$(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*)
+$(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*.*)
 	@echo "Setting up $(VENV) (half a minute the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS); set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
@@ -74,6 +74,13 @@ $(STAMPS)/browser: $(STAMPS)/test
 NGINX := /usr/sbin/nginx
 $(STAMPS)/nginx: $(STAMPS)/test
 	@test -x $(NGINX) || { echo "Installing nginx"; apt-get -qq update && apt-get -qq install --yes --no-install-recommends nginx-light >/dev/null; }
+	@touch $@
+
+# What shows that the kernels are right elsewhere, too: gcc with its sanitizers, and emulated processors.
+QEMU := /usr/bin/qemu-aarch64-static
+$(STAMPS)/compilers: $(STAMPS)/test
+	@test -x $(QEMU) -a -x /usr/bin/gcc || { echo "Installing gcc and qemu"; apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev qemu-user-static >/dev/null; }
+	@$(PYTHON) -m venv .venvs/zig && .venvs/zig/bin/python $(PIP) ziglang==0.17.1
 	@touch $@
 
 # vLLM for the CPU. What it drags in beside torch is built against another torch and must not be imported.

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 ZIG = "ziglang==0.17.1"
@@ -111,12 +113,10 @@ def fetch(folder: str, family: str) -> None:
 class Compiler:
     """Zig's clang for a target, or the compiler that `CC` names."""
 
-    def __init__(self, family: str, system: str) -> None:
+    def __init__(self, family: str, target: str) -> None:
         self._family = family
+        self._target = target
         self._own = own_compiler()
-        self._target, _ = TARGETS[family, system]
-        # Python has loaded the C library before; zig would build its own stand-in for it first, which takes seconds.
-        self.libraries = ["-nostdlib"] if not self._own and system == "Linux" else ["-lm"]
         if not has_compiler():
             raise SystemExit(f"the kernels need a compiler: pip install {ZIG}, or name one by CC (gcc, clang)")
 
@@ -135,25 +135,38 @@ class Compiler:
 
 def build(out: Path, family: str, system: str, sets: list[str], extra: list[str]) -> None:
     """Compile instruction sets side by side and link them into the library `out`."""
-    compiler = Compiler(family, system)
+    compiler = Compiler(family, TARGETS[family, system][0])
+    # Python has loaded the C library before; zig would build its own stand-in for it first, which takes seconds.
+    libraries = ["-lm"] if own_compiler() or system != "Linux" else ["-nostdlib"]
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with compiled(compiler, sets, extra) as objects:
+        compiler(["-shared", "-fPIC", *(extra or ["-s"]), *objects, *libraries, "-o", str(partial)])
+    # Whoever has the old one mapped keeps it.
+    partial.rename(out)
+
+
+def build_check(out: Path, family: str) -> None:
+    """Link all sets of a family into the program check.c, which needs nothing else and runs in an emulator."""
+    compiler = Compiler(family, f"{family}-linux-musl")
+    with compiled(compiler, [*SETS[family]], []) as objects:
+        compiler(["-static", "-std=gnu11", "-O2", *STRICT, str(HERE / "check.c"), *objects, "-o", str(out)])
+
+
+@contextmanager
+def compiled(compiler: Compiler, sets: list[str], extra: list[str]) -> Iterator[list[str]]:
+    """Compile instruction sets side by side; yields the objects' files."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def compiled(source: str, isa: str | None) -> str:
+        def one(source: str, isa: str | None) -> str:
             into = f"{folder}/{isa or 'select'}.o"
             named = [f"-DISA={isa}"] if isa else []
             compiler([*FLAGS, *STRICT, *extra, *named, "-c", str(HERE / source), "-o", into], isa)
             return into
 
-        parts = [pool.submit(compiled, "isa.c", isa) for isa in sets]
-        parts.append(pool.submit(compiled, "select.c", None))
-        objects = [part.result() for part in parts]
-        made = f"{folder}/library"
-        compiler(["-shared", "-fPIC", *(extra or ["-s"]), *compiler.libraries, *objects, "-o", made])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Whoever has the old one mapped keeps it.
-        partial = out.with_name(f".{out.name}.{os.getpid()}")
-        partial.write_bytes(Path(made).read_bytes())
-        partial.rename(out)
+        parts = [pool.submit(one, "isa.c", isa) for isa in sets]
+        parts.append(pool.submit(one, "select.c", None))
+        yield [part.result() for part in parts]
 
 
 def main() -> None:
@@ -165,13 +178,17 @@ def main() -> None:
     parser.add_argument("--only-here", action="store_true", help="only the instruction set that this machine will use")
     parser.add_argument("--fetch", action="store_true", help=f"fetch {ZIG} for this once where there is no compiler")
     parser.add_argument("--out", type=Path, default=OUT, help="the library to write")
+    parser.add_argument("--check", action="store_true", help="the program check.c for an emulator, not the library")
     parser.add_argument("--flag", action="append", default=[], help="a further flag, such as -fsanitize=address")
     arguments = parser.parse_args()
     sets = best_here(family) if arguments.only_here else [*reversed(SETS[arguments.family])]
     with tempfile.TemporaryDirectory() as folder:
         if arguments.fetch and not has_compiler():
             fetch(folder, arguments.family)
-        build(arguments.out, arguments.family, arguments.system, sets, arguments.flag)
+        if arguments.check:
+            build_check(arguments.out, arguments.family)
+        else:
+            build(arguments.out, arguments.family, arguments.system, sets, arguments.flag)
 
 
 if __name__ == "__main__":
