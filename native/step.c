@@ -160,11 +160,10 @@ static void attention(const Part *p, int64_t layer) {
         .room = p->scratch->attention, .floats = in_floats(m)};
     /* Rows that decode see nothing of each other: with one for each member, each attends for its own. */
     const bool own = l->alone && p->team->size <= l->rows && l->rows <= CHUNK;
-    if (!own) {
-        meet(p->team);
-        if (l->ahead) await_number(l->ahead, layer + 1);
-        if (p->team->number == 0) announce(l->stored, layer + 1);
-    }
+    if (!own) meet(p->team);
+    /* A chunk may go on in the next lane. (None follows a lane that has several members.) */
+    if (l->ahead) await_number(l->ahead, layer + 1);
+    if (p->team->number == 0) announce(l->stored, layer + 1);
     const int64_t first = own ? begin_of(p->team, l->rows) * m->kv_heads : begin_of(p->team, units);
     const int64_t end = own ? end_of(p->team, l->rows) * m->kv_heads : end_of(p->team, units);
     for (int64_t u = first; u < end; u++) attend(&a, l->run + u / m->kv_heads, u % m->kv_heads);

@@ -24,23 +24,29 @@ def model(tmp_path_factory):
     return load_model(folder, Dtype.BFLOAT16)
 
 
-@pytest.mark.parametrize("size", [2, 3, 5])
-def test_a_team_computes_what_one_does_step_after_step(model, size):
+@pytest.mark.parametrize("read", [True, False], ids=["logits read", "only the choice"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_team_computes_what_one_does_step_after_step(model, size, read):
     """One that went on too early would read what is not written yet; one that waited in vain would never end."""
-    cache, found = KVCache(model.architecture, 60, model.dtype), []
+    cache = KVCache(model.architecture, 60, model.dtype)
     lanes = NativeLanes(model, cache, size)
-    sequences = [Sequence(n, [n + 1, 5, 7], SamplingParams(prompt_logprobs=0)) for n in range(3)]
+    params = SamplingParams(prompt_logprobs=0) if read else SamplingParams(temperature=0.0)
+    sequences = [Sequence(n, [n + 1, 5, 7], params) for n in range(3)]
     for sequence in sequences:
         assert cache.allocate(sequence, 3)
     rows = [Row(sequence, 3, 3) for sequence in sequences]
     (alone,) = NativeLanes(model, cache, 1).split(rows, 1)
-    wanted = alone.run().values
+    wanted = alone.run()
+    assert bool(wanted.parts) is read
+    assert len(wanted.best) == 9 and all(wanted.finite)
     with ThreadPoolExecutor(size) as pool:
         for _ in range(STEPS):
             members = lanes.split(rows, size)
             assert len(members) == size
-            found.append(next(logits.values for logits in pool.map(lambda lane: lane.run(), members) if logits.parts))
-    assert all(np.array_equal(values, wanted) for values in found)
+            first, *others = pool.map(lambda lane: lane.run(), members)
+            assert (first.best, first.finite) == (wanted.best, wanted.finite)
+            assert not any(logits.parts or logits.best for logits in others)
+            assert not read or np.array_equal(first.values, wanted.values)
 
 
 def test_a_chunk_that_goes_on_in_another_lane_waits_for_its_beginning(model):

@@ -9,7 +9,7 @@ from loradock.cli.output import JsonFlag, console, print_json, print_table, size
 from loradock.cli.times import when, zone_name
 
 app = typer.Typer(
-    help="Base models as the engine reads them, packed at their first start and shared by all later ones.",
+    help="Base models, packed once for all starts.",
     no_args_is_help=True,
 )
 
