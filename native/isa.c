@@ -44,6 +44,7 @@ const Kernels NAMED(ISA) = {
     .convert = convert,
     .pack_adapter = pack_adapter,
     .finite = all_finite,
-    .draw = draw,
+    .choose = choose,
+    .likeliest = likeliest,
     .largest = largest,
 };

@@ -141,6 +141,14 @@ typedef struct {
     int64_t a, a_kind, b, b_kind, rank, inputs, outputs, start;
 } Move;
 
+/* How a token is chosen from a row of logits: the first largest one at temperature 0, otherwise by its random number `uniform`
+ * in [0, 1), inverting the cumulative distribution of softmax(logits / temperature). 0 as top_k and 1 as top_p cut nothing. */
+typedef struct {
+    const float *logits;
+    int64_t top_k;
+    float temperature, uniform, top_p, min_p;
+} Choice;
+
 /* What can be called; made once for each instruction set. */
 typedef struct {
     const char *name;
@@ -170,10 +178,12 @@ typedef struct {
     int64_t (*pack_adapter)(const Move *, const float *scales, int64_t pairs, const uint8_t *file, int64_t floats, uint8_t *out);
     /* Whether none of these bfloat16 is infinite or NaN. */
     int64_t (*finite)(const uint16_t *numbers, int64_t count);
-    /* Each row's token by its random number `uniform` in [0, 1), from softmax(logits / temperature); -1 where no logit is
-     * above the others' nothing. `weights` [width, rounded up to 16], `sums` [width / SHARE, rounded up]: room. */
-    void (*draw)(const float *logits, const float *temperatures, const float *uniform, int64_t rows, int64_t width, float *weights,
-                 double *sums, int64_t *tokens);
+    /* Each row's token; -1 where the row cannot be used (see `largest`). `room`: 2 (width + 16). */
+    void (*choose)(const Choice *, int64_t rows, int64_t width, uint64_t *room, int64_t *tokens);
+    /* Each row's `count` largest logits, of equal ones the first token's first, and the logarithm of the sum of all exponentials:
+     * NaN where the row cannot be used. `tokens`, `logits`: [rows, count]; `room`: 2 (width + 16). */
+    void (*likeliest)(const float *const *at, int64_t rows, int64_t width, int64_t count, uint64_t *room, int64_t *tokens, float *logits,
+                      float *log_sums);
     /* Each row's first largest logit, and whether the row can be used: it has no NaN, and that logit is finite. */
     void (*largest)(const float *logits, int64_t rows, int64_t width, int64_t *tokens, uint8_t *usable);
 } Kernels;

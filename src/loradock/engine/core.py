@@ -53,10 +53,14 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
 
     @property
+    def changes_logits(self) -> bool:
+        penalized = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty
+        return bool(penalized or self.logit_bias)
+
+    @property
     def plain(self) -> bool:
         """Whether the token is simply the one with the largest logit."""
-        penalized = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty
-        return self.temperature == 0 and not penalized and not self.logit_bias
+        return self.temperature == 0 and not self.changes_logits
 
 
 @dataclass(slots=True, eq=False)
@@ -161,5 +165,5 @@ class Logits:
         """Return the logits of some of the rows, in the order given."""
         if len(rows) == len(self.best):
             return self
-        parts = [self.values[rows]] if self.parts else []
+        parts = [self.row(i)[None] for i in rows] if self.parts else []
         return Logits(parts, [self.best[i] for i in rows], [self.finite[i] for i in rows])

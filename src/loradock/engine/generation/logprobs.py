@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from loradock.engine.kernels.sampling import likeliest
+
 Array = np.ndarray[Any, Any]
 
 
@@ -18,36 +20,15 @@ class TokenLogprobs:
     top: list[tuple[int, float]]
 
 
-def token_logprobs(logits: Array, tokens: list[int], counts: list[int]) -> list[TokenLogprobs]:
-    """float32 `[rows, vocab]`, the chosen token and the number of alternatives wanted per row."""
-    normalizer = log_sum_exp(logits)
-    chosen = np.take_along_axis(logits, np.array(tokens)[:, None], axis=1)[:, 0] - normalizer
-    ids, values = top(logits, max(counts))
-    ranked = zip(ids.tolist(), (values - normalizer[:, None]).tolist(), strict=True)
-    rows = zip(tokens, chosen.tolist(), counts, ranked, strict=True)
+def token_logprobs(logits: list[Array], tokens: list[int], counts: list[int]) -> list[TokenLogprobs]:
+    """Of each row, float32 `[vocab]`, those of the chosen token and of as many alternatives as are wanted."""
+    best, values, log_sums = likeliest(logits, max(counts))
+    ranked = zip(best.tolist(), (values - log_sums[:, None]).tolist(), strict=True)
+    chosen = (np.array([row[token] for row, token in zip(logits, tokens, strict=True)]) - log_sums).tolist()
     return [
         TokenLogprobs(token, _finite(logprob), [(t, _finite(v)) for t, v in zip(ids[:n], values[:n], strict=True)])
-        for token, logprob, n, (ids, values) in rows
+        for token, logprob, n, (ids, values) in zip(tokens, chosen, counts, ranked, strict=True)
     ]
-
-
-def log_sum_exp(logits: Array) -> Array:
-    """float32 `[rows]` of float32 `[rows, vocab]`."""
-    largest = logits.max(axis=1, keepdims=True)
-    sums = np.exp(logits - largest).sum(axis=1, dtype=np.float32)
-    found: Array = largest[:, 0] + np.log(sums)
-    return found
-
-
-def top(logits: Array, count: int) -> tuple[Array, Array]:
-    """The `count` largest logits of each row, best first, of equal ones the first: (their places, they themselves)."""
-    count = min(count, logits.shape[1])
-    if count == 0:
-        return np.empty((len(logits), 0), np.int64), np.empty((len(logits), 0), np.float32)
-    places = np.sort(np.argpartition(logits, logits.shape[1] - count, axis=1)[:, -count:], axis=1)
-    order = np.argsort(-np.take_along_axis(logits, places, axis=1), axis=1, kind="stable")
-    places = np.take_along_axis(places, order, axis=1)
-    return places, np.take_along_axis(logits, places, axis=1)
 
 
 def _finite(value: float) -> float:

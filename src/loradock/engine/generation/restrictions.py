@@ -73,18 +73,18 @@ class SortedVocabulary:
 
 @dataclass(slots=True)
 class Restrictions:
-    """`ends` may not come before `min_tokens` tokens. `forbidden` `[vocab]` may never come."""
+    """`ends` may not come before `min_tokens` tokens. None but `allowed` tokens come (None: all)."""
 
     min_tokens: int = 0
     ends: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    forbidden: Array | None = None
+    allowed: Array | None = None
     bad_words: BadWords | None = None
 
     def apply(self, logits: Array, output: list[int]) -> None:
         """Change float32 `logits` `[vocab]` in place. What would leave no token at all, as beside a grammar that has
         come to its end, is not applied."""
-        if self.forbidden is not None:
-            _forbid(logits, self.forbidden)
+        if self.allowed is not None:
+            _allow(logits, self.allowed)
         if len(output) < self.min_tokens:
             _forbid(logits, self.ends)
         found = self.bad_words.next(output) if self.bad_words else []
@@ -94,17 +94,20 @@ class Restrictions:
                 _forbid(logits, tokens)
 
 
-def restrictions(
-    rules: OutputRules, ends: frozenset[int], size: int, bad_words: BadWords | None
-) -> Restrictions | None:
+def restrictions(rules: OutputRules, ends: frozenset[int], bad_words: BadWords | None) -> Restrictions | None:
     """Return the restrictions of a request whose answer `ends` with these tokens; None where it restricts nothing."""
     if not rules.min_tokens and rules.allowed is None and bad_words is None:
         return None
-    forbidden = None
-    if rules.allowed is not None:
-        forbidden = np.ones(size, np.bool_)
-        forbidden[list(rules.allowed)] = False
-    return Restrictions(rules.min_tokens, np.array(sorted(ends), np.int64), forbidden, bad_words)
+    allowed = None if rules.allowed is None else np.array(sorted(rules.allowed), np.int64)
+    return Restrictions(rules.min_tokens, np.array(sorted(ends), np.int64), allowed, bad_words)
+
+
+def _allow(logits: Array, tokens: Array) -> None:
+    """Forbid the other tokens."""
+    left = logits[tokens]
+    if np.isfinite(left.max()):
+        logits.fill(-np.inf)
+        logits[tokens] = left
 
 
 def _forbid(logits: Array, tokens: Array) -> bool:

@@ -15,6 +15,8 @@ SHARE = 256
 """Logits that are looked through together."""
 UNPACKED = 640
 """Inputs of a coded panel that are unpacked at once, at most."""
+LANES = 16
+"""Numbers of a vector."""
 LINE = 64
 """Bytes of a vector, and of a cache line."""
 
@@ -171,6 +173,19 @@ class Matrix(ctypes.Structure):
     ]
 
 
+class Choice(ctypes.Structure):
+    """How a token is chosen from a row of logits."""
+
+    _fields_ = [
+        ("logits", _address),
+        ("top_k", _number),
+        ("temperature", ctypes.c_float),
+        ("uniform", ctypes.c_float),
+        ("top_p", ctypes.c_float),
+        ("min_p", ctypes.c_float),
+    ]
+
+
 class Team(ctypes.Structure):
     """One member's view of a team, and the gate int64 `[16]` where all meet."""
 
@@ -218,9 +233,10 @@ class Kernels(ctypes.Structure):
         ("convert", ctypes.CFUNCTYPE(None, _of(Matrix), _number, _address)),
         ("pack_adapter", ctypes.CFUNCTYPE(_number, _address, _address, _number, _address, _number, _address)),
         ("finite", ctypes.CFUNCTYPE(_number, _address, _number)),
+        ("choose", ctypes.CFUNCTYPE(None, _of(Choice), _number, _number, _address, _address)),
         (
-            "draw",
-            ctypes.CFUNCTYPE(None, _address, _address, _address, _number, _number, _address, _address, _address),
+            "likeliest",
+            ctypes.CFUNCTYPE(None, _address, _number, _number, _number, _address, _address, _address, _address),
         ),
         ("largest", ctypes.CFUNCTYPE(None, _address, _number, _number, _address, _address)),
     ]

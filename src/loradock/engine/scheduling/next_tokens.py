@@ -46,6 +46,14 @@ class _Ready:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A row `[vocab]` that a token is to be chosen from, and the chance that it is drawn by."""
+
+    logits: Array
+    chance: float
+
+
 class NextTokens:
     """`count` is that of all tokens generated so far."""
 
@@ -63,7 +71,7 @@ class NextTokens:
         for row, generation in zip(rows, generations, strict=True):
             end += row.logits
             if row.sequence.params.prompt_logprobs is not None and not row.sequence.output:
-                values = logits.values[end - row.logits : end]
+                values = [logits.row(i) for i in range(end - row.logits, end)]
                 self._alone(generation, partial(_read_prompt, generation, row, values))
             if generation in self._open and row.sequence.computed == len(row.sequence):
                 ready.append(_Ready(generation, end - 1 - len(row.drafts), row.drafts))
@@ -78,22 +86,22 @@ class NextTokens:
         tokens = dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=found.finite[i])]
         choosing = [i for i in rows if not generations[i].sequence.is_greedy]
-        wanted = {i: found.row(i).copy() for i in choosing}
-        drawn = {i: self._alone(generations[i], partial(self._change, generations[i], wanted[i])) for i in choosing}
+        changed = {i: self._alone(generations[i], partial(self._changed, generations[i], found.row(i))) for i in choosing}
+        wanted = {i: row for i, row in changed.items() if row is not None}
         tokens |= self._together(
             generations,
-            [i for i in choosing if drawn[i] is not None],
+            list(wanted),
             lambda some: self._sampler.sample(
-                np.stack([wanted[i] for i in some]),
+                [wanted[i].logits for i in some],
                 [generations[i].sequence for i in some],
-                [drawn[i] or 0.0 for i in some],
+                [wanted[i].chance for i in some],
             ),
         )
         logprobs = self._together(
             generations,
             [i for i in rows if generations[i] in self._open and generations[i].sequence.params.logprobs is not None],
             lambda some: token_logprobs(
-                found.values[some],
+                [found.row(i) for i in some],
                 [tokens[i] for i in some],
                 [generations[i].sequence.params.logprobs or 0 for i in some],
             ),
@@ -144,14 +152,17 @@ class NextTokens:
             return False
         return True
 
-    def _change(self, generation: Generation, logits: Array) -> float:
-        """Change a row `[vocab]` by penalties, grammar and restrictions; the chance to draw from it by."""
+    def _changed(self, generation: Generation, logits: Array) -> _Wanted:
+        """Penalties, grammar and restrictions change a copy of the row: its log-probabilities are the model's."""
+        params = generation.sequence.params
+        if params.changes_logits or generation.grammar or generation.restrictions:
+            logits = logits.copy()
         self._sampler.penalize(logits, generation.sequence)
         if generation.grammar:
             generation.grammar.constrain(logits)
         if generation.restrictions:
             generation.restrictions.apply(logits, generation.sequence.output)
-        return self._sampler.chance(generation.sequence)
+        return _Wanted(logits, self._sampler.chance(generation.sequence))
 
     def _append(self, generation: Generation, token: int, logprobs: TokenLogprobs | None) -> None:
         sequence = generation.sequence
@@ -178,7 +189,7 @@ def _completes(generation: Generation, token: int) -> bool:
     return generation.grammar.finished
 
 
-def _read_prompt(generation: Generation, row: Row, logits: Array) -> None:
+def _read_prompt(generation: Generation, row: Row, logits: list[Array]) -> None:
     """A prompt computed again after a preemption is read only from where it was left."""
     prompt = row.sequence.prompt
     start = row.sequence.computed - row.count

@@ -69,7 +69,7 @@ class GenerationBuilder:
 
     async def _restrictions(self, rules: OutputRules, stops: frozenset[int]) -> Restrictions | None:
         words = await asyncio.to_thread(self._bad_words, rules.bad_words) if rules.bad_words else None
-        return restrictions(rules, stops, self._limits.vocabulary, words)
+        return restrictions(rules, stops, words)
 
     def _bad_words(self, words: tuple[str, ...]) -> BadWords:
         return BadWords([word.lstrip(" ") for word in words], self._vocabulary)

@@ -131,7 +131,7 @@ class Grammar:
         self._check()
         if not allowed.any():
             raise self._failed("nothing can follow here")
-        logits[: len(allowed)][allowed == 0] = -np.inf
+        logits[allowed == 0] = -np.inf
 
     def accept(self, token: int) -> None:
         """Raises Unfollowed."""
