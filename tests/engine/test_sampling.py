@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loradock.engine.core import SamplingParams, Sequence
 from loradock.engine.generation.logprobs import token_logprobs
 from loradock.engine.generation.sampling import Sampler, largest
-from loradock.engine.kernels import sampling as kernels
 
 
 def sequence(number=1, output=(), prompt=(0,), **params):
@@ -18,26 +16,13 @@ def sequence(number=1, output=(), prompt=(0,), **params):
 
 def draws(logits, count=4000, **params):
     sampler, drawn = Sampler(), sequence(**params)
-    return np.array([sampler.sample(logits[None].copy(), [drawn], [sampler.chance(drawn)])[0] for _ in range(count)])
+    return np.array([sampler.sample([logits], [drawn], [sampler.chance(drawn)])[0] for _ in range(count)])
 
 
 def test_draws_follow_the_probabilities():
     probabilities = np.array([0.5, 0.3, 0.15, 0.05], np.float32)
     shares = np.bincount(draws(np.log(probabilities)), minlength=4) / 4000
-    assert np.allclose(shares, probabilities, atol=0.04)
-
-
-def test_draws_over_a_whole_vocabulary_invert_the_distribution():
-    random = torch.Generator().manual_seed(0)
-    logits = torch.randn(200, 5000, generator=random) * 3
-    logits[:, ::7] = -torch.inf
-    temperatures, uniform = torch.full((200,), 0.7), torch.rand(200, generator=random)
-    cumulative = torch.softmax(logits.double() / 0.7, dim=-1).cumsum(dim=-1)
-    found = torch.from_numpy(kernels.draw(logits.numpy(), temperatures.numpy(), uniform.numpy())).unsqueeze(1)
-    assert logits.gather(1, found).isfinite().all()
-    before = cumulative.gather(1, (found - 1).clamp(min=0)) * (found > 0)
-    assert (before.squeeze(1) <= uniform + 1e-5).all()
-    assert (cumulative.gather(1, found).squeeze(1) >= uniform - 1e-5).all()
+    assert shares == pytest.approx(probabilities, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +52,12 @@ def test_a_flat_distribution_wider_than_the_candidates_is_cut_exactly():
 
 @given(st.lists(st.sampled_from([0.0, 0.7, 1.5]), min_size=1, max_size=6), st.integers(0, 9))
 def test_a_row_is_drawn_alike_alone_and_in_any_batch(temperatures, seed):
-    logits = np.random.default_rng(seed).standard_normal((len(temperatures), 300), np.float32)
+    logits = list(np.random.default_rng(seed).standard_normal((len(temperatures), 300), np.float32))
     rows = [sequence(i + 1, temperature=t, top_p=0.8) for i, t in enumerate(temperatures)]
     sampler = Sampler()
     chances = [sampler.chance(row) for row in rows]
-    together = sampler.sample(logits.copy(), rows, chances)
-    alone = [sampler.sample(logits[i : i + 1].copy(), [row], [chances[i]])[0] for i, row in enumerate(rows)]
+    together = sampler.sample(logits, rows, chances)
+    alone = [sampler.sample([logits[i]], [row], [chances[i]])[0] for i, row in enumerate(rows)]
     assert together == alone
 
 
@@ -104,13 +89,19 @@ def test_biases_of_a_request_are_read_once_for_all_its_choices():
     choices = [sequence(number, logit_bias=bias) for number in range(8)]
     for _ in range(10):
         for one in choices:
-            logits[:] = 0
+            logits.fill(0)
             sampler.penalize(logits, one)
     assert logits.tolist() == [5, 0, 0, -5]
     assert bias.times == 1
     for one in choices:
         sampler.forget(one)
     assert not sampler._biases
+
+
+def test_penalties_take_no_logit_out_of_float32():
+    logits = np.array([3.0, -3.0, 1.0], np.float32)
+    Sampler().penalize(logits, sequence(prompt=[0, 1, 1], repetition_penalty=1e-30))
+    assert logits == pytest.approx([3e6, -3e-6, 1.0])
 
 
 def test_penalties_follow_the_output_as_it_grows():
@@ -124,31 +115,23 @@ def test_penalties_follow_the_output_as_it_grows():
 
 def test_logprobs_are_of_the_whole_distribution():
     logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, -np.inf]], np.float32)
-    first, second = token_logprobs(logits, [0, 2], [2, 0])
-    expected = torch.log_softmax(torch.from_numpy(logits[0]), 0).tolist()
+    first, second = token_logprobs(list(logits), [0, 2], [2, 0])
+    expected = logits[0] - np.log(np.exp(logits[0]).sum())
     assert first.logprob == pytest.approx(expected[0])
     assert [token for token, _ in first.top] == [2, 1]
     assert (second.logprob, second.top) == (-9999.0, [])
 
 
-def largest_compiled(logits):
-    tokens, usable = kernels.largest(logits)
-    return tokens.tolist(), usable.tolist()
-
-
-@pytest.mark.parametrize("largest", [largest, largest_compiled], ids=["numpy", "compiled"])
-def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable(largest):
+def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable():
     logits = np.random.default_rng(0).standard_normal((8, 1000), np.float32)
     logits[0, 500] = logits[0, 400] = 9
     logits[1] = -np.abs(logits[1]) - 1
     logits[2, 3], logits[3, 4], logits[4, 5] = np.nan, -np.nan, np.inf
-    logits[5, -1] = 10
     tokens, usable = largest(logits)
     assert usable == [True, True, False, False, False, True, True, True]
     assert [tokens[i] for i, good in enumerate(usable) if good] == logits.argmax(axis=1)[usable].tolist()
     assert tokens[0] == 400
 
 
-@pytest.mark.parametrize("largest", [largest, largest_compiled], ids=["numpy", "compiled"])
-def test_all_logits_of_minus_infinity_leave_nothing_to_choose(largest):
+def test_all_logits_of_minus_infinity_leave_nothing_to_choose():
     assert largest(np.full((2, 5), -np.inf, np.float32))[1] == [False, False]

@@ -57,9 +57,9 @@ def draw(logits: Array, temperatures: Array, uniform: Array) -> Array:
 
 
 def likeliest(rows: Sequence[Array], count: int) -> tuple[Array, Array, Array]:
-    """Return of each row, float32 `[vocabulary]`, the tokens int64 `[rows, count]` with the largest logits, of equal ones
-    the first token first, these logits float32 `[rows, count]`, and the logarithm of the sum of all exponentials
-    float32 `[rows]`, NaN where the row cannot be used. There are as many as there are tokens where `count` is larger.
+    """Return of each row, float32 `[vocabulary]`, the tokens int64 `[rows, count]` with the largest logits, of equal
+    ones the first token first, these logits float32 `[rows, count]`, and the logarithm of the sum of all exponentials
+    float32 `[rows]`, NaN where the row cannot be used. A larger `count` than there are tokens is that of the tokens.
     """
     width = len(rows[0])
     count = min(count, width)

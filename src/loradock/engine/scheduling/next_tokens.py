@@ -85,9 +85,12 @@ class NextTokens:
     def _sample(self, generations: list[Generation], found: Logits) -> None:
         tokens = dict(enumerate(found.best))
         rows = [i for i, generation in enumerate(generations) if self._may_sample(generation, finite=found.finite[i])]
-        choosing = [i for i in rows if not generations[i].sequence.is_greedy]
-        changed = {i: self._alone(generations[i], partial(self._changed, generations[i], found.row(i))) for i in choosing}
-        wanted = {i: row for i, row in changed.items() if row is not None}
+        wanted: dict[int, _Wanted] = {}
+        for i in rows:
+            if not generations[i].sequence.is_greedy:
+                row = self._alone(generations[i], partial(self._changed, generations[i], found.row(i)))
+                if row is not None:
+                    wanted[i] = row
         tokens |= self._together(
             generations,
             list(wanted),
