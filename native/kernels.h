@@ -180,10 +180,10 @@ typedef struct {
     int64_t (*finite)(const uint16_t *numbers, int64_t count);
     /* Each row's token; -1 where the row cannot be used (see `largest`). `room`: 2 (width + 16). */
     void (*choose)(const Choice *, int64_t rows, int64_t width, uint64_t *room, int64_t *tokens);
-    /* Each row's `count` largest logits, of equal ones the first token's first, and the logarithm of the sum of all exponentials:
-     * NaN where the row cannot be used. `tokens`, `logits`: [rows, count]; `room`: 2 (width + 16). */
+    /* Each row's `count` largest logits, of equal ones the first token's first, and the sum of e^(logit - largest) over all: NaN
+     * where the row cannot be used. `tokens`, `logits`: [rows, count]; `room`: 2 (width + 16). */
     void (*likeliest)(const float *const *at, int64_t rows, int64_t width, int64_t count, uint64_t *room, int64_t *tokens, float *logits,
-                      float *log_sums);
+                      float *largest, double *sums);
     /* Each row's first largest logit, and whether the row can be used: it has no NaN, and that logit is finite. */
     void (*largest)(const float *logits, int64_t rows, int64_t width, int64_t *tokens, uint8_t *usable);
 } Kernels;

@@ -135,13 +135,12 @@ static int64_t ordered(const float *row, int64_t width, float least, uint64_t *p
 }
 
 static void likeliest(const float *const *rows_at, int64_t rows, int64_t width, int64_t count, uint64_t *room, int64_t *tokens,
-                      float *logits, float *log_sums) {
+                      float *logits, float *largest, double *sums) {
     for (int64_t r = 0; r < rows; r++, tokens += count, logits += count) {
         const float *row = rows_at[r];
         const Overview o = look_over(row, width);
-        double sum = 0;
-        for (int64_t s = 0; o.usable && s * SHARE < width; s++) sum += weigh_share(row, width, s, o.most, 1, 0);
-        log_sums[r] = o.usable ? o.most + (float)log(sum) : NAN;
+        largest[r] = o.most, sums[r] = o.usable ? 0 : NAN;
+        for (int64_t s = 0; o.usable && s * SHARE < width; s++) sums[r] += weigh_share(row, width, s, o.most, 1, 0);
         if (o.usable && count > 0) ordered(row, width, reached_by(&o, count, room), room, room + width);
         for (int64_t i = 0; i < count; i++) {
             tokens[i] = o.usable ? (int64_t)(room[i] & UINT32_MAX) : i;

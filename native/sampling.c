@@ -32,6 +32,7 @@ static int64_t draw_whole(const Choice *c, int64_t width, float most, double *su
 /* What tokens weigh together that are not further from the largest logit than each of these distances. */
 enum { STEPS = 7 };
 static const float DISTANCES[STEPS] = {-2, -4, -6, -8, -10, -13, WEIGHTLESS};
+static const float LEFT[STEPS] = {0.136f, 0.0184f, 0.00248f, 3.36e-4f, 4.55e-5f, 2.27e-6f, 0}; /* a bit more than e^distance */
 typedef double Doubles __attribute__((vector_size(128)));
 
 static void weigh_steps(const Choice *c, int64_t width, float most, double weights[STEPS]) {
@@ -57,16 +58,15 @@ static float least_kept(const Choice *c, int64_t width, const Overview *o, uint6
     double weights[STEPS];
     int step = STEPS - 1;
     float least = -INFINITY;
-    if (c->top_k)
-        least = reached_by(o, c->top_k, room);
-    else if (c->min_p > 0)
-        least = o->most + (logf(c->min_p) - 1e-3f) * c->temperature;
+    if (c->top_k) least = reached_by(o, c->top_k, room);
     if (c->min_p > 0 || !c->top_k) {
         weigh_steps(c, width, o->most, weights);
         *total = weights[STEPS - 1];
-        while (!c->top_k && step > 0 && weights[step - 1] > c->top_p * *total * (1 + 1e-5)) step--;
+        const double enough = c->top_p < 1 ? c->top_p * *total * (1 + 1e-5) : INFINITY;
+        while (!c->top_k && step > 0 && (weights[step - 1] > enough || c->min_p > LEFT[step - 1])) step--;
     }
-    return fmaxf(least, o->most + DISTANCES[step] * c->temperature * 1.0001f);
+    const float furthest = o->most + DISTANCES[step] * c->temperature * 1.0001f;
+    return furthest > least ? furthest : least;
 }
 
 /* Of the tokens in order, those that all cuts leave are the first; one is drawn from them as from all. top_p and min_p count

@@ -88,7 +88,8 @@ static const struct {
 /* What Python must agree with before it calls anything. */
 __attribute__((visibility("default"))) const int64_t loradock_sizes[] = {
     sizeof(Kernels), sizeof(Weight), sizeof(Inputs), sizeof(Module), sizeof(Run),   sizeof(Norms), sizeof(Model), sizeof(Scratch),
-    sizeof(Lane),    sizeof(Team),   sizeof(Matrix), sizeof(Move),   sizeof(Attention), PANEL, GROUP, BLOCK, CHUNK, SHARE, UNPACKED};
+    sizeof(Lane),    sizeof(Team),   sizeof(Matrix), sizeof(Move),   sizeof(Attention),
+    sizeof(Choice),  PANEL,          GROUP, BLOCK, CHUNK, SHARE, UNPACKED};
 
 /* The kernels of the `number`th best instruction set that this processor has; 0 when there are no more. */
 __attribute__((visibility("default"))) const Kernels *loradock_kernels(int64_t number) {

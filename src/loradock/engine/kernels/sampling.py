@@ -65,7 +65,7 @@ def likeliest(rows: Sequence[Array], count: int) -> tuple[Array, Array, Array]:
     count = min(count, width)
     at = (ctypes.c_void_p * len(rows))(*(pointer(row, np.float32, (width,)) for row in rows))
     tokens, logits = np.empty((len(rows), count), np.int64), np.empty((len(rows), count), np.float32)
-    log_sums, room = np.empty(len(rows), np.float32), _room(width)
+    largest, sums, room = np.empty(len(rows), np.float32), np.empty(len(rows), np.float64), _room(width)
     kernels().likeliest(
         ctypes.addressof(at),
         len(rows),
@@ -74,9 +74,10 @@ def likeliest(rows: Sequence[Array], count: int) -> tuple[Array, Array, Array]:
         room.ctypes.data,
         tokens.ctypes.data,
         logits.ctypes.data,
-        log_sums.ctypes.data,
+        largest.ctypes.data,
+        sums.ctypes.data,
     )
-    return tokens, logits, log_sums
+    return tokens, logits, (largest + np.log(sums)).astype(np.float32)
 
 
 def largest(logits: Array) -> tuple[Array, Array]:

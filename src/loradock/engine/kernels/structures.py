@@ -236,7 +236,9 @@ class Kernels(ctypes.Structure):
         ("choose", ctypes.CFUNCTYPE(None, _of(Choice), _number, _number, _address, _address)),
         (
             "likeliest",
-            ctypes.CFUNCTYPE(None, _address, _number, _number, _number, _address, _address, _address, _address),
+            ctypes.CFUNCTYPE(
+                None, _address, _number, _number, _number, _address, _address, _address, _address, _address
+            ),
         ),
         ("largest", ctypes.CFUNCTYPE(None, _address, _number, _number, _address, _address)),
     ]
@@ -244,7 +246,7 @@ class Kernels(ctypes.Structure):
 
 MODULE, MOVE = 4, 8
 """The numbers of a module of an adapter, and of a move (see `adapter_packing`)."""
-_STRUCTURES = (Kernels, Weight, Inputs, MODULE, Run, Norms, Model, Scratch, Lane, Team, Matrix, MOVE, Attention)
+_STRUCTURES = (Kernels, Weight, Inputs, MODULE, Run, Norms, Model, Scratch, Lane, Team, Matrix, MOVE, Attention, Choice)
 SIZES = (
     *(8 * each if isinstance(each, int) else ctypes.sizeof(each) for each in _STRUCTURES),
     *(PANEL, GROUP, BLOCK_SIZE, CHUNK, SHARE, UNPACKED),

@@ -1,13 +1,11 @@
-"""What the kernels find in rows of logits and choose from them, in every instruction set that this processor has, held
-against NumPy in float64."""
+"""The likeliest tokens in their order, and draws from what cuts leave of them."""
 
 import numpy as np
 import pytest
 
-from loradock.engine.kernels import sampling
-from loradock.engine.kernels.library import every_set
-from loradock.engine.kernels.sampling import Draw, choose, largest, likeliest
+from loradock.engine.kernels.sampling import Draw, choose, likeliest
 
+pytestmark = pytest.mark.usefixtures("table")
 WIDTHS = [1, 2, 15, 17, 300, 1025, 5003, 40_000]
 CUTS = [
     {},
@@ -25,11 +23,6 @@ CUTS = [
     {"top_p": 0.8, "min_p": 0.02},
     {"top_k": 60, "top_p": 0.95, "min_p": 0.1},
 ]
-
-
-@pytest.fixture(params=list(every_set()), ids=lambda table: table.name.decode(), autouse=True)
-def every_instruction_set(request, monkeypatch):
-    monkeypatch.setattr(sampling, "kernels", lambda: request.param)
 
 
 def spread(kind, rows, width, seed=0):
@@ -122,20 +115,15 @@ def test_a_chance_that_rounds_to_one_draws_a_token_with_some_probability(cuts):
     assert choose([logits], [Draw(1.0, 1 - 2**-40, **cuts)])[0] in (3, 4, 5)
 
 
-def test_the_largest_logit_is_the_first_of_them_and_no_row_with_nan_is_usable():
-    logits = spread("usual", 8, 1000)
+def test_nothing_is_chosen_from_rows_that_cannot_be_used():
+    logits = spread("usual", 7, 1000)
     logits[0, 500] = logits[0, 400] = 30
-    logits[1] = -np.abs(logits[1]) - 1
-    logits[2, 3], logits[3, 999], logits[4, 5], logits[5] = np.nan, -np.nan, np.inf, -np.inf
-    usable = [True, True, False, False, False, False, True, True]
-    tokens, told = largest(logits)
-    assert told.tolist() == usable
-    expected = [int(logits[i].argmax()) if good else -1 for i, good in enumerate(usable)]
-    assert [int(t) if good else -1 for t, good in zip(tokens, usable, strict=True)] == expected
-    assert choose(list(logits), [Draw(0, 0)] * 8) == expected
+    logits[1, 3], logits[2, 999], logits[3, 5], logits[4] = np.nan, -np.nan, np.inf, -np.inf
+    usable = [True, False, False, False, False, True, True]
+    greedy = choose(list(logits), [Draw(0, 0)] * 7)
+    assert greedy == [int(row.argmax()) if good else -1 for row, good in zip(logits, usable, strict=True)]
     for cuts in CUTS:
-        drawn = choose(list(logits), [Draw(1.0, 0.5, **cuts)] * 8)
-        assert [token >= 0 for token in drawn] == usable
+        assert [token >= 0 for token in choose(list(logits), [Draw(1.0, 0.5, **cuts)] * 7)] == usable
     assert np.isnan(likeliest(list(logits), 3)[2]).tolist() == [not good for good in usable]
 
 
