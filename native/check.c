@@ -262,23 +262,47 @@ static void check_blocks(const Kernels *kernels, int64_t kind, int64_t numbers, 
     }
 }
 
+/* Whether a random number belongs to a token, which comes after those in `order` before it, of the first `kept` ones. */
+static void check_draw(const Choice *c, const int64_t *order, int64_t kept, int64_t token, float most) {
+    double total = 0, before = 0, own = 0;
+    for (int64_t i = 0; i < kept; i++) {
+        const double weight = exp((c->logits[order[i]] - most) / c->temperature);
+        if (order[i] == token) before = total, own = weight;
+        total += weight;
+    }
+    const double at = c->uniform * total, allowed = 1e-5 * total;
+    demand(own > 0 && at >= before - allowed && at <= before + own + allowed, "a token that was drawn", token);
+}
+
 static void check_tokens(const Kernels *kernels, int64_t width) {
-    float *logits = normals(width, 3), temperature = 0.7f, chance = (float)(bits() >> 40) / (1 << 24);
-    int64_t token, best;
+    const float *logits = normals(width, 3), chance = (float)(bits() >> 40) / (1 << 24);
+    float *found = room(4 * width), most;
+    int64_t *order = room(8 * width), *places = room(8 * width), tokens[3], best;
+    double sum, wanted = 0, kept = 0;
+    uint64_t *space = room(16 * (width + 16));
     uint8_t usable;
-    const int64_t shares = (width + SHARE - 1) / SHARE;
-    kernels->draw(logits, &temperature, &chance, 1, width, room(4 * (width + 16)), room(8 * shares), &token);
+    kernels->likeliest(&logits, 1, width, width, space, order, found, &most, &sum);
+    for (int64_t i = 0; i < width; i++) {
+        const bool after = i == 0 || found[i] < found[i - 1] || (found[i] == found[i - 1] && order[i] > order[i - 1]);
+        demand(after && found[i] == logits[order[i]], "the order of tokens", i);
+        wanted += exp(logits[places[i] = i] - most);
+    }
+    demand(found[0] == most && near(sum, wanted, 1e-5 * wanted), "the sum of the exponentials", width);
+    const Choice choices[] = {{logits, 0, 0.7f, chance, 1, 0}, {logits, 7, 0.7f, chance, 1, 0}, {logits, 0, 0, 0, 1, 0}};
+    kernels->choose(choices, 3, width, space, tokens);
+    check_draw(choices, places, width, tokens[0], most);
+    check_draw(choices + 1, order, width < 7 ? width : 7, tokens[1], most);
     kernels->largest(logits, 1, width, &best, &usable);
-    double total = 0, passed = 0;
-    for (int64_t i = 0; i < width; i++) total += exp((logits[i] - logits[best]) / temperature);
-    for (int64_t i = 0; i < token; i++) passed += exp((logits[i] - logits[best]) / temperature);
-    const double own = exp((logits[token] - logits[best]) / temperature);
-    demand(chance * total >= passed - 1e-5 * total && chance * total <= passed + own + 1e-5 * total, "a token that was drawn", token);
-    for (int64_t i = 0; i < width; i++) demand(i < best ? logits[i] < logits[best] : logits[i] <= logits[best], "the largest logit", i);
-    demand(usable, "a usable row", width);
-    logits[below(width)] = NAN;
+    demand(best == order[0] && tokens[2] == best && usable, "the largest logit", best);
+    const Choice cut = {logits, 0, 1, chance, 0.8f, 0};
+    int64_t count = 0;
+    while (kept < 0.8f * wanted) kept += exp(found[count++] - most);
+    kernels->choose(&cut, 1, width, space, tokens);
+    check_draw(&cut, order, count, tokens[0], most);
+    ((float *)logits)[below(width)] = NAN;
     kernels->largest(logits, 1, width, &best, &usable);
-    demand(!usable, "a row with NaN", width);
+    kernels->choose(choices, 3, width, space, tokens);
+    demand(!usable && tokens[0] == -1 && tokens[1] == -1 && tokens[2] == -1, "a row with NaN", width);
 }
 
 int main(void) {
