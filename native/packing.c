@@ -71,11 +71,12 @@ static Group group_at(const uint8_t *row, int64_t kind, int64_t g) {
 
 static const uint8_t *row_of(const Matrix *m, int64_t place) {
     static const struct {
-        uint8_t numbers, bytes;
-    } sizes[] = {[F16] = {1, 2}, [BF16] = {1, 2}, [F32] = {1, 4}, [Q8_0] = {32, 34}, [Q4_0] = {32, 18}, [Q4_1] = {32, 20}, [Q4_K] = {0, 144}};
+        int64_t numbers, bytes;
+    } blocks[] = {[F16] = {1, 2},    [BF16] = {1, 2},   [F32] = {1, 4},     [Q8_0] = {32, 34},
+                  [Q4_0] = {32, 18}, [Q4_1] = {32, 20}, [Q4_K] = {256, 144}};
     if (place >= m->rows) return 0;
-    const int64_t numbers = m->kind == Q4_K ? 256 : sizes[m->kind].numbers;
-    return m->numbers + (m->order ? m->order[place] : place) * (m->columns / numbers * sizes[m->kind].bytes);
+    const int64_t bytes = m->columns / blocks[m->kind].numbers * blocks[m->kind].bytes;
+    return m->numbers + (m->order ? m->order[place] : place) * bytes;
 }
 
 /* 32 numbers of a row from column `k` on; of columns and rows (0) that are not there, zeros. */
@@ -83,7 +84,10 @@ static void floats_of(const Matrix *m, const uint8_t *row, int64_t k, Floats fou
     const int64_t left = row ? m->columns - k : 0, size = m->kind == F32 ? 4 : 2;
     if (left > 0 && m->kind >= Q8_0) {
         const Group group = group_at(row, m->kind, k / GROUP);
-        EACH(i, 2) found[i] = of_ints(__builtin_convertvector(load_bytes(group.numbers + LANES * i), Ints)) * group.scale + group.offset;
+        EACH(i, 2) {
+            const Ints numbers = __builtin_convertvector(load_bytes(group.numbers + LANES * i), Ints);
+            found[i] = of_ints(numbers) * group.scale + group.offset;
+        }
         return;
     }
     EACH(i, 2) found[i] = numbers_at(left > 0 ? row + (k + LANES * i) * size : 0, m->kind, left - LANES * i);
@@ -153,7 +157,8 @@ static __attribute__((noinline)) void transpose(Ints v[LANES]) {
         Ints w[LANES];
         EACH(i, LANES / 2) {
             w[2 * i] = __builtin_shufflevector(v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            w[2 * i + 1] = __builtin_shufflevector(v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            w[2 * i + 1] =
+                __builtin_shufflevector(v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         }
         EACH(i, LANES) v[i] = w[i];
     }
@@ -293,7 +298,8 @@ static int64_t panel_coded(const Panel *p, int64_t output, int32_t *rare, int64_
 
 /* ---- what is called ---- */
 
-static int64_t pack(const Matrix *m, int64_t format, int64_t first, uint8_t *numbers, uint8_t *scales, int32_t *rare, int64_t room) {
+static int64_t pack(const Matrix *m, int64_t format, int64_t first, uint8_t *numbers, uint8_t *scales, int32_t *rare,
+                    int64_t room) {
     const int64_t inputs = (m->columns + GROUP - 1) / GROUP * GROUP, panel = inputs * PANEL * format / 8;
     const int64_t beside = format == CODED ? NUMBERED : format < CODED ? inputs / GROUP * PANEL * (format == INT4 ? 4 : 2) : 0;
     int64_t end = 0;
@@ -346,7 +352,8 @@ static bool copy_rows(const uint8_t *from, int64_t kind, int64_t rows, int64_t s
 }
 
 /* The same of numbers [size, rows], times a scale. */
-static bool turn_rows(const uint8_t *from, int64_t kind, int64_t rows, int64_t size, float scale, uint8_t *out, int64_t step, bool floats) {
+static bool turn_rows(const uint8_t *from, int64_t kind, int64_t rows, int64_t size, float scale, uint8_t *out, int64_t step,
+                      bool floats) {
     const int64_t each = kind == F32 ? 4 : 2;
     Ints bad = all_ints(0);
     for (int64_t j = 0; j < size; j += LANES)
@@ -364,14 +371,16 @@ static bool turn_rows(const uint8_t *from, int64_t kind, int64_t rows, int64_t s
     return sum_of_ints(bad) == 0;
 }
 
-static int64_t pack_adapter(const Move *moves, const float *scales, int64_t pairs, const uint8_t *file, int64_t floats, uint8_t *out) {
+static int64_t pack_adapter(const Move *moves, const float *scales, int64_t pairs, const uint8_t *file, int64_t floats,
+                            uint8_t *out) {
     const int64_t size = floats ? 4 : 2;
     for (int64_t n = 0; n < pairs; n++) {
         const Move *m = moves + n;
         const int64_t step = (m->inputs + m->outputs) * size;
         uint8_t *rows = out + m->start * size;
         if (!copy_rows(file + m->a, m->a_kind, m->rank, m->inputs, rows, step, floats)) return 2 * n;
-        if (!turn_rows(file + m->b, m->b_kind, m->rank, m->outputs, scales[n], rows + m->inputs * size, step, floats)) return 2 * n + 1;
+        uint8_t *beside = rows + m->inputs * size;
+        if (!turn_rows(file + m->b, m->b_kind, m->rank, m->outputs, scales[n], beside, step, floats)) return 2 * n + 1;
     }
     return -1;
 }

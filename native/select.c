@@ -22,7 +22,8 @@ typedef struct {
 
 static bool has(Feature f) {
     uint32_t r[4];
-    return __get_cpuid_max(0, 0) >= f.leaf && __get_cpuid_count(f.leaf, f.subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]) && r[f.in] >> f.bit & 1;
+    if (__get_cpuid_max(0, 0) < f.leaf) return false;
+    return __get_cpuid_count(f.leaf, f.subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]) && r[f.in] >> f.bit & 1;
 }
 
 /* Whether the system keeps these registers for each thread. */
@@ -87,8 +88,8 @@ static const struct {
 
 /* What Python must agree with before it calls anything. */
 __attribute__((visibility("default"))) const int64_t loradock_sizes[] = {
-    sizeof(Kernels), sizeof(Weight), sizeof(Inputs), sizeof(Module), sizeof(Run),   sizeof(Norms), sizeof(Model), sizeof(Scratch),
-    sizeof(Lane),    sizeof(Team),   sizeof(Matrix), sizeof(Move),   sizeof(Attention),
+    sizeof(Kernels), sizeof(Weight), sizeof(Inputs), sizeof(Module), sizeof(Run), sizeof(Norms), sizeof(Model),
+    sizeof(Scratch), sizeof(Lane), sizeof(Team), sizeof(Matrix), sizeof(Move), sizeof(Attention),
     sizeof(Choice),  PANEL,          GROUP, BLOCK, CHUNK, SHARE, UNPACKED};
 
 /* The kernels of the `number`th best instruction set that this processor has; 0 when there are no more. */
