@@ -48,7 +48,7 @@ def vocabularies(tmp_path_factory):
 def write(grammars, tokens, constraint, seed=0, most=400):
     """A random text of the grammar, in no hurry to say much."""
     grammar, dice, said = grammars.compile(constraint), random.Random(seed), []
-    shown = grammars.tokens_of(constraint.form.marks) if constraint.form else frozenset()
+    shown = tokens.special_among(constraint.form.marks) if constraint.form else frozenset()
     while not grammar.finished:
         logits = np.zeros(len(tokens), np.float32)
         grammar.constrain(logits)

@@ -7,6 +7,7 @@ import sys
 import psutil
 import pytest
 
+from loradock.machine import share
 from loradock.machine.cgroups import GroupLimits, group_limits, out_of_memory_kills
 from loradock.machine.share import memory_free, memory_total, usable_processors
 from tests.groups import own_group, within
@@ -128,3 +129,10 @@ def test_the_limits_of_this_machines_kernel():
     assert total == 512 * MIB
     assert 300 * MIB < free < total
     assert processors == 1
+
+
+def test_memory_is_what_psutil_says_where_the_kernel_does_not_tell(monkeypatch, tmp_path):
+    told = memory_total(tmp_path), memory_free(tmp_path)
+    monkeypatch.setattr(share, "_MEMORY", tmp_path / "none")
+    assert memory_total(tmp_path) == told[0]
+    assert memory_free(tmp_path) == pytest.approx(told[1], rel=0.2)

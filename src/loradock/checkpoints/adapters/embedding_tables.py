@@ -114,8 +114,6 @@ def _rows_of(data: Array, info: TensorInfo) -> Rows:
 
 def _of_gguf(base: Path, tables: list[str]) -> _Table:
     """Quantised, a table can only be told from another as far as its own steps are fine."""
-    from gguf.quants import dequantize
-
     from loradock.checkpoints.gguf.gguf_file import GgufFile
 
     tensors = {tensor.name: tensor for tensor in GgufFile(base).tensors}
@@ -131,7 +129,7 @@ def _of_gguf(base: Path, tables: list[str]) -> _Table:
         )
     bits = next((int(letter) for letter in kind if letter.isdigit()), 4)
     return _Table(
-        shape, kind, lambda start, end: dequantize(tensor.data[start:end], tensor.tensor_type), 2.0 / (2**bits - 1)
+        shape, kind, lambda start, end: tensor.tensor_type.floats(tensor.data[start:end]), 2.0 / (2**bits - 1)
     )
 
 

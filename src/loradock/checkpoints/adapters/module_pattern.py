@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
-from pydantic_core import SchemaError, SchemaValidator, core_schema
-
 Matcher = Callable[[str], bool]
 MAX_LENGTH = 1000
 _PLAIN = re.compile(r"\^?(?:[\w.-]|\\[.-])+\$?")
@@ -93,6 +91,9 @@ def matcher(pattern: str, whole: bool = False) -> Matcher:
         return lambda path: compiled.match(path) is not None
     if len(pattern) > MAX_LENGTH:
         raise BadPattern(f"the pattern {pattern[:40]!r}… is longer than {MAX_LENGTH} characters")
+    # Few adapters have expressions, and a start would wait for this.
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
     try:
         # The Rust engine behind pydantic never backtracks; Python's would let one pattern hold the process.
         validator = SchemaValidator(core_schema.str_schema(pattern=f"^(?:{expression})"))

@@ -3,6 +3,7 @@
 The `gguf` package's own reader makes several NumPy arrays of every word of the vocabulary, which takes seconds.
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -10,21 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
 
-_NUMBERS = {
-    GGUFValueType.UINT8: "B",
-    GGUFValueType.INT8: "b",
-    GGUFValueType.UINT16: "H",
-    GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I",
-    GGUFValueType.INT32: "i",
-    GGUFValueType.FLOAT32: "f",
-    GGUFValueType.BOOL: "?",
-    GGUFValueType.UINT64: "Q",
-    GGUFValueType.INT64: "q",
-    GGUFValueType.FLOAT64: "d",
-}
+from loradock.checkpoints.gguf.tensor_types import TensorType
+
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""The kinds of values that are numbers, as `struct` calls them."""
+_STRING, _ARRAY = 8, 9
+_ALIGNMENT = 32
+_LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class GgufTensor:
 
     name: str
     shape: tuple[int, ...]
-    tensor_type: GGMLQuantizationType
+    tensor_type: TensorType
     data: np.ndarray[Any, Any]
 
 
@@ -49,7 +43,7 @@ class GgufFile:
             raise ValueError(f"it begins with {magic!r}, version {version}; versions 2 and 3 are read")
         self.fields: dict[str, Any] = dict(self._field() for _ in range(fields))
         described = [self._description() for _ in range(tensors)]
-        alignment = self.fields.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        alignment = self.fields.get("general.alignment", _ALIGNMENT)
         begin = -(-self._at // alignment) * alignment
         self.tensors = [self._tensor(begin, *description) for description in described]
 
@@ -64,44 +58,48 @@ class GgufFile:
         return values
 
     def _text(self) -> str:
-        (length,) = self._take("Q")
-        end = self._at + length
-        if end > len(self._bytes):
+        return self._texts(1)[0]
+
+    def _texts(self, count: int) -> list[str]:
+        """A vocabulary is hundreds of thousands of them: nothing is called here that need not be."""
+        content, at, texts = self._bytes, self._at, []
+        for _ in range(count):
+            begin = at + 8
+            at = begin + _LENGTH.unpack_from(content, at)[0]
+            texts.append(content[begin:at].decode(errors="replace"))
+        if at > len(content):
             raise ValueError("it ends in the middle of a text")
-        text = self._bytes[self._at : end].decode(errors="replace")
-        self._at = end
-        return text
+        self._at = at
+        return texts
 
     def _field(self) -> tuple[str, Any]:
         name = self._text()
         (kind,) = self._take("I")
-        return name, self._value(GGUFValueType(kind))
+        return name, self._value(kind)
 
-    def _value(self, kind: GGUFValueType) -> Any:
-        if kind is GGUFValueType.STRING:
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
             return self._text()
-        if kind is not GGUFValueType.ARRAY:
+        if kind in _NUMBERS:
             return self._take(_NUMBERS[kind])[0]
+        if kind != _ARRAY:
+            raise ValueError(f"values of kind {kind} are not known")
         inner, count = self._take("IQ")
-        inner = GGUFValueType(inner)
         if inner in _NUMBERS:
             return list(self._take(f"{count}{_NUMBERS[inner]}"))
-        return [self._value(inner) for _ in range(count)]
+        return self._texts(count) if inner == _STRING else [self._value(inner) for _ in range(count)]
 
-    def _description(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+    def _description(self) -> tuple[str, tuple[int, ...], TensorType, int]:
         name = self._text()
         (dimensions,) = self._take("I")
         shape = self._take(f"{dimensions}Q")
         kind, offset = self._take("IQ")
-        return name, shape, GGMLQuantizationType(kind), offset
+        return name, shape, TensorType.numbered(kind), offset
 
-    def _tensor(
-        self, begin: int, name: str, shape: tuple[int, ...], kind: GGMLQuantizationType, offset: int
-    ) -> GgufTensor:
-        per_block, block_bytes = GGML_QUANT_SIZES[kind]
-        row = shape[0] // per_block * block_bytes
+    def _tensor(self, begin: int, name: str, shape: tuple[int, ...], kind: TensorType, offset: int) -> GgufTensor:
+        row = shape[0] // kind.per_block * kind.block_bytes
         rows = tuple(reversed(shape[1:]))
-        count = row * int(np.prod(rows, dtype=np.int64))
+        count = row * math.prod(rows)
         data = np.frombuffer(self._bytes, np.uint8, count, begin + offset).reshape(*rows, row)
-        plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(kind)
+        plain = {TensorType.F32: np.float32, TensorType.F16: np.float16}.get(kind)
         return GgufTensor(name, shape, kind, data if plain is None else data.view(plain))

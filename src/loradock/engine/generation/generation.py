@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loradock.engine.core import FinishReason, Sequence
 from loradock.engine.generation.logprobs import TokenLogprobs
 from loradock.engine.generation.restrictions import Restrictions
-from loradock.engine.structured_output.grammar import Grammar
 from loradock.types.errors import LoradockError
+
+if TYPE_CHECKING:
+    from loradock.engine.structured_output.grammar import Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Generation:
     sequence: Sequence
     send: Callable[[Event], None]
     stop_tokens: frozenset[int]
-    grammar: Grammar | None = None
+    grammar: "Grammar | None" = None
     restrictions: Restrictions | None = None
     cached: int | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)

@@ -113,7 +113,9 @@ class EngineServer:
 
     async def _metrics(self, request: Request) -> Response:
         service, accept = self.service, request.headers.get("accept", "")
-        body, content_type = service.metrics.render(service.loop, service.adapters, accept)
+        from loradock.engine.service.metrics_page import render
+
+        body, content_type = render(service.metrics, service.loop, service.adapters, accept)
         return Response(body, headers={"content-type": content_type})
 
     async def _models(self, _: Request) -> Response:

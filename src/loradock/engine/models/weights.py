@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType as GGML
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.checkpoints.gguf.gguf_file import GgufTensor
 from loradock.checkpoints.gguf.gguf_metadata import open_gguf
+from loradock.checkpoints.gguf.tensor_types import TensorType
 from loradock.checkpoints.safetensors_header import TensorInfo, read_header
 from loradock.engine.kernels.weight_packing import Blocks, Kind, Ordered, Rows, convert
 from loradock.types.errors import BadRequest
@@ -102,21 +102,23 @@ def _gguf_reader(path: Path, architecture: Architecture) -> TensorReader:
     return read
 
 
-_BLOCKS = {GGML.Q8_0: Kind.Q8_0, GGML.Q4_0: Kind.Q4_0, GGML.Q4_1: Kind.Q4_1, GGML.Q4_K: Kind.Q4_K}
+_BLOCKS = {
+    TensorType.Q8_0: Kind.Q8_0,
+    TensorType.Q4_0: Kind.Q4_0,
+    TensorType.Q4_1: Kind.Q4_1,
+    TensorType.Q4_K: Kind.Q4_K,
+}
 
 
 def _rows(tensor: GgufTensor) -> Array | Blocks:
     """The usual blocks as they are, others as the `gguf` package reads them, float32."""
-    if tensor.tensor_type in (GGML.F32, GGML.F16):
+    if tensor.tensor_type in (TensorType.F32, TensorType.F16):
         return tensor.data
-    if tensor.tensor_type is GGML.BF16:
+    if tensor.tensor_type is TensorType.BF16:
         return tensor.data.view(np.uint16).reshape(tensor.shape[::-1])
     if tensor.tensor_type in _BLOCKS and tensor.data.ndim == 2:
         return Blocks(_BLOCKS[tensor.tensor_type], tensor.data)
-    from gguf.quants import dequantize
-
-    found: Array = dequantize(tensor.data, tensor.tensor_type)
-    return found
+    return tensor.tensor_type.floats(tensor.data)
 
 
 def gguf_name(name: str) -> str:

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import secrets
 from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -16,10 +18,13 @@ from loradock.engine.requests.rules import OutputRules
 from loradock.engine.service.limits import Limits
 from loradock.engine.service.offers import Offer
 from loradock.engine.service.request_state import Prompt, RequestState
-from loradock.engine.structured_output.grammar import Grammar, Grammars
 from loradock.engine.text.conversations import Conversations
 from loradock.engine.text.detokenizer import Detokenizer
+from loradock.engine.text.tokenizer import TokenizerFiles
 from loradock.engine.text.tokens import TokenBytes
+
+if TYPE_CHECKING:
+    from loradock.engine.structured_output.grammar import Grammar, Grammars
 
 _AT_ONCE = 64
 """Generations that are made before others have their turn on the event loop."""
@@ -28,12 +33,13 @@ _AT_ONCE = 64
 class GenerationBuilder:
     """Numbers the sequences of one engine."""
 
-    def __init__(self, tokens: TokenBytes, grammars: Grammars, conversations: Conversations, limits: Limits) -> None:
+    def __init__(self, files: TokenizerFiles, tokens: TokenBytes, conversations: Conversations, limits: Limits) -> None:
+        self._files = files
         self._tokens = tokens
-        self._grammars = grammars
         self._conversations = conversations
         self._limits = limits
         self._ids = itertools.count(1)
+        self._making = Lock()
 
     async def build(
         self, answer: RequestState, prompts: list[Prompt], param: str, offer: Offer | None = None
@@ -45,7 +51,7 @@ class GenerationBuilder:
         self._limits.check_vocabulary(request.output.allowed or (), "allowed_token_ids")
         lengths = [self._limits.room(request, len(prompt.ids), param) for prompt in prompts]
         grammar = await self._compile(offer.constraint if offer and offer.constraint else request.constraint)
-        marks = self._grammars.tokens_of(offer.form.marks) if offer else frozenset()
+        marks = self._tokens.special_among(offer.form.marks) if offer else frozenset()
         eos_ids = self._conversations.of(answer.lease.adapter).eos_ids
         stops = request.stop_token_ids | (frozenset() if request.params.ignore_eos else eos_ids)
         restricted = await self._restrictions(request.output, stops)
@@ -78,8 +84,20 @@ class GenerationBuilder:
     def _vocabulary(self) -> SortedVocabulary:
         return SortedVocabulary(self._tokens, self._limits.vocabulary)
 
-    async def _compile(self, constraint: Constraint | None) -> Grammar | None:
-        return None if constraint is None else await asyncio.to_thread(self._grammars.compile, constraint)
+    async def _compile(self, constraint: Constraint | None) -> "Grammar | None":
+        return None if constraint is None else await asyncio.to_thread(self._compiled, constraint)
+
+    def _compiled(self, constraint: Constraint) -> "Grammar":
+        with self._making:
+            grammars = self._grammars
+        return grammars.compile(constraint)
+
+    @cached_property
+    def _grammars(self) -> "Grammars":
+        # Few engines are asked for one, and a start would wait for the library.
+        from loradock.engine.structured_output.grammar import Grammars
+
+        return Grammars(self._files.tokenizer, self._tokens, self._files.eos_ids, self._limits.vocabulary)
 
 
 def _seed(seed: int | None, index: int) -> int:

@@ -16,7 +16,6 @@ from loradock.engine.service.limits import Limits
 from loradock.engine.service.metrics import Metrics
 from loradock.engine.service.prompts import Prompts
 from loradock.engine.service.request_state import Prompt, RequestState
-from loradock.engine.structured_output.grammar import Grammars
 from loradock.engine.text.conversations import Conversations
 from loradock.engine.text.encoding import Aside, Encoder
 from loradock.engine.text.tokenizer import TokenizerFiles
@@ -36,8 +35,7 @@ class Service:
         self.encoder = Encoder(files.tokenizer, self.tokens, limits.context)
         self.conversations = Conversations(files, limits.vocabulary)
         self._prompts = Prompts(files.tokenizer, self.encoder, self.conversations, limits)
-        grammars = Grammars(files.tokenizer, self.tokens, files.eos_ids, limits.vocabulary)
-        self._builder = GenerationBuilder(self.tokens, grammars, self.conversations, limits)
+        self._builder = GenerationBuilder(files, self.tokens, self.conversations, limits)
 
     async def chat(self, request: ChatRequest, size: int = 0, account: str = "") -> RequestState:
         """`size` is about how many characters were sent. Raises LoradockError before anything is computed."""

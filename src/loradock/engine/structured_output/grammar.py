@@ -4,7 +4,6 @@ import json
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
 from threading import Lock
 from typing import Any
 
@@ -56,11 +55,6 @@ class Grammars:
         except Unfollowable as refusal:
             raise BadRequest(f"{constraint.param} cannot be followed: {refusal}", param=constraint.param) from refusal
         return Grammar(matcher, constraint.param)
-
-    def tokens_of(self, marks: Iterable[str]) -> frozenset[int]:
-        """The special tokens among some texts."""
-        found = {self._tokenizer.token_to_id(mark) for mark in marks}
-        return self._tokens.special & {token for token in found if token is not None}
 
     def _vocabulary(self) -> Vocabulary:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import json
 import string
+from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -25,8 +26,14 @@ class TokenBound:
     that is not made of them, as those with an unknown token for whole words do."""
 
     def __init__(self, tokenizer: Tokenizer, tokens: TokenBytes) -> None:
-        self._per_token = _most_counted(tokens) if _keeps_all(tokenizer) else 0
-        """Letters and digits in the longest token; 0 where nothing is known."""
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+
+    @cached_property
+    def _per_token(self) -> int:
+        """Letters and digits in the longest token; 0 where nothing is known. Found when a text is long enough to ask:
+        the whole vocabulary is looked through."""
+        return _most_counted(self._tokenizer, self._tokens) if _keeps_all(self._tokenizer) else 0
 
     def exceeds(self, text: bytes, tokens: int) -> bool:
         """Whether a text, as JSON writes it, certainly becomes more tokens. Reads no further than needed."""
@@ -46,12 +53,13 @@ def _counted(token: bytes) -> int:
     return len(token.translate(None, _OTHERS))
 
 
-def _most_counted(tokens: TokenBytes) -> int:
+def _most_counted(tokenizer: Tokenizer, tokens: TokenBytes) -> int:
+    """In a vocabulary's own spelling a token has at least a character for each of them."""
     most = 0
-    for token in sorted(tokens, key=len, reverse=True):
-        if len(token) <= most:
+    for text, token in sorted(tokenizer.get_vocab().items(), key=lambda item: -len(item[0])):
+        if len(text) <= most:
             break
-        most = max(most, _counted(token))
+        most = max(most, _counted(tokens[token]))
     return most
 
 

@@ -1,33 +1,45 @@
 """The bytes of each token id."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property
 
 from tokenizers import Tokenizer
 
+_NO_BYTE = 0xFFFF
+
 
 class TokenBytes:
-    """Byte-exact texts of a vocabulary; special tokens are known but not part of a generated text."""
+    """Byte-exact texts of a vocabulary, each made when it is first wanted: an answer has few of them. Special tokens
+    are known but not part of a generated text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        definition = json.loads(tokenizer.to_str())
-        added = {token["id"]: token for token in definition["added_tokens"]}
-        self.special = frozenset(index for index, token in added.items() if token["special"])
-        convert = _converter(json.dumps(definition["decoder"]))
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        self._bytes = [b""] * (max(vocabulary.values(), default=-1) + 1)
-        for text, index in vocabulary.items():
-            self._bytes[index] = convert(text, index in added)
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = frozenset(index for index, token in added.items() if token.special)
+        self._added = frozenset(added)
+        self._tokenizer = tokenizer
+        decoder = tokenizer.decoder
+        self._convert = _converter(b"" if decoder is None else decoder.__getstate__())
+        self._made: dict[int, bytes] = {}
 
     def __len__(self) -> int:
-        return len(self._bytes)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._bytes)
+        return self._count
 
     def __getitem__(self, token: int) -> bytes:
         """Ids beyond the vocabulary (padding of the embedding matrix) are empty."""
-        return self._bytes[token] if token < len(self._bytes) else b""
+        made = self._made.get(token)
+        if made is None:
+            text = self._tokenizer.id_to_token(token)
+            made = self._made[token] = b"" if text is None else self._convert(text, token in self._added)
+        return made
+
+    @cached_property
+    def _count(self) -> int:
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def special_among(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return those of the special tokens that are written so."""
+        return self.special & {self._tokenizer.token_to_id(text) for text in texts}
 
     def text(self, token: int) -> str:
         return self[token].decode(errors="replace")
@@ -39,11 +51,12 @@ class _ByteLevel:
     def __init__(self) -> None:
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
         others = [b for b in range(256) if b not in set(printable)]
-        self._bytes = {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
+        self._bytes = dict.fromkeys(others, _NO_BYTE) | {256 + n: b for n, b in enumerate(others)}
 
     def __call__(self, text: str, added: bool) -> bytes:
-        if not added and all(c in self._bytes for c in text):
-            return bytes(self._bytes[c] for c in text)
+        if not added:
+            with suppress(UnicodeEncodeError):
+                return text.translate(self._bytes).encode("latin-1")
         return text.encode()
 
 
@@ -54,5 +67,5 @@ def _sentencepiece(text: str, added: bool) -> bytes:
     return text.replace("▁", " ").encode()
 
 
-def _converter(decoder: str) -> Callable[[str, bool], bytes]:
-    return _ByteLevel() if "ByteLevel" in decoder else _sentencepiece
+def _converter(decoder: bytes) -> Callable[[str, bool], bytes]:
+    return _ByteLevel() if b"ByteLevel" in decoder else _sentencepiece
