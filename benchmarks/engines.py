@@ -11,6 +11,7 @@ import aiohttp
 from benchmarks.client import Failed
 from benchmarks.environments import Unavailable
 from benchmarks.measuring import Pace, measure, warm_up
+from benchmarks.models.shapes import SMOLLM2, Model
 from benchmarks.peers.base import Peer, Server
 from benchmarks.records import Budget, Records
 from benchmarks.roofline import add_roofline
@@ -19,7 +20,7 @@ from benchmarks.workload import Case, Fleet, fleet
 
 _SLOW = 30.0
 """Seconds: what takes longer than this is repeated less often."""
-_PATIENCE = 180.0
+PATIENCE = 180.0
 """Seconds after which a server is taken to answer no more."""
 
 
@@ -40,13 +41,21 @@ def available(peers: Iterable[Peer], records: Records) -> list[Peer]:
 
 
 class Run:
-    """`memory_gib`: what the servers that are up at a time may take together."""
+    """`memory_gib`: what the servers that are up at a time may take together. `model`: the one of all cases."""
 
     def __init__(
-        self, records: Records, budget: Budget, repetitions: int, *, everything: bool, memory_gib: float
+        self,
+        records: Records,
+        budget: Budget,
+        repetitions: int,
+        *,
+        everything: bool,
+        memory_gib: float,
+        model: Model = SMOLLM2,
+        patience: float = PATIENCE,
     ) -> None:
         self._records, self._budget, self._repetitions = records, budget, repetitions
-        self._memory_gib = memory_gib
+        self._memory_gib, self._model, self._patience = memory_gib, model, patience
         self._everything = everything
         self._paces: dict[tuple[str, str], Pace] = {}
         self._failed: set[tuple[str, str]] = set()
@@ -58,12 +67,13 @@ class Run:
             todo = [peer for peer in peers if any(self._wanting(peer, case) for case in group)]
             if not todo:
                 continue
-            add_roofline(self._records)
+            if not self._model.random:
+                add_roofline(self._records)
             for together in self._that_fit(todo, name):
                 if not self._budget.allows():
                     return False
-                async with self._servers(together, fleet(name)) as servers:
-                    await self._take_turns(servers, group, fleet(name))
+                async with self._servers(together, fleet(name, self._model)) as servers:
+                    await self._take_turns(servers, group, fleet(name, self._model))
         return not any(self._wanting(peer, case) for peer in peers for case in cases)
 
     def _that_fit(self, peers: Sequence[Peer], fleet_name: str) -> list[list[Peer]]:
@@ -101,6 +111,7 @@ class Run:
                     kind="start",
                     peer=peer.name,
                     fleet=group.name,
+                    model=self._model.name,
                     seconds=server.started,
                     pss_mib=memory.pss,
                     rss_mib=memory.rss,
@@ -123,7 +134,7 @@ class Run:
             return
         pressure = Pressure(time.monotonic)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 pace = self._paces.get(key) or await warm_up(server, case, group)
                 self._paces[key] = pace
                 repetition = len(self._records.where(kind="load", peer=peer.name, case=case.name))

@@ -1,5 +1,6 @@
 """What the processor can do that decides how everybody is measured, and where the results lie."""
 
+import os
 from pathlib import Path
 
 
@@ -17,6 +18,9 @@ def instructions() -> list[str]:
     return [name for name in ("avx2", "avx512f", "avx512bw", "avx512_bf16", "amx_bf16") if name in known]
 
 
-KIND = next((name for name, sign in (("avx512", "avx512f"), ("avx2", "avx2")) if sign in instructions()), "other")
+AVX2_CHOSEN = os.environ.get("LORADOCK_KERNELS") == "avx2" and "avx512f" in instructions()
+"""Loradock is told to compute with AVX2 alone on a processor that has more; llama.cpp's wheel does so anyway."""
+_KINDS = (("avx512", "avx512f"), ("avx2", "avx2"))[AVX2_CHOSEN:]
+KIND = next((name for name, sign in _KINDS if sign in instructions()), "other")
 PYTORCH_TYPE = "bfloat16" if "avx512bw" in instructions() else "float32"
 """In which PyTorch's matrix products are faster: without these instructions its bfloat16 takes five times as long."""

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.places import ROOT
-from benchmarks.processor import PYTORCH_TYPE, facts, instructions
+from benchmarks.processor import AVX2_CHOSEN, PYTORCH_TYPE, facts, instructions
 
 _UNDISTURBED = 0.8
 
@@ -90,7 +90,8 @@ def machine() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     """Its name, and those of its instruction sets that matter here."""
-    return f"{facts().get('model name', platform.machine())} ({', '.join(instructions())})"
+    chosen = ", AVX2 kernels on an AVX-512 machine" if AVX2_CHOSEN else ""
+    return f"{facts().get('model name', platform.machine())} ({', '.join(instructions())}){chosen}"
 
 
 def _commit() -> str:

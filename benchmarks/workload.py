@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from benchmarks.adapters import Adapter, mixed, uniform
+from benchmarks.models.shapes import SMOLLM2, Model
 
 _WORDS = (
     *("rain", "parrot", "harbour", "lantern", "copper", "orchard", "signal", "winter", "granite", "violin", "pepper"),
@@ -29,20 +30,20 @@ class Fleet:
         return max((adapter.rank for adapter in self.adapters), default=0)
 
 
-def fleet(name: str) -> Fleet:
+def fleet(name: str, model: Model = SMOLLM2) -> Fleet:
     """`none`, `8xr8`, `32xr8`, `8xmix`, `32xmix`: number of adapters, ranks."""
     if name == "none":
         return Fleet(name, ())
     count, ranks = name.split("x", 1)
     if ranks == "mix":
-        return Fleet(name, mixed([_RANKS[number % len(_RANKS)] for number in range(int(count))]))
-    return Fleet(name, uniform(int(count), int(ranks.removeprefix("r"))))
+        return Fleet(name, mixed([_RANKS[number % len(_RANKS)] for number in range(int(count))], model))
+    return Fleet(name, uniform(int(count), int(ranks.removeprefix("r")), model))
 
 
 @dataclass(frozen=True)
 class Case:
     """`used`: how many of the fleet's adapters are asked (0: the base model). `central`: one that every peer is asked,
-    all variants, all repetitions; around it the others vary one thing each.
+    all variants, all repetitions; around it the others vary one thing each. `model`: by name.
     """
 
     fleet: str
@@ -52,14 +53,17 @@ class Case:
     prompt: str = "short"
     choice: str = "uniform"
     central: bool = False
+    model: str = SMOLLM2.name
 
     @property
     def name(self) -> str:
         who = {0: "base", 1: "1 adapter"}.get(self.used, f"{self.used} adapters")
-        rank = "" if self.used == 0 else ", rank 8" if "r8" in self.fleet else ", ranks 4-64"
+        ranks = self.fleet.partition("x")[2]
+        rank = "" if self.used == 0 else ", ranks 4-64" if ranks == "mix" else f", rank {ranks.removeprefix('r')}"
         beside = f" beside {self.fleet}" if self.used == 0 and self.fleet != "none" else ""
         kind = (", long prompts" if self.prompt == "long" else "") + (", Zipf" if self.choice == "zipf" else "")
-        return f"{who}{beside}{rank}{kind}, {self.clients} concurrent"
+        size = "" if self.model == SMOLLM2.name else f"{self.model.upper()}: "
+        return f"{size}{who}{beside}{rank}{kind}, {self.clients} concurrent"
 
 
 DEFAULT = (

@@ -1,5 +1,6 @@
 """The parts of the benchmarks whose mistakes would not show in their figures."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,11 +14,14 @@ import psutil
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
 
 import benchmarks
 from benchmarks import adapters, room
 from benchmarks.client import Failed, Request, load
 from benchmarks.measuring import quantile
+from benchmarks.models import checkpoint, formats
+from benchmarks.models.shapes import MODELS, SMOLLM2, Model
 from benchmarks.own_products import OwnProducts
 from benchmarks.peers import PEERS
 from benchmarks.places import free_port
@@ -70,6 +74,56 @@ def test_the_gguf_of_an_adapter_has_the_same_numbers(tmp_path, monkeypatch):
     rows = found["blk.7.attn_q.weight.lora_b"].reshape(9, 32, 2, 4)
     assert np.array_equal(rows[:, :, 0], halves[:, 0])
     assert np.array_equal(rows[:, :, 1], halves[:, 1])
+
+
+TINY = Model("tiny", "tiny", hidden=64, layers=2, heads=2, kv_heads=1, head=32, feed_forward=96)
+Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """As far as random models need one."""
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    vocabulary = {"<eos>": 0, "Ġrain": 1, "Ã©": 2}
+    facts = {"added_tokens": [{"id": 0}], "model": {"vocab": vocabulary}}
+    (folder / "tokenizer.json").write_text(json.dumps(facts))
+    (folder / "config.json").write_text('{"vocab_size": 49152}')
+    return folder
+
+
+def test_random_weights_are_always_the_same_and_say_whole_characters_only(tmp_path, tokenizer):
+    for name in ("one", "two"):
+        checkpoint.write_random(TINY, tmp_path / name, tokenizer)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+    found = load_torch(tmp_path / "one" / "model.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == dict(checkpoint.shapes(TINY))
+    rows = found["model.embed_tokens.weight"].float().std(dim=1)
+    assert rows[1] > 2 * rows[0] and rows[1] > 2 * rows[2]
+    own = checkpoint.read(tmp_path / "one" / "model.safetensors")
+    assert torch.equal(torch.from_numpy(checkpoint.float32(own[Q_PROJ])), found[Q_PROJ].float())
+
+
+@pytest.mark.parametrize(("kind", "error"), [("BF16", 0.0), ("Q8_0", 0.002), ("Q4_0", 0.05)])
+def test_the_gguf_of_a_random_model_has_its_numbers(tmp_path, tokenizer, monkeypatch, kind, error):
+    monkeypatch.setattr(formats, "CACHE", tmp_path)
+    checkpoint.write_random(TINY, tmp_path / "random-tiny", tokenizer)
+    reader = gguf.GGUFReader(formats.gguf_file(kind, TINY))
+    assert reader.fields["llama.embedding_length"].contents() == 64
+    found = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+    assert len(found) == len(dict(checkpoint.shapes(TINY)))
+    given = checkpoint.read(tmp_path / "random-tiny" / "model.safetensors")
+    # llama.cpp: the two rotary halves of a head row by row in turn.
+    wanted = checkpoint.float32(given[Q_PROJ]).reshape(2, 2, 16, 64).swapaxes(1, 2).reshape(64, 64)
+    assert np.abs(found["blk.1.attn_q.weight"] - wanted).max() <= error
+    assert (found["output_norm.weight"] == 1).all()
+
+
+def test_models_have_the_sizes_in_their_names():
+    millions = {name: round(model.parameters / 1e6) for name, model in MODELS.items()}
+    assert millions == {"135m": 135, "0.5b": 402, "1b": 1074, "3b": 2970}
+    assert SMOLLM2.kv_bytes == 23040
 
 
 def test_no_two_prompts_of_a_case_begin_alike():

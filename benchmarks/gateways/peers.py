@@ -14,10 +14,10 @@ import aiohttp
 from benchmarks.adapters import made
 from benchmarks.client import Failed
 from benchmarks.environments import Environment
+from benchmarks.models import hf_folder
 from benchmarks.peers.loradock import ACCOUNT, KEY, LoradockServer
 from benchmarks.places import CACHE, ROOT, free_port
 from benchmarks.processes import Tree
-from benchmarks.weights import hf_folder
 
 _MOCK = ROOT / "benchmarks" / "servers" / "mock_engine.py"
 _ROUTER = Environment("vllm-router", (("--only-binary", ":all:", "vllm-router==0.1.17"),))

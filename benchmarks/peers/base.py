@@ -10,10 +10,33 @@ import aiohttp
 
 from benchmarks.adapters import Adapter
 from benchmarks.client import Failed, Request, ask, session
+from benchmarks.models.shapes import SMOLLM2, Model
 from benchmarks.processes import Tree
 from benchmarks.workload import Case, Fleet
 
 _PATIENCE = 240.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a server is started for: a model, so many sequences at a time, and the tokens that each may have."""
+
+    model: Model = SMOLLM2
+    sequences: int = 64
+    context: int = 640
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.context
+
+    def memory_gib(self, bits: float) -> float:
+        """About the most that weights of so many bits, keys and values in 16, and all else take."""
+        return 1.15 * self.model.parameters * bits / 8 / 2**30 + self.tokens * self.model.kv_bytes / 2**30 + 0.8
+
+
+USUAL = Setting()
+BITS = {"bf16": 16, "f16": 16, "int8": 8.5, "q8_0": 8.5, "int4": 5, "q4_0": 5, "q4_1": 5}
+"""Of a weight and its share of the scales, with a head of 8 where the others have 4."""
 
 
 @dataclass

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.adapters import Adapter, write_gguf
 from benchmarks.environments import Environment
-from benchmarks.peers.base import Peer, Server, until_first_token
+from benchmarks.models import gguf_file
+from benchmarks.peers.base import BITS, USUAL, Peer, Server, Setting, until_first_token
 from benchmarks.places import ROOT, free_port
 from benchmarks.processes import Tree
-from benchmarks.weights import gguf_file
 from benchmarks.workload import Case, Fleet
 
 _BUILD = (
@@ -24,8 +24,6 @@ _BUILT = Environment(
 )
 _WHEEL = Environment("xllamacpp", (("--only-binary", ":all:", "xllamacpp==2026.10.11549"),))
 _DRAFTS = ["--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", "3", "--spec-ngram-simple-size-m", "3"]
-_SLOTS, _CONTEXT = 64, 640
-"""Sequences at a time, and tokens that each may have."""
 
 
 @dataclass
@@ -44,19 +42,21 @@ class _LlamaServer(Server):
 class LlamaCpp(Peer):
     environment = _BUILT
 
-    def __init__(self, weights: str, *, drafts: bool = False) -> None:
+    def __init__(self, weights: str, *, drafts: bool = False, setting: Setting = USUAL) -> None:
         """BF16, in which the other peers compute too, stands for all in the cases that are not central. `drafts`: with
         speculative decoding by what was said before, which Loradock does, too; only for one request at a time."""
         self.name = f"llamacpp-{weights.lower()}{'-drafts' if drafts else ''}"
         self.title = f"llama.cpp {weights}{', drafts' if drafts else ''}"
         self.settings = (
             f"`llama-server` built from source for this machine's instructions (its wheel knows AVX2 only), {weights}"
-            f" weights, {_SLOTS} slots, one key-value buffer (faster than one per slot), continuous batching, all"
-            " cores; adapters (float16) loaded at its start and chosen per request"
+            f" weights, {setting.sequences} slots, one key-value buffer (faster than one per slot), continuous"
+            " batching, all cores; adapters (float16) loaded at its start and chosen per request"
             + ("; `ngram-simple` with 3 and 3 tokens, faster here than its defaults, 2 or 1" if drafts else "")
         )
         self.central_only = drafts or weights != "BF16"
-        self._weights, self._drafts = weights, drafts
+        self._weights, self._drafts, self._setting = weights, drafts, setting
+        if setting is not USUAL:
+            self.memory_gib = setting.memory_gib(BITS[weights.lower()])
 
     def asked(self, case: Case) -> bool:
         """Cases with 32 adapters only of the one: it takes a quarter of a minute for them."""
@@ -68,12 +68,12 @@ class LlamaCpp(Peer):
 
     def prepare(self) -> None:
         self.environment.ready()
-        gguf_file(self._weights)
+        gguf_file(self._weights, self._setting.model)
 
     async def start(self, fleet: Fleet) -> Server:
         port = free_port()
         files = [write_gguf(adapter) for adapter in fleet.adapters]
-        command = self.command(gguf_file(self._weights), port, files)
+        command = self.command(gguf_file(self._weights, self._setting.model), port, files)
         begun = time.perf_counter()
         tree = Tree(self.name, command)
         server = _LlamaServer(tree, f"http://127.0.0.1:{port}", order=[adapter.name for adapter in fleet.adapters])
@@ -82,8 +82,8 @@ class LlamaCpp(Peer):
 
     def command(self, model: Path, port: int, adapters: list[Path]) -> list[str | Path]:
         command = [_binary(), "--model", model, "--host", "127.0.0.1", "--port", str(port), "--offline"]
-        command += ["--parallel", str(_SLOTS), "--ctx-size", str(_SLOTS * _CONTEXT), "--threads", _CORES]
-        command += ["--kv-unified", "--log-verbosity", "1"]
+        command += ["--parallel", str(self._setting.sequences), "--ctx-size", str(self._setting.tokens)]
+        command += ["--threads", _CORES, "--kv-unified", "--log-verbosity", "1"]
         command += _DRAFTS if self._drafts else []
         if adapters:
             command += ["--lora", ",".join(map(str, adapters)), "--lora-init-without-apply"]
@@ -99,8 +99,8 @@ def _binary() -> str:
 class LlamaCppWheel(LlamaCpp):
     environment = _WHEEL
 
-    def __init__(self, weights: str) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: str, *, setting: Setting = USUAL) -> None:
+        super().__init__(weights, setting=setting)
         self.name = f"llamacpp-wheel-{weights.lower()}"
         self.title = f"llama.cpp {weights}, wheel"
         self.extra = True
@@ -109,5 +109,5 @@ class LlamaCppWheel(LlamaCpp):
 
     def command(self, model: Path, port: int, adapters: list[Path]) -> list[str | Path]:
         script = ROOT / "benchmarks" / "servers" / "llamacpp_wheel.py"
-        facts = [str(port), str(_SLOTS), str(_SLOTS * _CONTEXT), _CORES]
+        facts = [str(port), str(self._setting.sequences), str(self._setting.tokens), _CORES]
         return [self.environment.python, script, model, *facts, *adapters]

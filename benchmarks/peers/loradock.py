@@ -6,13 +6,15 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
 from benchmarks.adapters import Adapter
 from benchmarks.client import Failed
 from benchmarks.environments import Unavailable
-from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
+from benchmarks.models import hf_folder
+from benchmarks.peers.base import BITS, USUAL, Peer, Server, Setting, attach_all, until_first_token
 from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
 from benchmarks.workload import Case, Fleet
@@ -28,15 +30,19 @@ class Engine(Peer):
     central_only = True
     ours = True
 
-    def __init__(self, mode: str = "", *, drafts: bool = True) -> None:
+    def __init__(self, mode: str = "", *, drafts: bool = True, setting: Setting = USUAL) -> None:
         without = [] if drafts else ["--speculative-tokens", "0"]
         self.name = "engine" + (f"-{mode}" if mode else "") + ("" if drafts else "-plain")
         self.title = "Loradock engine" + (f", {mode}" if mode else "") + ("" if drafts else ", no drafts")
         self._flags = [*_flags(mode), *without]
         self.settings = (
-            f"{' '.join(without) or 'as it comes'}, without the gateway; {_weights(mode)}; its kernels were compiled by"
-            " a start before, and its adapters packed as they are at an upload"
+            f"{' '.join(without) or 'as it comes'}, without the gateway; {_weights(mode)}; its weights were packed by"
+            " a start before, and its adapters as they are at an upload"
         )
+        self._setting = setting
+        if setting is not USUAL:
+            self.memory_gib = setting.memory_gib(BITS[mode or "bf16"])
+            self._flags += _room(setting)
 
     def asked(self, case: Case) -> bool:
         """In few bits and without drafts only one request at a time: with more, what counts is what comes through the
@@ -44,7 +50,7 @@ class Engine(Peer):
         return super().asked(case) and (not self._flags or case.clients == 1)
 
     def prepare(self) -> None:
-        """Have the kernels compiled, which only the first start of a version has to wait for."""
+        """Have the weights packed, which only the first start of a model has to wait for."""
         server = self._launch()
         while server.tree.alive and not _answers(server.url):
             time.sleep(0.1)
@@ -54,9 +60,13 @@ class Engine(Peer):
 
     def _launch(self) -> Server:
         port = free_port()
-        command = [sys.executable, "-m", "loradock.engine", "--model", packaged_gguf(), "--port", str(port)]
+        command = [sys.executable, "-m", "loradock.engine", "--model", self._model(), "--port", str(port)]
         tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags])
         return EngineServer(tree, f"http://127.0.0.1:{port}")
+
+    def _model(self) -> Path:
+        model = self._setting.model
+        return hf_folder(model) if model.random else packaged_gguf()
 
     async def start(self, fleet: Fleet) -> Server:
         begun = time.perf_counter()
@@ -64,6 +74,12 @@ class Engine(Peer):
         await until_first_token(server, begun)
         await attach_all(server, fleet.adapters)
         return server
+
+
+def _room(setting: Setting) -> list[str]:
+    """For just as many tokens as the others are given, and a block for the end of each sequence."""
+    gib = (setting.tokens + 16 * setting.sequences + 16) * setting.model.kv_bytes / 2**30
+    return ["--max-model-len", str(setting.context), "--kv-cache-gib", f"{gib:.3f}"]
 
 
 class EngineServer(Server):

@@ -3,11 +3,11 @@
 import time
 
 from benchmarks.environments import Environment
+from benchmarks.models import hf_folder
 from benchmarks.peers.base import Peer, Server, attach_all, until_first_token
 from benchmarks.places import ROOT, free_port
 from benchmarks.processes import Tree
 from benchmarks.processor import PYTORCH_TYPE
-from benchmarks.weights import hf_folder
 from benchmarks.workload import Fleet
 
 _ENVIRONMENT = Environment("peft", (("torch==2.13.0",), ("transformers==5.24.0", "peft==0.21.2", "aiohttp")))
