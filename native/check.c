@@ -189,30 +189,38 @@ static void check_adapters(const Kernels *kernels, bool floats, int64_t inputs, 
 
 /* ---- attention ---- */
 
-static void check_attention(const Kernels *kernels, bool floats, int64_t heads, int64_t kv_heads, int64_t dim, int64_t start,
-                            int64_t rows, int64_t window) {
+/* A block's bytes of keys (`side` 0) and values begin with the first, and their scales follow all of them. */
+static void check_attention(const Kernels *kernels, bool floats, bool bytes, int64_t heads, int64_t kv_heads, int64_t dim,
+                            int64_t start, int64_t rows, int64_t window) {
     const int64_t size = floats ? 4 : 2, width = (heads + 2 * kv_heads) * dim;
     const int64_t length = start + rows, count = (length + BLOCK - 1) / BLOCK;
     int64_t *blocks = room(8 * count);
     for (int64_t i = 0; i < count; i++) blocks[i] = count - 1 - i;
     float *plain[2], *queries = normals(rows * width, 2);
-    uint8_t *cache[2], *qkv = room(rows * width * size);
+    const int64_t kept = bytes ? BYTES : size, whole = head_bytes(dim, kept);
+    uint8_t *cache = room(count * kv_heads * whole), *qkv = room(rows * width * size);
     uint8_t *out = room(rows * heads * dim * size), *alone = room(heads * dim * size);
 #define PUT(to, i, value) \
     if (floats) ((float *)(to))[i] = (value); \
     else ((uint16_t *)(to))[i] = narrow(value), (value) = wide(narrow(value))
     for (int64_t i = 0; i < rows * width; i++) { PUT(qkv, i, queries[i]); }
     for (int side = 0; side < 2; side++) {
-        plain[side] = normals(length * kv_heads * dim, 1), cache[side] = room(count * kv_heads * dim * BLOCK * size);
+        plain[side] = normals(length * kv_heads * dim, 1);
         for (int64_t p = 0; p < length; p++)
             for (int64_t j = 0; j < kv_heads * dim; j++) {
-                const int64_t head = (blocks[p / BLOCK] * kv_heads + j / dim) * dim * BLOCK, place = p % BLOCK;
-                const int64_t at = head + (side ? place * dim + j % dim : j % dim * BLOCK + place);
-                PUT(cache[side], at, plain[side][p * kv_heads * dim + j]);
+                uint8_t *head = cache + (blocks[p / BLOCK] * kv_heads + j / dim) * whole;
+                const int64_t place = p % BLOCK, at = side ? place * dim + j % dim : j % dim * BLOCK + place;
+                float *value = plain[side] + p * kv_heads * dim + j;
+                if (bytes) {
+                    const int8_t number = (int8_t)(*value * 30 > 127 ? 127 : *value * 30 < -127 ? -127 : *value * 30);
+                    const uint16_t scale = narrow((float)(1 + p % 7) / 100);
+                    ((int8_t *)head)[side * dim * BLOCK + at] = number, *value = (float)number * wide(scale);
+                    ((uint16_t *)(head + 2 * dim * BLOCK))[side * BLOCK + place] = scale;
+                } else { PUT(head + side * dim * BLOCK * size, at, *value); }
             }
     }
     uint8_t *own = room(kernels->attention_room(heads, kv_heads, dim));
-    Attention a = {cache[0], cache[1], qkv, out, heads, kv_heads, dim, window, own, floats};
+    Attention a = {cache, kv_heads * whole, kept, qkv, out, heads, kv_heads, dim, window, own, floats};
     const Run run = {blocks, 0, rows, start};
     kernels->attend(&a, &run);
     double *weights = room(8 * length);
@@ -328,7 +336,8 @@ int main(void) {
                 check_adapters(kernels, floats, 16 * rank, 16 * (20 - rank), rank, 1 + rank);
             for (int64_t group = 1; group < 6; group++)
                 for (int64_t n = 1; n < 40; n += 12)
-                    check_attention(kernels, floats, 2 * group, 2, 16 * group, 150 / n, n, n == 13 ? 30 : 0);
+                    for (int bytes = 0; bytes < 2; bytes++)
+                        check_attention(kernels, floats, bytes, 2 * group, 2, 16 * group, 150 / n, n, n == 13 ? 30 : 0);
         }
         check_blocks(kernels, F16, 1, 2, 2), check_blocks(kernels, Q8_0, 32, 34, 2), check_blocks(kernels, Q4_0, 32, 18, 2);
         check_blocks(kernels, Q4_1, 32, 20, 4), check_blocks(kernels, Q4_K, 256, 144, 4);

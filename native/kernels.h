@@ -13,6 +13,11 @@ enum { PANEL = 16, GROUP = 32, BLOCK = 16, CHUNK = 64, UNPACKED = 640 };
  * CHUNK: rows that go through a layer together, so that what they need in between stays in the second cache.
  * UNPACKED: so many inputs of CODED panels at most are unpacked at once, into the first cache. */
 
+/* The bytes of a number in the KV cache. What lies there for a key head in a block: keys [dim, 16], values [16, dim], and of
+ * BYTES (int8) the scales of each token's key, then of its value, in bfloat16 [2, 16]. */
+enum { BYTES = 1, SHORTS = 2, FLOATS = 4 };
+static inline int64_t head_bytes(int64_t dim, int64_t kept) { return 2 * BLOCK * (dim * kept + (kept == BYTES ? 2 : 0)); }
+
 /* How a weight's numbers are kept; the first of them are bits. */
 enum { INT4 = 4, INT8 = 8, CODED = 12, BFLOAT16 = 16, FLOAT32 = 32 };
 
@@ -94,9 +99,9 @@ typedef struct {
     const Run *run;         /* [runs] */
     int64_t alone;          /* every row is another sequence's */
     float *x;               /* [rows, hidden] */
-    uint8_t *qkv, *attended; /* [rows, (heads + 2 kv_heads) dim], [rows, heads dim], of the cache's type */
-    uint8_t *keys, *values; /* the first layer's, the others `layer_bytes` apart */
-    int64_t layer_bytes;
+    uint8_t *qkv, *attended; /* [rows, (heads + 2 kv_heads) dim], [rows, heads dim], of the model's type */
+    uint8_t *cache;          /* [blocks, layers, kv_heads]: a block's layers lie together */
+    int64_t block_bytes, kept; /* `kept`: bytes of a number there */
     int64_t *stored;        /* in how many layers the keys and values of this lane and those ahead are in the cache */
     const int64_t *ahead;   /* the same of the lane in which the first run's sequence began, or 0 */
     const int64_t *owners;  /* [rows] */
@@ -111,9 +116,10 @@ typedef struct {
 
 /* One layer of the cache, and rows of a step. */
 typedef struct {
-    const uint8_t *keys, *values; /* [blocks, kv_heads, dim, 16], [blocks, kv_heads, 16, dim] */
-    const uint8_t *qkv;           /* [rows, (heads + 2 kv_heads) dim], rotated, of the cache's type */
-    uint8_t *out;                 /* [rows, heads dim] of the cache's type */
+    const uint8_t *cache; /* the first block's part of it, the others `block_bytes` apart */
+    int64_t block_bytes, kept;
+    const uint8_t *qkv; /* [rows, (heads + 2 kv_heads) dim], rotated, of the model's type */
+    uint8_t *out;       /* [rows, heads dim] of the model's type */
     int64_t heads, kv_heads, dim, window;
     uint8_t *room; /* attention_room bytes, a member's own */
     bool floats;

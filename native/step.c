@@ -40,7 +40,7 @@ static void activate(const float *gate_up, float *out, int64_t inner) {
     }
 }
 
-/* Numbers of the cache's type. */
+/* Numbers of the model's type: bfloat16 or float32. */
 INLINE Floats cached(const uint8_t *at, int64_t j, bool floats) { return floats ? load(at + 4 * j) : widened(load_shorts(at + 2 * j)); }
 INLINE void keep(uint8_t *at, int64_t j, Floats values, bool floats) {
     if (floats) store(at + 4 * j, values);
@@ -50,6 +50,27 @@ INLINE float cached_number(const uint8_t *at, int64_t j, bool floats) { return f
 INLINE void keep_number(uint8_t *at, int64_t j, float value, bool floats) {
     if (floats) ((float *)at)[j] = value;
     else ((uint16_t *)at)[j] = narrowed(all(value))[0];
+}
+
+/* A head's key or value as bytes `step` apart; what is not finite makes the scale so. */
+static void keep_bytes(const uint8_t *numbers, int64_t dim, bool floats, int8_t *to, int64_t step, uint16_t *scale) {
+    Ints sizes = all_ints(0);
+    for (int64_t j = 0; j < dim; j += LANES) {
+        const Ints size = (Ints)cached(numbers, j, floats) & 0x7FFFFFFF; /* sizes have the order of their bits */
+        sizes = (Ints)chosen(size > sizes, (Floats)size, (Floats)sizes);
+    }
+    int32_t most = sizes[0];
+    EACH(i, LANES) most = sizes[i] > most ? sizes[i] : most;
+    const bool usable = most < 0x7F800000;
+    const float largest = usable ? ((const Floats)all_ints(most))[0] * (1.0f / 127) : NAN;
+    /* Rounded up: no number is beyond 127. */
+    *scale = (uint16_t)((((Words)all(largest))[0] + (usable ? 0xFFFF : 0)) >> 16);
+    const float inverse = usable && wide(*scale) > 1e-30f ? 1.0f / wide(*scale) : 0;
+    for (int64_t j = 0; j < dim; j += LANES) {
+        const Floats found = usable ? cached(numbers, j, floats) : all(0);
+        const Ints whole = __builtin_convertvector(rounded(found * inverse), Ints);
+        EACH(i, LANES) to[(j + i) * step] = (int8_t)whole[i];
+    }
 }
 
 /* Rotate a row's queries in place, and put its rotated keys and its values into the cache. */
@@ -67,12 +88,19 @@ INLINE void rotate_and_store(const Part *p, int64_t layer, int64_t row, const bo
             keep_number(head, half + j, second * cos[half + j] + first * sin[half + j], floats);
         }
     }
-    const int64_t block = l->slots[row] / BLOCK, place = l->slots[row] % BLOCK;
+    const int64_t place = l->slots[row] % BLOCK;
+    uint8_t *block = l->cache + l->slots[row] / BLOCK * l->block_bytes + layer * m->kv_heads * head_bytes(dim, l->kept);
     for (int64_t h = 0; h < m->kv_heads; h++) {
         const uint8_t *key = qkv + (m->heads + h) * dim * size, *value = key + m->kv_heads * dim * size;
-        const int64_t at = layer * l->layer_bytes + (block * m->kv_heads + h) * dim * BLOCK * size;
-        for (int64_t j = 0; j < dim; j++) memcpy(l->keys + at + (j * BLOCK + place) * size, key + j * size, size);
-        memcpy(l->values + at + place * dim * size, value, dim * size);
+        uint8_t *keys = block + h * head_bytes(dim, l->kept), *values = keys + dim * BLOCK * l->kept;
+        if (l->kept == BYTES) {
+            uint16_t *scales = (uint16_t *)(values + dim * BLOCK);
+            keep_bytes(key, dim, floats, (int8_t *)keys + place, BLOCK, scales + place);
+            keep_bytes(value, dim, floats, (int8_t *)values + place * dim, 1, scales + BLOCK + place);
+            continue;
+        }
+        for (int64_t j = 0; j < dim; j++) memcpy(keys + (j * BLOCK + place) * size, key + j * size, size);
+        memcpy(values + place * dim * size, value, dim * size);
     }
 }
 
@@ -155,7 +183,7 @@ static void attention(const Part *p, int64_t layer) {
     const Lane *l = p->lane;
     const int64_t units = l->runs * m->kv_heads;
     const Attention a = {
-        .keys = l->keys + layer * l->layer_bytes, .values = l->values + layer * l->layer_bytes, .qkv = l->qkv,
+        .cache = l->cache + layer * m->kv_heads * head_bytes(m->dim, l->kept), .block_bytes = l->block_bytes, .kept = l->kept, .qkv = l->qkv,
         .out = l->attended, .heads = m->heads, .kv_heads = m->kv_heads, .dim = m->dim, .window = m->window,
         .room = p->scratch->attention, .floats = in_floats(m)};
     /* Rows that decode see nothing of each other: with one for each member, each attends for its own. */

@@ -268,8 +268,7 @@ class Heard:
         loop.stop(10)
         assert cache.usage == 0
         self.remembered = {
-            chain: (cache.keys[:, block].copy(), cache.values[:, block].copy())
-            for chain, block in cache._by_content.items()
+            chain: cache.memory[block].copy() for chain, block in cache._by_content.items()
         }
 
     def _generation(self, number, prompt, params, adapter, grammar, stops, eos):

@@ -186,19 +186,18 @@ def test_unused_blocks_are_given_back_and_what_is_in_use_stays():
     )
     for sequence in (kept, gone):
         assert cache.allocate(sequence, len(sequence))
-        cache.keys[:, sequence.blocks], cache.values[:, sequence.blocks] = 1.5, 2.5
+        cache.memory[sequence.blocks] = 15
         sequence.computed = len(sequence)
     full = private_bytes()
     cache.free(gone)
     assert cache.give_back(3600) < 10 << 20  # its blocks are known: the next one of the same prompt finds them
     assert cache.give_back(0) > 200 << 20
     assert full - private_bytes() > 200 << 20
-    assert (cache.keys[:, kept.blocks] == 1.5).all()
-    assert (cache.values[:, kept.blocks] == 2.5).all()
+    assert (cache.memory[kept.blocks] == 15).all()
     assert cache.give_back(0) == 0
     again = Sequence(3, list(range(5000, 35000)), SamplingParams())
     cache.match_prefix(again)
     assert again.blocks == []
     assert cache.allocate(again, len(again))
     assert not set(again.blocks) & set(kept.blocks)
-    assert (cache.keys[:, again.blocks[:-1]][:, 20:] == 0).all()
+    assert (cache.memory[again.blocks[:-1]][20:] == 0).all()

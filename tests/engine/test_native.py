@@ -20,6 +20,7 @@ from transformers import (
 
 from loradock.engine.core import Row, SamplingParams, Sequence
 from loradock.engine.dtypes import Dtype
+from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kernels.structures import Format
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.models.loading import adapter_reader, load_model
@@ -30,6 +31,7 @@ from loradock.engine.models.runner import Runner
 from loradock.engine.runtime.threads import processors
 from loradock.types.errors import BadRequest
 from tests.engine.tiny import save_adapter
+from tests.native import numbers as plain_numbers
 
 SIZES = {
     "vocab_size": 112,
@@ -366,16 +368,57 @@ def test_a_row_attends_alike_wherever_its_chunk_begins(tmp_path, heads, kv_heads
         assert np.array_equal(other, found[0])
 
 
-def test_what_lies_behind_a_rows_last_key_may_be_anything(base):
+@pytest.mark.parametrize("int8", [False, True])
+def test_what_lies_behind_a_rows_last_key_may_be_anything(base, int8):
     """It is another's."""
     model = load_model(base / "base", Dtype.BFLOAT16)
     seen = []
     for filled in (False, True):
-        cache = KVCache(model.architecture, 10, model.dtype)
+        cache = KVCache(model.architecture, 10, model.dtype, int8=int8)
         if filled:
-            cache.keys[:], cache.values[:] = 0x7FC0, 0x7FC0  # not a number
+            cache.memory.view(np.uint16)[:] = 0x7FC0  # not a number, and bytes of any kind
         sequence = Sequence(1, list(range(60)), SamplingParams(prompt_logprobs=0))
         assert cache.allocate(sequence, 60)
         runner = Runner(model, cache, 1)
         seen.append(np.concatenate([runner.step([Row(sequence, n, n)]).values for n in (37, 1, 1, 21)]))
     assert np.isfinite(seen[1]).all() and np.array_equal(*seen)
+
+
+@pytest.mark.parametrize("dtype", list(Dtype))
+def test_keys_and_values_in_eight_bits(base, dtype):
+    """Of the first layer, whose inputs do not depend on the cache: each is the nearest of 255 steps."""
+    model, kept, logits = load_model(base / "base", dtype), [], []
+    for int8 in (False, True):
+        cache = KVCache(model.architecture, 10, dtype, int8=int8)
+        sequence = Sequence(1, list(range(60)), SamplingParams(prompt_logprobs=0))
+        assert cache.allocate(sequence, 60)
+        runner = Runner(model, cache, 2)
+        logits.append(np.concatenate([runner.step([Row(sequence, n, n)]).values for n in (37, 1, 1, 21)]))
+        blocks = cache.memory[sequence.blocks[:3], 0]
+        kept.append((cache.layout.keys(blocks).swapaxes(-1, -2), cache.layout.values(blocks), blocks))
+    for side in (0, 1):
+        plain = kept[0][side] if dtype is Dtype.FLOAT32 else plain_numbers.floats_of(kept[0][side])
+        scales = np.ascontiguousarray(kept[1][2][..., -4 * BLOCK_SIZE :]).view(np.uint16).reshape(*plain.shape[:2], 2, -1)
+        scale = plain_numbers.floats_of(scales[:, :, side])[..., None]
+        off = np.abs(kept[1][side] * scale - plain)
+        assert (off <= 0.5001 * scale).all()
+        assert (np.abs(plain).max(axis=-1, keepdims=True) > 126 * scale).all()
+    assert np.sqrt(np.mean((logits[0] - logits[1]) ** 2)) < 0.03 * logits[0].std()
+
+
+@pytest.mark.parametrize("dtype", list(Dtype))
+def test_rows_are_alike_in_chunks_and_alone_with_a_cache_in_eight_bits(base, dtype):
+    model, found = load_model(base / "base", dtype), []
+    for steps in ((200,), (64, 64, 64, 8), (3, 1, 1, 190, 1, 4)):
+        cache = KVCache(model.architecture, 20, dtype, int8=True)
+        sequence = Sequence(1, [n % 112 for n in range(200)], SamplingParams(prompt_logprobs=0))
+        assert cache.allocate(sequence, 200)
+        runner = Runner(model, cache, 2)
+        found.append(np.concatenate([runner.step([Row(sequence, n, n)]).values for n in steps]))
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+def test_a_cache_of_another_kind_is_refused(base):
+    model = load_model(base / "base", Dtype.BFLOAT16)
+    with pytest.raises(ValueError, match="is not of the model's"):
+        Runner(model, KVCache(model.architecture, 4, Dtype.FLOAT32), 1)

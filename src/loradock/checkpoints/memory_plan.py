@@ -8,7 +8,7 @@ BLOCK_TOKENS = 16
 """Tokens whose keys and values lie together in the cache."""
 
 DEFAULT_CONTEXT, _LEAST_CONTEXT = 8192, 2048
-"""Tokens; of models that can do with as many."""
+"""Tokens; of models that can do with as many. The least is taken where there is room for no more."""
 
 _GIB, _MIB = 2**30, 2**20
 _MOST_CACHE = _MOST_ADAPTERS = 2 * _GIB
@@ -46,16 +46,25 @@ class MemoryWishes:
     """The values that an operator has fixed; None: left to the plan. `bits`: of a weight of a layer."""
 
     bits: float = 16
+    int8_cache: bool = False
     cache: int | None = None
     adapters: int | None = None
     context: int | None = None
     lora: bool = True
 
+    @property
+    def cache_itemsize(self) -> int:
+        """The bytes of a number in the KV cache."""
+        if self.int8_cache:
+            return 1
+        return 4 if self.bits > 16 else 2
+
 
 def plan_memory(a: Architecture, budget: int, wishes: MemoryWishes) -> MemoryPlan:
     """Plan a model's memory within `budget` bytes: of what weights and program leave, up to a half is for the cache and
-    a quarter for adapters. Where that does not hold the usual context of 8,192 tokens, the cache takes what there is,
-    and contexts are shorter. The plan is over the budget where even the least does not fit."""
+    a quarter for adapters. A context is as long as the model's own if a quarter of the rest, or the usual cache, holds
+    it. Where not even 8,192 tokens fit, the cache takes what there is, and contexts are shorter. The plan is over the
+    budget where even the least does not fit."""
     weights, program = weight_bytes(a, wishes.bits), _PROGRAM + _buffers(a)
     rest = max(0, budget - weights - program)
     least = wishes.adapters if wishes.adapters is not None else _LEAST_ADAPTERS
@@ -63,17 +72,21 @@ def plan_memory(a: Architecture, budget: int, wishes: MemoryWishes) -> MemoryPla
     context = wishes.context or _fitting_context(a, wishes, rest - least)
     cache = wishes.cache
     if cache is None:
-        block = block_bytes(a, wishes.bits)
-        cache = max(_cache_of(a, wishes, context), min(_MOST_CACHE, rest // 2, rest - least) // block * block)
+        block = block_bytes(a, wishes.cache_itemsize)
+        most = max(_MOST_CACHE, min(rest // 4, _cache_of(a, wishes, a.max_positions)))
+        cache = max(_cache_of(a, wishes, context), min(most, rest // 2, rest - least) // block * block)
     adapters = least
     if wishes.adapters is None and wishes.lora:
         adapters = max(least, min(_MOST_ADAPTERS, rest // 4, rest - cache))
+    if wishes.context is None:
+        context = max(context, min(a.max_positions, _context_in(a, wishes, cache)))
     return MemoryPlan(weights, cache, adapters, program, context)
 
 
-def block_bytes(a: Architecture, bits: float = 16) -> int:
-    """Return the bytes of one block of the cache, in all layers."""
-    return 2 * a.layers * BLOCK_TOKENS * a.kv_heads * a.head_dim * (4 if bits > 16 else 2)
+def block_bytes(a: Architecture, itemsize: int) -> int:
+    """Return the bytes of one block of the cache, in all layers. Numbers of one byte have scales of two: a token's key
+    of a head, and its value."""
+    return 2 * a.layers * BLOCK_TOKENS * a.kv_heads * (a.head_dim * itemsize + (2 if itemsize == 1 else 0))
 
 
 def weight_bytes(a: Architecture, bits: float) -> int:
@@ -96,7 +109,7 @@ def _buffers(a: Architecture) -> int:
 
 
 def _cache_of(a: Architecture, wishes: MemoryWishes, context: int) -> int:
-    return (-(-context // BLOCK_TOKENS) + 1) * block_bytes(a, wishes.bits)
+    return (-(-context // BLOCK_TOKENS) + 1) * block_bytes(a, wishes.cache_itemsize)
 
 
 def _fitting_context(a: Architecture, wishes: MemoryWishes, room: int) -> int:
@@ -104,5 +117,9 @@ def _fitting_context(a: Architecture, wishes: MemoryWishes, room: int) -> int:
     usual = min(a.max_positions, DEFAULT_CONTEXT)
     if wishes.cache is not None:
         return usual
-    held = (room // block_bytes(a, wishes.bits) - 1) * BLOCK_TOKENS // 1024 * 1024
-    return min(usual, max(_LEAST_CONTEXT, held))
+    return min(usual, max(_LEAST_CONTEXT, _context_in(a, wishes, room)))
+
+
+def _context_in(a: Architecture, wishes: MemoryWishes, cache: int) -> int:
+    """The longest context that so many bytes hold, in steps of 1,024 tokens."""
+    return (cache // block_bytes(a, wishes.cache_itemsize) - 1) * BLOCK_TOKENS // 1024 * 1024

@@ -35,7 +35,12 @@ def plan_of(spec: ReplicaSpec, arguments: Sequence[str], budget: int) -> MemoryP
         return MemoryPlan(weight_bytes(architecture, 16), cache, 0, _VLLM_PROGRAM, architecture.max_positions)
     bits = 32 if given.dtype == "float32" else _BITS[spec.quantization]
     wishes = MemoryWishes(
-        bits, _bytes(given.kv_cache_gib), _bytes(given.lora_ram_gib), given.max_model_len, spec.lora_enabled
+        bits=bits,
+        int8_cache=given.kv_cache_dtype == "int8",
+        cache=_bytes(given.kv_cache_gib),
+        adapters=_bytes(given.lora_ram_gib),
+        context=given.max_model_len,
+        lora=spec.lora_enabled,
     )
     return plan_memory(architecture, budget, wishes)
 
@@ -72,6 +77,7 @@ def _given(arguments: Sequence[str]) -> argparse.Namespace:
     for name, kind in (("--kv-cache-gib", float), ("--lora-ram-gib", float), ("--max-model-len", int)):
         parser.add_argument(name, type=kind)
     parser.add_argument("--dtype")
+    parser.add_argument("--kv-cache-dtype")
     parser.add_argument("--device", default="cpu")
     return parser.parse_known_args(arguments)[0]
 

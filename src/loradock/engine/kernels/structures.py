@@ -127,9 +127,9 @@ class Lane(ctypes.Structure):
         ("x", _address),
         ("qkv", _address),
         ("attended", _address),
-        ("keys", _address),
-        ("values", _address),
-        ("layer_bytes", _number),
+        ("cache", _address),
+        ("block_bytes", _number),
+        ("kept", _number),
         ("stored", _address),
         ("ahead", _address),
         ("owners", _address),
@@ -148,8 +148,9 @@ class Attention(ctypes.Structure):
     """One layer of the cache, and rows of a step."""
 
     _fields_ = [
-        ("keys", _address),
-        ("values", _address),
+        ("cache", _address),
+        ("block_bytes", _number),
+        ("kept", _number),
         ("qkv", _address),
         ("out", _address),
         ("heads", _number),

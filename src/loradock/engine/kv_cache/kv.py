@@ -7,32 +7,30 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import groupby
 
-import numpy as np
-
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Sequence
 from loradock.engine.dtypes import Dtype
 from loradock.engine.kernels.constants import BLOCK_SIZE
-from loradock.engine.kv_cache.pages import PagesAhead
+from loradock.engine.kv_cache.layout import KVLayout
 from loradock.engine.runtime.heap import Droppable
+from loradock.engine.runtime.mapping import zeros
 
 Chain = tuple[int, bytes]
 """(adapter load id, digest of all tokens up to the end of the block)."""
 
 
 class KVCache:
-    """Keys `[layers, blocks, kv_heads, head_dim, BLOCK_SIZE]` and values `[…, BLOCK_SIZE, head_dim]` of all layers:
-    attention then reads both in long runs, several positions' scores at a time.
+    """`memory` uint8 `[blocks, layers, kv_heads, head_bytes]` (see `KVLayout`).
+
+    A block is one piece of memory, whose pages come when it is first used and go when it is given back.
 
     A full block is known by (adapter load, hash chain of its tokens); an unused known block stays until its
     space is needed, oldest first.
     """
 
-    def __init__(self, architecture: Architecture, blocks: int, dtype: Dtype) -> None:
-        shape, dim = (architecture.layers, blocks, architecture.kv_heads), architecture.head_dim
-        # NumPy gets its zeros from calloc: blocks that are never used take no memory, and start-up does not wait.
-        self.keys = np.zeros((*shape, dim, BLOCK_SIZE), dtype.numpy)
-        self.values = np.zeros((*shape, BLOCK_SIZE, dim), dtype.numpy)
+    def __init__(self, architecture: Architecture, blocks: int, dtype: Dtype, *, int8: bool = False) -> None:
+        self.layout = KVLayout(architecture, dtype, int8)
+        self.memory = zeros(blocks * self.layout.block_bytes).reshape(blocks, *self.layout.shape)
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
         self._users = [0] * blocks
@@ -42,7 +40,7 @@ class KVCache:
         """The idle blocks, and since when they are idle."""
         self._touched: set[int] = set()
         """Blocks that take memory: used, and not given back since."""
-        self._ahead = PagesAhead((self.keys, self.values))
+        self._droppable = Droppable(self.memory)
 
     @property
     def available(self) -> int:
@@ -122,20 +120,9 @@ class KVCache:
             self._free.append(block)
         unused = self._touched.intersection(self._free)
         self._touched -= unused
-        given = sum(self._drop(first, end) for first, end in _runs(sorted(unused)))
-        if given:
-            self._ahead.given_back()
+        size = self.layout.block_bytes
+        given = sum(self._droppable.drop(first * size, end * size) for first, end in _runs(sorted(unused)))
         self._free.sort(reverse=True)  # low numbers are used first, so that what is unused stays together
-        return given
-
-    def _drop(self, first: int, end: int) -> int:
-        """Blocks `first` to `end` lie side by side in every layer."""
-        given = 0
-        for numbers in (self.keys, self.values):
-            droppable, size = Droppable(numbers), numbers[0, 0].nbytes
-            for layer in range(numbers.shape[0]):
-                begin = layer * self.blocks
-                given += droppable.drop((begin + first) * size, (begin + end) * size)
         return given
 
     def _take(self) -> int:
@@ -145,9 +132,7 @@ class KVCache:
             block, _ = self._idle.popitem(last=False)
             self._forget(block)
         self._users[block] = 1
-        if block not in self._touched:
-            self._touched.add(block)
-            self._ahead.used(block)
+        self._touched.add(block)
         return block
 
     def _forget(self, block: int) -> None:

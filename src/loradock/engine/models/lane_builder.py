@@ -10,6 +10,7 @@ from loradock.engine.kernels import structures as c
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kernels.memory import Array, aligned
 from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.kv_cache.layout import KVLayout
 from loradock.engine.models.lanes import wanted_of
 from loradock.engine.models.native_decoder import NativeDecoder
 
@@ -37,9 +38,9 @@ class LaneBuilder:
 
     def __init__(self, model: NativeDecoder, cache: KVCache, mixing: PagedLora) -> None:
         a = model.architecture
-        shape = (a.layers, cache.blocks, a.kv_heads, a.head_dim, BLOCK_SIZE)
-        if cache.keys.shape != shape or cache.keys.dtype != model.dtype.numpy or cache.values.size != cache.keys.size:
-            raise ValueError(f"this cache of {cache.keys.dtype} {cache.keys.shape} is not the model's {shape}")
+        layout = KVLayout(a, model.dtype, cache.layout.int8)
+        if cache.memory.shape != (cache.blocks, *layout.shape) or cache.layout.itemsize != layout.itemsize:
+            raise ValueError(f"this cache {list(cache.memory.shape)} is not of the model's {list(layout.shape)}")
         self.model = model
         self.cache = cache
         self._mixing = mixing
@@ -78,9 +79,9 @@ class LaneBuilder:
             x=_at(x),
             qkv=_at(qkv),
             attended=_at(attended),
-            keys=_at(self.cache.keys),
-            values=_at(self.cache.values),
-            layer_bytes=self.cache.keys.strides[0],
+            cache=_at(self.cache.memory),
+            block_bytes=self.cache.layout.block_bytes,
+            kept=self.cache.layout.itemsize,
             stored=_at(stored),
             ahead=None if ahead is None else _at(ahead),
             owners=_at(owners),

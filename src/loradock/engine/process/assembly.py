@@ -15,6 +15,7 @@ from loradock.engine.dtypes import Dtype
 from loradock.engine.generation.generation import Event, Generation
 from loradock.engine.kernels.constants import BLOCK_SIZE
 from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.kv_cache.layout import KVLayout
 from loradock.engine.models.lanes import Decoder
 from loradock.engine.models.loading import adapter_reader, load_model
 from loradock.engine.models.runner import Runner
@@ -45,10 +46,11 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
     limits = Limits(plan.context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
     service = Service(loop, _adapters(options, model, loop, plan), files, limits)
     log.info(
-        "loaded %s in %.1f s: context %d tokens, cache for %d tokens, %d threads; memory planned: %s",
+        "loaded %s in %.1f s: context %d of the model's %d tokens, cache for %d tokens, %d threads; memory planned: %s",
         options.model.name,
         time.perf_counter() - begun,
         plan.context,
+        model.architecture.max_positions,
         cache.blocks * BLOCK_SIZE,
         loop.runner.threads,
         plan,
@@ -66,6 +68,7 @@ def memory_plan(options: EngineOptions) -> MemoryPlan:
         )
     wishes = MemoryWishes(
         bits=_BITS[options.quantization] or 8 * Dtype(options.dtype).itemsize,
+        int8_cache=options.kv_cache_dtype == "int8",
         cache=_bytes(options.kv_cache_gib),
         adapters=_bytes(options.lora_ram_gib),
         context=options.max_model_len,
@@ -86,8 +89,9 @@ def build_loop(
     threads = options.threads or usable_processors()
     bits = _BITS[options.quantization]
     model = load_model(options.model, Dtype(options.dtype), options.device, bits=bits)
-    prove(model, threads)
-    cache = _cache(plan, model)
+    int8_cache = options.kv_cache_dtype == "int8"
+    prove(model, threads, int8_cache=int8_cache)
+    cache = _cache(plan, model, int8_cache)
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
     drafts = options.speculative_tokens if model.kernels else 0
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
@@ -122,9 +126,9 @@ def _adapters(options: EngineOptions, model: Decoder, loop: EngineLoop, plan: Me
     return Adapters(names, memory, lambda: loop.scheduler.turns.active, enabled=not options.disable_lora)
 
 
-def _cache(plan: MemoryPlan, model: Decoder) -> KVCache:
+def _cache(plan: MemoryPlan, model: Decoder, int8: bool) -> KVCache:
     a = model.architecture
-    block = 2 * a.layers * BLOCK_SIZE * a.kv_heads * a.head_dim * model.dtype.itemsize
+    block = KVLayout(a, model.dtype, int8).block_bytes
     needed = -(-plan.context // BLOCK_SIZE) + 1
     blocks = plan.cache // block
     if blocks < needed:
@@ -132,4 +136,4 @@ def _cache(plan: MemoryPlan, model: Decoder) -> KVCache:
             f"--kv-cache-gib {plan.cache / 2**30:.3g} holds {blocks * BLOCK_SIZE} tokens, less than one context of"
             f" {plan.context}: give at least {needed * block / 2**30:.2f} or lower --max-model-len"
         )
-    return KVCache(a, blocks, model.dtype)
+    return KVCache(a, blocks, model.dtype, int8=int8)

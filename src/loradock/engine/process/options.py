@@ -41,6 +41,7 @@ class EngineOptions:
     max_step_tokens: int
     speculative_tokens: int
     kv_cache_gib: float | None
+    kv_cache_dtype: str
     threads: int | None
 
 
@@ -81,7 +82,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: 2, or a quarter of what is free")
     p.add_argument("--max-lora-rank", type=_positive, default=64)
     p.add_argument("--disable-lora", action="store_true")
-    p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, at most 8192")
+    p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, as far as the cache has room")
     p.add_argument("--max-num-seqs", type=_positive, default=64, help="sequences generated at a time")
     p.add_argument(
         "--max-waiting",
@@ -97,6 +98,12 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         help="tokens of a sequence that may be tried at a time because they followed the same ones before; 0: none",
     )
     p.add_argument("--kv-cache-gib", type=float, help="default: 2, or half of what weights leave of the memory")
+    p.add_argument(
+        "--kv-cache-dtype",
+        choices=("auto", "int8"),
+        default="auto",
+        help="int8: keys and values in 8 bits, half of the memory for a token; auto: those of --dtype",
+    )
     p.add_argument("--threads", type=_positive, help="compute threads; default: one per core that this process may use")
     return p
 

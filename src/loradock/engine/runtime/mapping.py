@@ -1,4 +1,4 @@
-"""Files mapped into memory."""
+"""Files mapped into memory, and memory of our own in whole pages."""
 
 import ctypes
 import mmap
@@ -11,6 +11,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+HUGE = 2 * 2**20
+"""The bytes of a huge page, which the system gives at once where a program begins to use one."""
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -27,6 +29,14 @@ def mapped(file: Path, size: int) -> Array:
     content: Array = np.frombuffer(buffer, np.uint8)  # type: ignore[call-overload]
     weakref.finalize(buffer, _unmap, address, size)
     return content
+
+
+def zeros(size: int) -> Array:
+    """Return zeros, uint8, that take memory where they are first touched, from the beginning of a huge page on."""
+    room = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    content: Array = np.frombuffer(room, np.uint8)
+    begin = -content.ctypes.data % HUGE
+    return content[begin : begin + size]
 
 
 def _mmap(file: int, size: int) -> int:

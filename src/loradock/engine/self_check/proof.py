@@ -48,12 +48,12 @@ _RUNS_OF_ROWS = range(1, 10)
 """Chunks of so many rows, each a step of its own: tiles are as high as that."""
 
 
-def prove(model: Decoder, threads: int) -> None:
+def prove(model: Decoder, threads: int, *, int8_cache: bool = False) -> None:
     """Compute the small model with `model`'s kernels. Raises WrongNumbers where an answer is not the known one."""
     if not isinstance(model, NativeDecoder):
         return
     begun = time.perf_counter()
-    worst = _prove_decoder(model, threads)
+    worst = _prove_decoder(model, threads, int8_cache)
     _prove_sampling()
     log.info(
         "compiled kernels (%s) proved in %.0f ms: largest difference %.1g of the logits' spread",
@@ -71,11 +71,11 @@ class _Prompt:
     expected: Array
 
 
-def _prove_decoder(model: NativeDecoder, threads: int) -> float:
+def _prove_decoder(model: NativeDecoder, threads: int, int8_cache: bool) -> float:
     small = small_architecture(model.architecture)
     weights = random_weights(small)
     proved = _same_decoder(model, small, weights)
-    runner = Runner(proved, KVCache(small, _BLOCKS, model.dtype), threads)
+    runner = Runner(proved, KVCache(small, _BLOCKS, model.dtype, int8=int8_cache), threads)
     numbers = Numbers(model.format, model.packed.layout.head_format)
     reference = Reference(small, numbers, weights, *proved.rotary.at(np.arange(small.max_positions)))
     prompts = _prompts(model, small, reference)
