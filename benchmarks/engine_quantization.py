@@ -1,4 +1,4 @@
-"""What weights in fewer bits cost in accuracy: held against the same model in float32, on a fixed text.
+"""What weights, and keys and values, in fewer bits cost in accuracy: held against the same model in float32, on a fixed text.
 
     python benchmarks/engine_quantization.py
 
@@ -22,18 +22,23 @@ from loradock.registry.bases.builtin import builtin_file
 
 TEXT = Path(__file__).parent.parent / "README.md"
 MODES = {
-    "float32": (Dtype.FLOAT32, None),
-    "bfloat16": (Dtype.BFLOAT16, None),
-    "int8": (Dtype.BFLOAT16, 8),
-    "int4": (Dtype.BFLOAT16, 4),
+    "float32": (Dtype.FLOAT32, None, False),
+    "float32, int8 KV cache": (Dtype.FLOAT32, None, True),
+    "bfloat16": (Dtype.BFLOAT16, None, False),
+    "bfloat16, int8 KV cache": (Dtype.BFLOAT16, None, True),
+    "int8": (Dtype.BFLOAT16, 8, False),
+    "int8, int8 KV cache": (Dtype.BFLOAT16, 8, True),
+    "int4": (Dtype.BFLOAT16, 4, False),
+    "int4, int8 KV cache": (Dtype.BFLOAT16, 4, True),
 }
+"""The type of numbers, the bits of a layer's weights, and whether keys and values have 8."""
 
 
 def logits(model: Path, mode: str, tokens: list[int], threads: int) -> torch.Tensor:
     """float32 log probabilities `[positions, vocab]`."""
-    dtype, bits = MODES[mode]
+    dtype, bits, int8_cache = MODES[mode]
     decoder = load_model(model, dtype, bits=bits)
-    cache = KVCache(decoder.architecture, len(tokens) // 16 + 2, dtype)
+    cache = KVCache(decoder.architecture, len(tokens) // 16 + 2, dtype, int8=int8_cache)
     runner = Runner(decoder, cache, threads)
     sequence = Sequence(1, tokens, SamplingParams())
     cache.allocate(sequence, len(tokens))
@@ -53,13 +58,13 @@ def main() -> None:
     tokens = tokenizer.encode(TEXT.read_text()).ids[: arguments.tokens]
     targets = torch.tensor(tokens[1:])
     reference = logits(arguments.model, "float32", tokens, arguments.threads)[:-1]
-    print(f"{len(tokens)} tokens of {TEXT.name}\nmode      perplexity  same first token  divergence")
+    print(f"{len(tokens)} tokens of {TEXT.name}\nmode                     perplexity  same first token  divergence")
     for mode in MODES:
         found = reference if mode == "float32" else logits(arguments.model, mode, tokens, arguments.threads)[:-1]
         perplexity = (-found.gather(1, targets.unsqueeze(1)).mean()).exp().item()
         same = (found.argmax(1) == reference.argmax(1)).float().mean().item()
         divergence = (reference.exp() * (reference - found)).sum(1).mean().item()
-        print(f"{mode:9} {perplexity:10.3f} {same:16.1%} {divergence:12.5f}", flush=True)
+        print(f"{mode:24} {perplexity:10.3f} {same:16.1%} {divergence:12.5f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ def model(folder, request):
     return load_model(folder, dtype, bits=bits)
 
 
-def test_right_kernels_are_proved_and_the_log_says_so(model, caplog):
+@pytest.mark.parametrize("int8_cache", [False, True])
+def test_right_kernels_are_proved_and_the_log_says_so(model, int8_cache, caplog):
     with caplog.at_level(logging.INFO):
-        proof.prove(model, 2)
+        proof.prove(model, 2, int8_cache=int8_cache)
     assert re.search(r"compiled kernels \(\w+\) proved in", caplog.text)
 
 

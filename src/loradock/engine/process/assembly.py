@@ -90,6 +90,8 @@ def build_loop(
     bits = _BITS[options.quantization]
     model = load_model(options.model, Dtype(options.dtype), options.device, bits=bits)
     int8_cache = options.kv_cache_dtype == "int8"
+    if int8_cache and not model.kernels:
+        raise BadRequest(f"--kv-cache-dtype int8 is computed by the compiled kernels only, not on {options.device}")
     prove(model, threads, int8_cache=int8_cache)
     cache = _cache(plan, model, int8_cache)
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
