@@ -1,4 +1,4 @@
-"""What weights, and keys and values, in fewer bits cost in accuracy: held against the same model in float32, on a fixed text.
+"""What weights, keys and values in fewer bits cost in accuracy: held against the model in float32, on a fixed text.
 
     python benchmarks/engine_quantization.py
 

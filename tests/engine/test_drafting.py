@@ -267,9 +267,7 @@ class Heard:
         self.steps, self.preemptions = loop.steps, scheduler.preemptions
         loop.stop(10)
         assert cache.usage == 0
-        self.remembered = {
-            chain: cache.memory[block].copy() for chain, block in cache._by_content.items()
-        }
+        self.remembered = {chain: cache.memory[block].copy() for chain, block in cache._by_content.items()}
 
     def _generation(self, number, prompt, params, adapter, grammar, stops, eos):
         made = Sequence(number, list(prompt), params, adapter)

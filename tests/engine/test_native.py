@@ -398,7 +398,9 @@ def test_keys_and_values_in_eight_bits(base, dtype):
         kept.append((cache.layout.keys(blocks).swapaxes(-1, -2), cache.layout.values(blocks), blocks))
     for side in (0, 1):
         plain = kept[0][side] if dtype is Dtype.FLOAT32 else plain_numbers.floats_of(kept[0][side])
-        scales = np.ascontiguousarray(kept[1][2][..., -4 * BLOCK_SIZE :]).view(np.uint16).reshape(*plain.shape[:2], 2, -1)
+        scales = (
+            np.ascontiguousarray(kept[1][2][..., -4 * BLOCK_SIZE :]).view(np.uint16).reshape(*plain.shape[:2], 2, -1)
+        )
         scale = plain_numbers.floats_of(scales[:, :, side])[..., None]
         off = np.abs(kept[1][side] * scale - plain)
         assert (off <= 0.5001 * scale).all()

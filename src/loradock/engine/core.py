@@ -68,7 +68,7 @@ class Sequence:
     """A prompt and the tokens generated for it.
 
     `computed` counts the leading tokens whose keys and values lie in `blocks` (KV cache block numbers). `constrained`:
-    not every token may come next.
+    not every token may come next. `restorable`: more of its prompt may be known on disk.
     """
 
     id: int
@@ -81,6 +81,7 @@ class Sequence:
     state: SequenceState = SequenceState.WAITING
     constrained: bool = False
     account: str = ""
+    restorable: bool = True
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.output)

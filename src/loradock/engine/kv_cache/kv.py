@@ -1,22 +1,20 @@
 """The paged KV cache: fixed-size blocks, and reuse of full blocks whose tokens and adapter are the same."""
 
 import time
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
-from hashlib import blake2b
 from itertools import groupby
 
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.core import Sequence
 from loradock.engine.dtypes import Dtype
 from loradock.engine.kernels.constants import BLOCK_SIZE
+from loradock.engine.kernels.memory import Array
+from loradock.engine.kv_cache.chains import Chain, extended, root
+from loradock.engine.kv_cache.disk import DiskBlocks
 from loradock.engine.kv_cache.layout import KVLayout
 from loradock.engine.runtime.heap import Droppable
 from loradock.engine.runtime.mapping import zeros
-
-Chain = tuple[int, bytes]
-"""(adapter load id, digest of all tokens up to the end of the block)."""
 
 
 class KVCache:
@@ -25,8 +23,10 @@ class KVCache:
     A block is one piece of memory, whose pages come when it is first used and go when it is given back.
 
     A full block is known by (adapter load, hash chain of its tokens); an unused known block stays until its
-    space is needed, oldest first.
+    space is needed, oldest first. With `disk` it goes there, and comes back when a prompt begins with it.
     """
+
+    disk: DiskBlocks | None = None
 
     def __init__(self, architecture: Architecture, blocks: int, dtype: Dtype, *, int8: bool = False) -> None:
         self.layout = KVLayout(architecture, dtype, int8)
@@ -66,9 +66,9 @@ class KVCache:
 
     def match_prefix(self, sequence: Sequence) -> None:
         """Give a new sequence the known blocks of its prompt; at least one token is left to compute."""
-        chain, tokens = _root(sequence), sequence.tokens
+        chain, tokens = root(sequence), sequence.tokens
         for start in range(0, len(tokens) - BLOCK_SIZE, BLOCK_SIZE):
-            chain = _extend(chain, tokens[start : start + BLOCK_SIZE])
+            chain = extended(chain, tokens[start : start + BLOCK_SIZE])
             block = self._by_content.get(chain)
             if block is None:
                 return
@@ -77,11 +77,16 @@ class KVCache:
             sequence.blocks.append(block)
             sequence.computed += BLOCK_SIZE
 
+    def known(self, chain: Chain) -> Array | None:
+        """Return the block `[layers, kv_heads, bytes]` that is known by this chain."""
+        block = self._by_content.get(chain)
+        return None if block is None else self.memory[block]
+
     def remember(self, sequence: Sequence) -> None:
         """Make the sequence's full computed blocks known to later sequences."""
-        chain, tokens = _root(sequence), sequence.tokens
+        chain, tokens = root(sequence), sequence.tokens
         for index in range(sequence.computed // BLOCK_SIZE):
-            chain = _extend(chain, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
+            chain = extended(chain, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
             block = sequence.blocks[index]
             if chain not in self._by_content and block not in self._known:
                 self._by_content[chain] = block
@@ -109,15 +114,15 @@ class KVCache:
                 if block in self._idle:
                     del self._idle[block]
                     self._free.append(block)
+        if self.disk is not None:
+            self.disk.forget_adapter(load_id)
 
     def give_back(self, idle_for: float) -> int:
         """Give the memory of unused blocks back to the system, forgetting what has been known and unused for so many
         seconds. Returns how many bytes that were, of whole pages only."""
         before = time.monotonic() - idle_for
         while self._idle and next(iter(self._idle.values())) <= before:
-            block, _ = self._idle.popitem(last=False)
-            self._forget(block)
-            self._free.append(block)
+            self._free.append(self._leave_memory())
         unused = self._touched.intersection(self._free)
         self._touched -= unused
         size = self.layout.block_bytes
@@ -126,13 +131,17 @@ class KVCache:
         return given
 
     def _take(self) -> int:
-        if self._free:
-            block = self._free.pop()
-        else:
-            block, _ = self._idle.popitem(last=False)
-            self._forget(block)
+        block = self._free.pop() if self._free else self._leave_memory()
         self._users[block] = 1
         self._touched.add(block)
+        return block
+
+    def _leave_memory(self) -> int:
+        """The block that has been unused for longest."""
+        block, _ = self._idle.popitem(last=False)
+        if self.disk is not None:
+            self.disk.put(self._known[block], self.memory[block])
+        self._forget(block)
         return block
 
     def _forget(self, block: int) -> None:
@@ -144,12 +153,3 @@ def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
     for _, run in groupby(enumerate(blocks), lambda pair: pair[1] - pair[0]):
         members = [block for _, block in run]
         yield members[0], members[-1] + 1
-
-
-def _root(sequence: Sequence) -> Chain:
-    return (sequence.adapter.load_id if sequence.adapter else 0, b"")
-
-
-def _extend(chain: Chain, tokens: list[int]) -> Chain:
-    # A cryptographic digest: with Python's own hash a crafted prompt could be given another's keys and values.
-    return (chain[0], blake2b(chain[1] + array("q", tokens).tobytes(), digest_size=16).digest())

@@ -13,8 +13,8 @@ from loradock.engine.kernels.memory import Array
 
 @dataclass(frozen=True)
 class KVLayout:
-    """The keys of a head `[head_dim, BLOCK_SIZE]`, its values `[BLOCK_SIZE, head_dim]`, and with int8 the scales of each
-    token's key, then of its value, bfloat16 `[2, BLOCK_SIZE]`.
+    """The keys of a head `[head_dim, BLOCK_SIZE]`, its values `[BLOCK_SIZE, head_dim]`, and with int8 the scales of
+    each token's key, then of its value, bfloat16 `[2, BLOCK_SIZE]`.
     """
 
     architecture: Architecture

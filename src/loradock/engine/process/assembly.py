@@ -8,12 +8,14 @@ from pathlib import Path
 
 from loradock.checkpoints.base_config import read_architecture
 from loradock.checkpoints.memory_plan import MemoryPlan, MemoryWishes, plan_memory
+from loradock.checkpoints.packed_cache import cache_folder
 from loradock.engine.adapters.adapters import Adapters
 from loradock.engine.adapters.lora import LoadedAdapter
 from loradock.engine.adapters.residency import AdapterMemory
 from loradock.engine.dtypes import Dtype
 from loradock.engine.generation.generation import Event, Generation
 from loradock.engine.kernels.constants import BLOCK_SIZE
+from loradock.engine.kv_cache.disk import DiskBlocks
 from loradock.engine.kv_cache.kv import KVCache
 from loradock.engine.kv_cache.layout import KVLayout
 from loradock.engine.models.lanes import Decoder
@@ -94,6 +96,8 @@ def build_loop(
         raise BadRequest(f"--kv-cache-dtype int8 is computed by the compiled kernels only, not on {options.device}")
     prove(model, threads, int8_cache=int8_cache)
     cache = _cache(plan, model, int8_cache)
+    if options.prefix_cache_disk_gib > 0:
+        _use_disk(cache, options.prefix_cache_disk_gib)
     # Elsewhere a row comes out a little different beside others, and answers would depend on drafts.
     drafts = options.speculative_tokens if model.kernels else 0
     scheduler = Scheduler(cache, options.max_num_seqs, options.max_step_tokens, options.max_loras, drafts)
@@ -139,3 +143,11 @@ def _cache(plan: MemoryPlan, model: Decoder, int8: bool) -> KVCache:
             f" {plan.context}: give at least {needed * block / 2**30:.2f} or lower --max-model-len"
         )
     return KVCache(a, blocks, model.dtype, int8=int8)
+
+
+def _use_disk(cache: KVCache, gib: float) -> None:
+    folder = cache_folder().parent / "prefixes"
+    try:
+        cache.disk = DiskBlocks(folder, cache.layout.block_bytes, int(gib * 2**30))
+    except OSError as error:
+        raise BadRequest(f"--prefix-cache-disk-gib: {folder} cannot be used: {error}") from error

@@ -42,6 +42,7 @@ class EngineOptions:
     speculative_tokens: int
     kv_cache_gib: float | None
     kv_cache_dtype: str
+    prefix_cache_disk_gib: float
     threads: int | None
 
 
@@ -82,7 +83,11 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     p.add_argument("--lora-ram-gib", type=float, help="memory for adapters; default: 2, or a quarter of what is free")
     p.add_argument("--max-lora-rank", type=_positive, default=64)
     p.add_argument("--disable-lora", action="store_true")
-    p.add_argument("--max-model-len", type=_positive, help="context in tokens; default: the model's own, as far as the cache has room")
+    p.add_argument(
+        "--max-model-len",
+        type=_positive,
+        help="context in tokens; default: the model's own, as far as the cache has room",
+    )
     p.add_argument("--max-num-seqs", type=_positive, default=64, help="sequences generated at a time")
     p.add_argument(
         "--max-waiting",
@@ -103,6 +108,12 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         choices=("auto", "int8"),
         default="auto",
         help="int8: keys and values in 8 bits, half of the memory for a token; auto: those of --dtype",
+    )
+    p.add_argument(
+        "--prefix-cache-disk-gib",
+        type=float,
+        default=0,
+        help="room on disk for keys and values of prompts that have to leave memory; 0: they are computed again",
     )
     p.add_argument("--threads", type=_positive, help="compute threads; default: one per core that this process may use")
     return p

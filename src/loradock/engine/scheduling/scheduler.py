@@ -2,6 +2,7 @@
 
 from loradock.engine.core import Row, Sequence, SequenceState
 from loradock.engine.kv_cache.kv import KVCache
+from loradock.engine.kv_cache.prefixes import Prefixes
 from loradock.engine.scheduling.adapter_slots import Turns
 from loradock.engine.scheduling.brief import BriefSteps, Part
 from loradock.engine.scheduling.cost import StepCost
@@ -30,6 +31,7 @@ class Scheduler:
         self.shares = Shares()
         self.drafter = NgramDrafter(drafts)
         self.cost = StepCost()
+        self.prefixes = Prefixes(cache)
         self._brief = BriefSteps(self.cost)
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -90,6 +92,7 @@ class Scheduler:
         running = [s for s in self.running if s.adapter is None or s.adapter.load_id in active]
         decoding = [s for s in running if len(s) - s.computed == 1]
         prefilling = [s for s in running if len(s) - s.computed > 1]
+        self.prefixes.fill(prefilling)
         crowd = self.shares.crowd(decoding, prefilling)
         part = self._part(decoding, prefilling, crowd)
         rows = [row for s in part.decoding if (row := self._row(s, 1))]
@@ -122,8 +125,7 @@ class Scheduler:
             sequence = self.waiting.next(self.running, places)
             if sequence is None:
                 return
-            if sequence.params.prompt_logprobs is None or sequence.output:
-                self.cache.match_prefix(sequence)
+            self.prefixes.match(sequence)
             # One spare block each for those already running, lest they be thrown out at once.
             spare = len(self.running)
             if self.cache.missing(sequence, len(sequence) + 1) + spare > self.cache.available:
@@ -133,6 +135,7 @@ class Scheduler:
             self.waiting.take(sequence)
             sequence.state = SequenceState.RUNNING
             self.running.append(sequence)
+            self.prefixes.admitted(sequence)
             self.shares.admitted(sequence)
 
     def _row(self, sequence: Sequence, count: int) -> Row | None:
