@@ -45,6 +45,7 @@ def test_a_model_that_cannot_be_served_ends_it_with_the_reason_last(tmp_path, ba
         (tmp_path / "none",): "there is no such file or folder",
         (base_folder, "--max-model-len", "9999"): "above the model's context of 512",
         (base_folder, "--kv-cache-gib", "0.0001"): "less than one context of 512",
+        (base_folder, "--device", "meta", "--kv-cache-dtype", "int8"): "computed by the compiled kernels only",
     }
     running = {words: launch(tmp_path / str(n), *flags) for n, (flags, words) in enumerate(cases.items())}
     for words, engine in running.items():
@@ -78,3 +79,22 @@ def test_more_than_may_wait_are_told_so_but_not_those_who_have_not_their_share(t
         assert other.status_code == 200
     engine.process.kill()
     engine.process.wait()
+
+
+def test_prompts_come_back_from_disk_and_metrics_tell(tmp_path, base_folder):
+    """A cache in 8 bits that holds little more than one of the prompts."""
+    flags = ("--kv-cache-dtype", "int8", "--prefix-cache-disk-gib", "0.01", "--kv-cache-gib", "0.00005")
+    engine = wait_ready(launch(tmp_path, base_folder, *flags, "--max-model-len", "256"))
+    found = {}
+    with engine.http as http:
+        for _ in range(2):
+            for word in "abcdefgh":
+                body = {"model": "base", "prompt": word * 150, "max_tokens": 4, "temperature": 0}
+                answer = http.post("/v1/completions", json=body).json()
+                assert found.setdefault(word, answer["choices"][0]["text"]) == answer["choices"][0]["text"]
+        lines = http.get("/metrics").text.splitlines()
+    counts = dict(line.split() for line in lines if line.startswith("loradock_prefix_cache"))
+    assert float(counts["loradock_prefix_cache_tokens_total"]) >= float(
+        counts["loradock_prefix_cache_disk_tokens_total"]
+    )
+    assert float(counts["loradock_prefix_cache_disk_tokens_total"]) > 0
