@@ -98,3 +98,5 @@ def test_prompts_come_back_from_disk_and_metrics_tell(tmp_path, base_folder):
         counts["loradock_prefix_cache_disk_tokens_total"]
     )
     assert float(counts["loradock_prefix_cache_disk_tokens_total"]) > 0
+    engine.process.terminate()
+    assert engine.process.wait(timeout=20) == 0
