@@ -65,7 +65,10 @@ class _Collector(Collector):
             "draft_tokens": ("Tokens that the n-gram drafter proposed.", drafter.drafted),
             "accepted_draft_tokens": ("Of these, those the model agreed with.", drafter.accepted),
             "prompt_tokens": ("Tokens of prompts.", self._metrics.prompt_tokens),
-            "prefix_cache_tokens": ("Tokens of prompts that the prefix cache held.", loop.scheduler.prefixes.found_tokens),
+            "prefix_cache_tokens": (
+                "Tokens of prompts that the prefix cache held.",
+                loop.scheduler.prefixes.found_tokens,
+            ),
             "prefix_cache_disk_tokens": ("Of these, tokens that came from disk.", loop.scheduler.prefixes.disk_tokens),
             "generated_tokens": ("Tokens generated.", loop.generated_tokens),
         }
