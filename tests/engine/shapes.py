@@ -70,8 +70,10 @@ def difference(folder: Path, dtype: str) -> float:
     from loradock.engine.core import Row, SamplingParams, Sequence
     from loradock.engine.process.assembly import build_loop
     from loradock.engine.process.options import read_options
+    from loradock.engine.self_check.proof import prove
 
     loop = build_loop(read_options(["--model", str(folder), "--dtype", dtype, "--threads", "2"]), print, print)
+    prove(loop.runner.model, loop.runner.threads)
     expected = np.load(folder / FILE)
     sequence = Sequence(0, expected["tokens"].tolist(), SamplingParams(prompt_logprobs=0))
     loop.runner.cache.allocate(sequence, TOKENS)

@@ -39,14 +39,23 @@ _PLENTY = 2**40
 
 
 def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fatal: Callable[[str], None]) -> Service:
-    """Raises BadRequest when the model cannot be served with these options."""
+    """The whole, ready to answer. Raises BadRequest when the model cannot be served with these options, and
+    WrongNumbers when a kernel computes wrongly."""
     begun = time.perf_counter()
     plan = memory_plan(options)
     loop = build_loop(options, lambda e: event_loop.call_soon_threadsafe(_send, e), on_fatal, plan)
     model, cache = loop.runner.model, loop.runner.cache
-    files = load_tokenizer(options.model, model.architecture)
-    limits = Limits(plan.context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
-    service = Service(loop, _adapters(options, model, loop, plan), files, limits)
+    # Kernels compute without the interpreter's lock, which the tokenizer's library takes for itself.
+    loop.start()
+    warm = loop.call(loop.runner.warm_up)
+    proved = loop.call(lambda: prove(model, loop.runner.threads, int8_cache=cache.layout.int8))
+    try:
+        files = load_tokenizer(options.model, model.architecture)
+        limits = Limits(plan.context, model.architecture.vocab_size, options.max_num_seqs, options.max_waiting)
+        service = Service(loop, _adapters(options, model, loop, plan), files, limits)
+    finally:
+        warm.result()
+        proved.result()
     log.info(
         "loaded %s in %.1f s: context %d of the model's %d tokens, cache for %d tokens, %d threads; memory planned: %s",
         options.model.name,
@@ -86,7 +95,7 @@ def _bytes(gib: float | None) -> int | None:
 def build_loop(
     options: EngineOptions, deliver: Deliver, on_fatal: Callable[[str], None], plan: MemoryPlan | None = None
 ) -> EngineLoop:
-    """The part without names, text and HTTP. Raises BadRequest, and WrongNumbers when a kernel computes wrongly."""
+    """The part without names, text and HTTP. Raises BadRequest."""
     plan = plan or memory_plan(options)
     threads = options.threads or usable_processors()
     bits = _BITS[options.quantization]
@@ -94,7 +103,6 @@ def build_loop(
     int8_cache = options.kv_cache_dtype == "int8"
     if int8_cache and not model.kernels:
         raise BadRequest(f"--kv-cache-dtype int8 is computed by the compiled kernels only, not on {options.device}")
-    prove(model, threads, int8_cache=int8_cache)
     cache = _cache(plan, model, int8_cache)
     if options.prefix_cache_disk_gib > 0:
         _use_disk(cache, options.prefix_cache_disk_gib)

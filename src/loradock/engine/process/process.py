@@ -92,13 +92,10 @@ class _Process:
         from loradock.engine.runtime.heap import trim_heap
 
         service = await asyncio.to_thread(self._build)
-        if self._stop.is_set():
-            return
-        service.loop.start()
-        await asyncio.wrap_future(service.loop.call(service.loop.runner.warm_up))
         trim_heap()
         # What is loaded stays: looking through it again and again for garbage would hold up a step for 150 to 180 ms.
         gc.freeze()
+        gc.enable()
         self._server.ready(service)
         log.info("ready: %s", ", ".join(service.adapters.base_names))
         await self._stop.wait()

@@ -1,7 +1,6 @@
 """Giving memory back to the system."""
 
 import ctypes
-import gc
 import mmap
 import sys
 from typing import Any
@@ -16,7 +15,6 @@ _DONT_NEED = 4
 def trim_heap() -> None:
     """Return freed memory (copies of weights while they were packed, say) to the system, which the C library keeps
     until it is told; only glibc can be."""
-    gc.collect()
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)
