@@ -5,6 +5,8 @@ python -m benchmarks engines --full                 # every combination, hours
 python -m benchmarks engines --peers loradock vllm --fresh
 python -m benchmarks sizes --sizes 1b --widths int8 # Loradock beside llama.cpp, short prompts
 LORADOCK_KERNELS=avx2 python -m benchmarks sizes    # with AVX2 kernels on a machine that has AVX-512
+python -m benchmarks contexts --sizes 1b --contexts 4096 --patience 600
+python -m benchmarks starts --sizes 1b              # start to first token, first packing, memory, a second replica
 python -m benchmarks report                         # tables and plots from what was measured
 """
 
@@ -24,11 +26,11 @@ from benchmarks.places import RESULTS
 from benchmarks.records import Budget, Records
 from benchmarks.report import write_report
 from benchmarks.room import default_budget
-from benchmarks.sizes import Job, Plan, add_sizes, size_peers
+from benchmarks.sizes import Job, Plan, add_contexts, add_sizes, add_starts, size_peers
 from benchmarks.sizes.widths import WIDTHS
 from benchmarks.workload import DEFAULT, FULL, Case
 
-_ON_SIZES = {"sizes": add_sizes}
+_ON_SIZES = {"starts": add_starts, "sizes": add_sizes, "contexts": add_contexts}
 PARTS = ("gateways", "attach", "engines", *_ON_SIZES, "report")
 _NAMES = sorted({peer.name for peer in (*PEERS, *size_peers(USUAL))})
 
@@ -46,6 +48,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", choices=MODELS, default=list(MODELS), help="models of the parts on sizes")
     widths = [width.name for width in WIDTHS]
     parser.add_argument("--widths", nargs="+", choices=widths, default=widths, help="weights of the parts on sizes")
+    parser.add_argument("--contexts", nargs="+", type=int, default=[512, 4096, 16384], help="tokens of long prompts")
+    parser.add_argument("--clients", nargs="+", type=int, default=[1, 8], help="at once, with long prompts")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="begin nothing new after that; run again to go on")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for one measurement")
@@ -78,6 +82,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         widths=arguments.widths,
         peers=arguments.peers,
         cases=arguments.cases or [""],
+        contexts=arguments.contexts,
+        clients=arguments.clients,
         repetitions=arguments.repetitions,
         memory_gib=arguments.memory or default_budget(),
         patience=arguments.patience,
@@ -111,7 +117,7 @@ async def main(arguments: argparse.Namespace) -> None:
     if not whole:
         print("The time is up before all was measured; run again to go on.")
     if "report" in arguments.parts:
-        write_report(records, arguments.results)
+        write_report(records, on_sizes, arguments.results)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ class Run:
     def _wanting(self, peer: Peer, case: Case) -> int:
         """How many repetitions are still to be made."""
         failed = {(peer.name, case.name), (peer.name, case.fleet)} & self._failed
-        if failed or not (self._everything or peer.asked(case)):
+        unable = case.used > 1 and not peer.mixes
+        if failed or unable or not (self._everything or peer.asked(case)):
             return 0
         done = self._records.where(kind="load", peer=peer.name, case=case.name)
         slow = done and done[0]["seconds"] > _SLOW

@@ -16,10 +16,12 @@ from benchmarks.places import CACHE
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB. `pss` counts what processes share once, `rss` once for each."""
+    """MiB. `pss` counts what processes share once, `rss` once for each; `peak`: the most that was resident so far, as
+    `rss` counts it."""
 
     pss: float
     rss: float
+    peak: float
 
 
 class Tree:
@@ -51,12 +53,12 @@ class Tree:
         return " | ".join(line.strip()[:300] for line in lines[-3:])
 
     def memory(self) -> Memory:
-        pss = rss = 0
+        pss = rss = peak = 0
         for member in self._members():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 found = member.memory_full_info()
-                pss, rss = pss + found.pss, rss + found.rss
-        return Memory(pss / 2**20, rss / 2**20)
+                pss, rss, peak = pss + found.pss, rss + found.rss, peak + _peak(member.pid)
+        return Memory(pss / 2**20, rss / 2**20, peak / 2**20)
 
     def cpu_seconds(self) -> float:
         seconds = 0.0
@@ -85,3 +87,12 @@ class Tree:
             return [first, *first.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+
+def _peak(pid: int) -> int:
+    """In bytes; 0 where Linux does not tell it."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0

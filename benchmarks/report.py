@@ -1,31 +1,40 @@
 """The tables: ratios first, then everything measured."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gateways.peers import TARGETS
 from benchmarks.peers import PEERS
 from benchmarks.plots import draw
 from benchmarks.records import Records
+from benchmarks.sizes import sizes_report
+from benchmarks.tables import section, table
 from benchmarks.targets import LORADOCK, fastest, targets
 from benchmarks.workload import DEFAULT, FULL
 
 
-def write_report(records: Records, folder: Path) -> None:
-    """`peers.md` and the plots beside it."""
+def write_report(records: Records, on_sizes: Records, folder: Path) -> None:
+    """`peers.md` and the plots beside it, `sizes.md`; of what was measured."""
     folder.mkdir(parents=True, exist_ok=True)
+    if on_sizes.rows:
+        (folder / "sizes.md").write_text(sizes_report(on_sizes))
+    if records.rows:
+        _write_peers(records, folder)
+
+
+def _write_peers(records: Records, folder: Path) -> None:
     draw(records, folder)
     parts = [
         _head(records),
-        _section("The goals", targets(records)),
-        _section("How many times as fast (tokens per second, Loradock through its gateway : peer)", _ratios(records)),
-        _section("The roofline", _roofline(records)),
-        _section("Everything, by case", _cases(records)),
-        _section("Start and memory", _starts(records)),
-        _section("Attaching", _attaching(records)),
-        _section("Gateways", _gateways(records)),
-        _section("Who was measured, and how it was run", _settings(records)),
+        section("The goals", targets(records)),
+        section("How many times as fast (tokens per second, Loradock through its gateway : peer)", _ratios(records)),
+        section("The roofline", _roofline(records)),
+        section("Everything, by case", _cases(records)),
+        section("Start and memory", _starts(records)),
+        section("Attaching", _attaching(records)),
+        section("Gateways", _gateways(records)),
+        section("Who was measured, and how it was run", _settings(records)),
     ]
     (folder / "peers.md").write_text("\n".join(part for part in parts if part))
 
@@ -42,15 +51,6 @@ def _head(records: Records) -> str:
         " in brackets the lowest and the highest. Made by `make bench` from `peers.json`.\n\n"
         "![tokens per second by peer](peers.svg)\n"
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"\n## {title}\n\n{body}\n" if body else ""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines]) if lines else ""
 
 
 def _present(records: Records, kind: str) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import product
 from benchmarks.adapters import Adapter, mixed, uniform
 from benchmarks.models.shapes import SMOLLM2, Model
 
-_WORDS = (
+WORDS = (
     *("rain", "parrot", "harbour", "lantern", "copper", "orchard", "signal", "winter", "granite", "violin", "pepper"),
     *("ladder", "comet", "marble", "engine", "meadow", "thunder", "velvet", "anchor", "pocket", "desert", "candle"),
 )
@@ -99,8 +99,8 @@ def prompts(case: Case, repetition: int) -> Iterator[str]:
     """No two begin alike, so that no server's prefix cache spares it the work."""
     dice = random.Random(f"{case.name} {repetition}")
     for number in range(1_000_000):
-        words = dice.choices(_WORDS, k=_LONG if case.prompt == "long" else _SHORT)
-        yield f"{number}{dice.choice(_WORDS)} {' '.join(words)}."
+        words = dice.choices(WORDS, k=_LONG if case.prompt == "long" else _SHORT)
+        yield f"{number}{dice.choice(WORDS)} {' '.join(words)}."
 
 
 def chosen(case: Case, adapters: Sequence[Adapter], repetition: int) -> Iterator[Adapter | None]:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file as load_torch
 
 import benchmarks
 from benchmarks import adapters, room
-from benchmarks.client import Failed, Request, load
+from benchmarks.client import Answer, Failed, Request, load
 from benchmarks.measuring import quantile
 from benchmarks.models import checkpoint, formats
 from benchmarks.models.shapes import MODELS, SMOLLM2, Model
@@ -26,6 +27,10 @@ from benchmarks.own_products import OwnProducts
 from benchmarks.peers import PEERS
 from benchmarks.places import free_port
 from benchmarks.records import Records
+from benchmarks.sizes import sizes_report
+from benchmarks.sizes.contexts import Point, decode_rate
+from benchmarks.sizes.contexts import prompts as long_prompts
+from benchmarks.sizes.sizes import CASES
 from benchmarks.targets import BASE_1, BASE_32, BESIDE_8, EIGHT_32, MANY_32, ONE_1, targets
 from benchmarks.workload import DEFAULT, FULL, Case, chosen, prompts
 
@@ -124,6 +129,49 @@ def test_models_have_the_sizes_in_their_names():
     millions = {name: round(model.parameters / 1e6) for name, model in MODELS.items()}
     assert millions == {"135m": 135, "0.5b": 402, "1b": 1074, "3b": 2970}
     assert SMOLLM2.kv_bytes == 23040
+
+
+def test_prompts_of_a_context_are_the_same_for_every_server_and_begin_unlike():
+    point = Point(SMOLLM2, 512, 8)
+    texts = long_prompts(point, 0)
+    assert texts == long_prompts(point, 0)
+    assert len({text[:4] for text in texts}) == 8
+    assert long_prompts(point, 1) != texts
+
+
+def test_the_speed_of_streams_is_that_of_the_span_in_which_all_of_them_ran():
+    early = Answer(0.0, [float(moment) for moment in range(1, 21)])
+    late = Answer(0.0, [11 + moment / 2 for moment in range(40)])
+    assert decode_rate([early, late]) == pytest.approx((9 + 18) / 9)
+    with pytest.raises(Failed, match="together for 4 tokens"):
+        decode_rate([Answer(0.0, [float(moment) for moment in range(16)]), late])
+
+
+def test_sizes_are_held_against_llamacpp_of_the_same_width(tmp_path):
+    records = Records(
+        tmp_path / "sizes.json", dict.fromkeys(("date", "cpu", "cores", "memory_gib", "system", "loradock"), "")
+    )
+    case = replace(CASES[0], model="1b").name
+    for peer, rate in (
+        ("engine-int8-plain", 30.0),
+        ("llamacpp-q8_0", 20.0),
+        ("llamacpp-bf16", 10.0),
+        ("openvino-q8_0", 25.0),
+    ):
+        records.add(kind="load", peer=peer, case=case, model="1b", tokens_per_s=rate)
+        records.add(
+            kind="replica", peer=peer, model="1b", seconds=1.0, peak_mib=rate, pss_mib=100.0, second_pss_mib=20.0
+        )
+    records.add(kind="load", peer="engine-plain", case=case, model="1b", tokens_per_s=9.0, pressed=True)
+    said = sizes_report(records)
+    assert "| Loradock engine, int8, no drafts | 30.0 (1.50 x) |" in said
+    assert "| OpenVINO GenAI Q8_0 | 25.0 (1.25 x) |" in said
+    assert "| Loradock engine, no drafts | disturbed |" in said
+    assert "| llama.cpp Q8_0 | 20.0 |" in said
+    assert (
+        "| 1B | Loradock engine, int8, no drafts | 1.00 (1.00 x) | 30 (1.50 x) | 100 (1.00 x) | 20 (1.00 x) | 20% |"
+        in said
+    )
 
 
 def test_no_two_prompts_of_a_case_begin_alike():

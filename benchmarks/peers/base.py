@@ -75,7 +75,8 @@ class Peer(ABC):
     """`settings`: what it is run with, and why, in the words of the report. `memory_gib`: what it takes at most, with
     its adapters and under load. `central_only`: left out of the usual run's
     other cases; `extra`: measured only when it is named or everything is. `base_beside`: also asked for the base model
-    while it has adapters. `ours`: its repetitions are not cut short in cases that are not central."""
+    while it has adapters. `ours`: its repetitions are not cut short in cases that are not central. `mixes`: it can
+    have several adapters asked at a time."""
 
     name: str
     title: str
@@ -85,6 +86,7 @@ class Peer(ABC):
     extra = False
     base_beside = False
     ours = False
+    mixes = True
 
     def asked(self, case: Case) -> bool:
         """Whether a usual run asks it this."""

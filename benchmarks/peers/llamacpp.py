@@ -47,11 +47,13 @@ class LlamaCpp(Peer):
         speculative decoding by what was said before, which Loradock does, too; only for one request at a time."""
         self.name = f"llamacpp-{weights.lower()}{'-drafts' if drafts else ''}"
         self.title = f"llama.cpp {weights}{', drafts' if drafts else ''}"
+        slots = f"{setting.sequences} slots" if setting is USUAL else "a slot for each client"
         self.settings = (
             f"`llama-server` built from source for this machine's instructions (its wheel knows AVX2 only), {weights}"
-            f" weights, {setting.sequences} slots, one key-value buffer (faster than one per slot), continuous"
+            f" weights, {slots}, one key-value buffer (faster than one per slot), continuous"
             " batching, all cores; adapters (float16) loaded at its start and chosen per request"
             + ("; `ngram-simple` with 3 and 3 tokens, faster here than its defaults, 2 or 1" if drafts else "")
+            + ("" if setting is USUAL else "; no copies of earlier prompts (`--cache-ram 0`)")
         )
         self.central_only = drafts or weights != "BF16"
         self._weights, self._drafts, self._setting = weights, drafts, setting
@@ -85,6 +87,7 @@ class LlamaCpp(Peer):
         command += ["--parallel", str(self._setting.sequences), "--ctx-size", str(self._setting.tokens)]
         command += ["--threads", _CORES, "--kv-unified", "--log-verbosity", "1"]
         command += _DRAFTS if self._drafts else []
+        command += [] if self._setting is USUAL else ["--cache-ram", "0"]
         if adapters:
             command += ["--lora", ",".join(map(str, adapters)), "--lora-init-without-apply"]
         return command

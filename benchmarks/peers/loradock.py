@@ -19,18 +19,22 @@ from benchmarks.places import BASE, CACHE, free_port, packaged_gguf
 from benchmarks.processes import Tree
 from benchmarks.workload import Case, Fleet
 from loradock.checkpoints.adapters.packed import write_packed
+from loradock.checkpoints.packed_cache import FOLDER
 
 KEY, ACCOUNT = "ld-benchmark-key", "bench"
 
 
 class Engine(Peer):
-    """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes."""
+    """`mode`: a --quantization, else bfloat16; `drafts`: speculative decoding, as it comes; `cache`: another folder for
+    packed weights."""
 
     memory_gib = 2.9  # most of it keys and values, once they were used
     central_only = True
     ours = True
 
-    def __init__(self, mode: str = "", *, drafts: bool = True, setting: Setting = USUAL) -> None:
+    def __init__(
+        self, mode: str = "", *, drafts: bool = True, setting: Setting = USUAL, cache: Path | None = None
+    ) -> None:
         without = [] if drafts else ["--speculative-tokens", "0"]
         self.name = "engine" + (f"-{mode}" if mode else "") + ("" if drafts else "-plain")
         self.title = "Loradock engine" + (f", {mode}" if mode else "") + ("" if drafts else ", no drafts")
@@ -40,6 +44,7 @@ class Engine(Peer):
             " a start before, and its adapters as they are at an upload"
         )
         self._setting = setting
+        self._variables = {} if cache is None else {FOLDER: str(cache)}
         if setting is not USUAL:
             self.memory_gib = setting.memory_gib(BITS[mode or "bf16"])
             self._flags += _room(setting)
@@ -61,7 +66,7 @@ class Engine(Peer):
     def _launch(self) -> Server:
         port = free_port()
         command = [sys.executable, "-m", "loradock.engine", "--model", self._model(), "--port", str(port)]
-        tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags])
+        tree = Tree(self.name, [*command, "--served-model-name", "base", *self._flags], self._variables)
         return EngineServer(tree, f"http://127.0.0.1:{port}")
 
     def _model(self) -> Path:

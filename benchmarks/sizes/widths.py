@@ -8,19 +8,25 @@ from benchmarks.models import MODELS, Model
 from benchmarks.peers.base import Peer, Setting
 from benchmarks.peers.llamacpp import LlamaCpp, LlamaCppWheel
 from benchmarks.peers.loradock import Engine
+from benchmarks.peers.openvino import OpenVino
 from benchmarks.processor import AVX2_CHOSEN
 from benchmarks.records import Budget, Records
 
 
 class Width(NamedTuple):
-    """`engine`: a --quantization; `gguf`: a format of llama.cpp's."""
+    """`engine`: a --quantization; `gguf`, `openvino`: formats of llama.cpp's files, the one that OpenVINO reads."""
 
     name: str
     engine: str
     gguf: str
+    openvino: str
 
 
-WIDTHS = (Width("bf16", "", "BF16"), Width("int8", "int8", "Q8_0"), Width("int4", "int4", "Q4_0"))
+WIDTHS = (
+    Width("bf16", "", "BF16", "F16"),
+    Width("int8", "int8", "Q8_0", "Q8_0"),
+    Width("int4", "int4", "Q4_0", "Q4_0"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Plan:
     widths: Sequence[str]
     peers: Sequence[str] | None
     cases: Sequence[str]
+    contexts: Sequence[int]
+    clients: Sequence[int]
     repetitions: int
     memory_gib: float
     patience: float
@@ -53,11 +61,18 @@ class Job:
     budget: Budget
 
 
-def size_peers(setting: Setting, widths: Sequence[str] = ("bf16", "int8", "int4")) -> Iterator[Peer]:
+def size_peers(
+    setting: Setting, widths: Sequence[str] = ("bf16", "int8", "int4"), *, everywhere: bool = False
+) -> Iterator[Peer]:
+    """`everywhere`: also those that are measured on other processors only."""
     for width in WIDTHS:
         if width.name in widths:
             yield Engine(width.engine, drafts=False, setting=setting)
-            yield (LlamaCppWheel if AVX2_CHOSEN else LlamaCpp)(width.gguf, setting=setting)
+            if everywhere or not AVX2_CHOSEN:
+                yield LlamaCpp(width.gguf, setting=setting)
+                yield OpenVino(width.openvino, setting=setting)
+            if everywhere or AVX2_CHOSEN:
+                yield LlamaCppWheel(width.gguf, setting=setting)
 
 
 def width_of(peer: str) -> Width:
@@ -68,6 +83,6 @@ def width_of(peer: str) -> Width:
     return WIDTHS[0]
 
 
-def rival_of(width: Width) -> str:
-    """The name of llama.cpp of the same width."""
-    return f"llamacpp-{'wheel-' if AVX2_CHOSEN else ''}{width.gguf.lower()}"
+def rivals_of(width: Width) -> tuple[str, str]:
+    """The names of llama.cpp of the same width: built here, or as the wheel comes."""
+    return f"llamacpp-{width.gguf.lower()}", f"llamacpp-wheel-{width.gguf.lower()}"
