@@ -2,6 +2,7 @@
 
 Answers say which adapter, from which folder, gave them. `<model>/faults.json` is read anew at every use:
     crash: last words of a start that fails        load_delay: seconds before it is healthy
+    loading: what it says that it loads until then
     refuse: {adapter: reason}                      nan: [adapters whose probe is not finite]
     unwritable: [adapters whose probe is not finite, which is told as vLLM tells it]
     adapter_delay: seconds an adapter load takes   token_delay: seconds per token
@@ -75,7 +76,7 @@ class Stub:
 
     async def health(self, _):
         if not self.ready:
-            return web.Response(status=503)
+            return web.json_response({"status": "loading", "reason": self.faults.get("loading")}, status=503)
         told = {"steps": self.steps, "work": self.work, "compute_seconds": float(self.steps)}
         return web.json_response({"status": "ok", **told})
 

@@ -78,6 +78,14 @@ async def test_a_base_model_that_cannot_be_had_is_an_error(rig):
     assert (await rig.until(endpoint, EndpointState.ERROR)).message == "org/base is nowhere to be found"
 
 
+async def test_what_takes_long_in_a_start_is_told_until_it_is_over(rig):
+    rig.faults(load_delay=1, loading="packing the model: 1 of 2 MiB")
+    endpoint = rig.endpoint(rig.alice, "alice")
+    await eventually(lambda: rig.deployment(endpoint).message == "packing the model: 1 of 2 MiB")
+    assert rig.deployment(endpoint).state is EndpointState.STARTING
+    assert (await rig.until(endpoint, EndpointState.STARTED)).message is None
+
+
 async def test_stopping_while_it_starts(rig):
     rig.faults(load_delay=60)
     endpoint = rig.endpoint(rig.alice, "alice")

@@ -1,12 +1,18 @@
 """What an engine tells of its progress, for whoever has to find out whether it is stuck."""
 
+import logging
 import threading
 from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
 
+from loradock.checkpoints.architecture import Architecture
 from loradock.engine.http.server import EngineServer
+from loradock.engine.kernels.structures import Format
+from loradock.engine.models import packing
+from loradock.engine.models.packed_layout import lay_out
+from loradock.engine.process.loading_news import tell_of_loading
 from loradock.engine.scheduling import loop as loops
 from tests.engine.test_loop import loop, run  # noqa: F401
 
@@ -19,6 +25,20 @@ def health(loop):  # noqa: F811
     server.ready(SimpleNamespace(loop=loop))
     client = TestClient(server.app)
     return lambda headers=SECRET: client.get("/health", headers=headers).json()
+
+
+def test_who_asks_during_a_start_is_told_what_is_done_with_the_model(monkeypatch, caplog):
+    server = EngineServer(None)
+    client = TestClient(server.app)
+    tell_of_loading(server)
+    assert client.get("/health").json() == {"status": "loading"}
+    monkeypatch.setattr(packing, "_EVERY_S", -1)
+    layout = lay_out(Architecture("llama", 96, 64, 96, 2, 4, 2, 16, 1e4, 1e-5, 64), Format.INT8)
+    with caplog.at_level(logging.INFO):
+        packing.Progress(layout).add(layout.head)
+    told = client.get("/health")
+    assert told.status_code == 503
+    assert told.json() == {"status": "loading", "reason": "packing the model: 0 of 0 MiB"}
 
 
 def test_only_who_has_the_secret_is_told(health):

@@ -83,6 +83,13 @@ async def test_one_that_is_not_ready_says_why(answer, why):
         assert told.why.startswith(why)
 
 
+async def test_one_that_loads_says_what_it_is_doing():
+    async with reader(health=says({"status": "loading", "reason": "packing"}, status=503)) as (vitals, _):
+        assert await vitals.read() == Vitals(Answer.FAILED, "status 503 packing", doing="packing")
+    async with reader(health=says({"status": "failed", "reason": "broken"}, status=503)) as (vitals, _):
+        assert (await vitals.read()).doing == ""
+
+
 async def test_one_that_does_not_answer_in_time():
     import asyncio
 

@@ -7,7 +7,7 @@ from enum import Enum, auto
 import msgspec
 
 from loradock.replicas.http import BrokenOff, ReplicaHttp, Reply
-from loradock.types.protocol import Health
+from loradock.types.protocol import LOADING, Health
 
 _STEPS = ("vllm:iteration_tokens_total_count", "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
 _WORK = ("vllm:num_requests_running", "vllm:num_requests_waiting")
@@ -32,6 +32,8 @@ class Vitals:
     steps: float | None = None
     work: float | None = None
     compute_seconds: float | None = None
+    doing: str = ""
+    """What an engine that loads says of it."""
 
 
 class VitalsReader:
@@ -48,7 +50,9 @@ class VitalsReader:
                 reply = await self._get("/health")
                 told = _health(reply.content)
                 if reply.status != 200:
-                    return Vitals(Answer.FAILED, f"status {reply.status} {(told.reason or '')[:500]}".strip())
+                    reason = (told.reason or "")[:500]
+                    doing = reason if told.status == LOADING else ""
+                    return Vitals(Answer.FAILED, f"status {reply.status} {reason}".strip(), doing=doing)
                 if told.steps is None:
                     return await self._of_metrics()
                 return Vitals(Answer.GOOD, "", told.steps, told.work, told.compute_seconds)

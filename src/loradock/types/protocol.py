@@ -22,9 +22,14 @@ ENGINE_SECRET_ENV = "LORADOCK_ENGINE_SECRET"  # noqa: S105 - the name of a varia
 _Text = Annotated[str, Meta(min_length=1)]
 
 
+LOADING = "loading"
+"""The status of an engine that is not ready yet."""
+
+
 class Health(msgspec.Struct, omit_defaults=True):
-    """GET /health. `reason`: why it can serve no more. The rest is for whoever has the secret: `steps` moves with every
-    step, `work` is what waits for them, `compute_seconds` the processor time of what computes them."""
+    """GET /health. `reason`: why it can serve no more, or what is being loaded. The rest is for whoever has the secret:
+    `steps` moves with every step, `work` is what waits for them, `compute_seconds` the processor time of what computes
+    them."""
 
     status: str | None = None
     reason: str | None = None

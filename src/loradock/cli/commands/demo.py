@@ -85,13 +85,13 @@ def _connect(server: subprocess.Popen[bytes], folder: Path, port: int) -> Client
     import httpx
 
     url = f"http://127.0.0.1:{port}"
-    with console.status("starting the server …"):
+    with console.status("starting the server …"), httpx.Client(timeout=1) as http:
         while server.poll() is None:
             try:
-                httpx.get(f"{url}/health", timeout=1)
+                http.get(f"{url}/health")
                 break
             except httpx.TransportError:
-                time.sleep(0.1)
+                time.sleep(0.02)
     if server.poll() is not None:
         lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
         raise BadRequest(f"the server did not start: {lines[-1] if lines else 'no reason given'}")

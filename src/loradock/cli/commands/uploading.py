@@ -1,7 +1,6 @@
 """Uploads from the command line: of one or many, to their end."""
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,10 @@ from loradock.cli.client import Client
 from loradock.cli.commands.sending import LocalFile, is_archive, local_files, progress
 from loradock.cli.output import console
 from loradock.cli.usage import UsageProblem, program
+from loradock.cli.waiting import Pauses
 from loradock.types.enums import JobStatus, ModelKind
 from loradock.types.errors import BadRequest
 
-_POLL_SECONDS = 0.2
 _SHORT_NAME = re.compile(r"([a-z0-9-]+/)?[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _ENDINGS = (".safetensors", ".gguf", ".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -120,7 +119,7 @@ def upload_and_wait(client: Client, upload: Upload, *, quiet: bool = True) -> An
 
 def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:
     """Print a job's steps as they come, until it ends. Raises BadRequest with the reason when it failed."""
-    shown = 0
+    shown, pauses = 0, Pauses()
     while True:
         job: dict[str, Any] = client.call("GET", f"/v1/jobs/{job_id}")
         for step in job["status_updates"][shown:]:
@@ -131,4 +130,4 @@ def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:
             raise BadRequest(job["status_updates"][-1]["message"])
         if job["status"] == JobStatus.COMPLETE:
             return job
-        time.sleep(_POLL_SECONDS)
+        pauses.pause()

@@ -27,7 +27,9 @@ def observed(
         return EndpointState.PENDING, provisioner.insufficient_memory
     if provisioner.progress is not None and not pool.serving:
         return EndpointState.PENDING, provisioner.progress
-    return EndpointState.STARTING, provisioner.loss and f"restarting; the last replica ended: {provisioner.loss}"
+    if provisioner.loss:
+        return EndpointState.STARTING, f"restarting; the last replica ended: {provisioner.loss}"
+    return EndpointState.STARTING, next((replica.doing for replica in pool.starting if replica.doing), None)
 
 
 def _unready(pool: ReplicaPool) -> str | None:

@@ -29,6 +29,8 @@ class Replica:
         self.unready_because: str | None = None
         """The reason it was told when its health changed last."""
         self.failure: str | None = None
+        self.doing = ""
+        """What it says that its start is at, where that takes long."""
         self.begun = time.monotonic()
         self.ready_since: float | None = None
         self.resident = 0

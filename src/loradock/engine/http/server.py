@@ -25,6 +25,7 @@ from loradock.types.errors import Internal, LoradockError, Unauthenticated
 from loradock.types.protocol import (
     ACCOUNT_HEADER,
     DIALECT_HEADER,
+    LOADING,
     ErrorBody,
     ErrorDetail,
     Health,
@@ -45,7 +46,7 @@ Parsed = TypeVar("Parsed")
 
 class EngineServer:
     """The engine's HTTP server. Until `ready` is called every route but /health answers 503; `failure` is why the
-    engine can serve no more."""
+    engine can serve no more, `loading` what keeps it from serving yet."""
 
     def __init__(self, secret: str | None) -> None:
         self._secret = secret
@@ -53,6 +54,7 @@ class EngineServer:
         self._started = int(time.time())
         self._bodies = Bodies()
         self.failure: str | None = None
+        self.loading: str | None = None
         self.app = Starlette(
             routes=[
                 Route("/health", self._health),
@@ -105,7 +107,7 @@ class EngineServer:
         if self.failure is not None:
             return _json(Health("failed", self.failure), 503)
         if self._service is None:
-            return _json(Health("loading"), 503)
+            return _json(Health(LOADING, self.loading), 503)
         if not self._knows_secret(request):
             return _json(Health("ok"))
         loop = self._service.loop

@@ -47,7 +47,7 @@ class Progress:
         self._done += place.numbers.size
         if time.monotonic() - self._said > _EVERY_S:
             self._said = time.monotonic()
-            log.info("packed %d of %d MiB", self._done >> 20, self._all >> 20)
+            log.info("packing the model: %d of %d MiB", self._done >> 20, self._all >> 20)
 
 
 def fill(

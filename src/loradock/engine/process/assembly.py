@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loradock.checkpoints.base_config import read_architecture
+from loradock.checkpoints.gguf.gguf_metadata import open_gguf
 from loradock.checkpoints.memory_plan import MemoryPlan, MemoryWishes, plan_memory
 from loradock.checkpoints.packed_cache import cache_folder
 from loradock.engine.adapters.adapters import Adapters
@@ -56,6 +57,7 @@ def build(options: EngineOptions, event_loop: asyncio.AbstractEventLoop, on_fata
     finally:
         warm.result()
         proved.result()
+    open_gguf.cache_clear()  # all of it that is needed has been read: its vocabulary alone takes several MiB
     log.info(
         "loaded %s in %.1f s: context %d of the model's %d tokens, cache for %d tokens, %d threads; memory planned: %s",
         options.model.name,

@@ -14,6 +14,7 @@ import uvicorn
 
 from loradock.engine.http.server import EngineServer
 from loradock.engine.process.announce import announce
+from loradock.engine.process.loading_news import tell_of_loading
 from loradock.engine.process.options import EngineOptions
 from loradock.types.errors import BadRequest, Internal
 from loradock.types.protocol import ENGINE_SECRET_ENV
@@ -59,6 +60,7 @@ class _Process:
 
     async def serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        tell_of_loading(self._server)
         listener = socket.create_server((self._options.host, self._options.port), backlog=1024)
         # Connections inherit it; asyncio leaves it off here, and answers then wait 40 ms for the client's receipt.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
