@@ -82,7 +82,13 @@ INLINE void rotate_and_store(const Part *p, int64_t layer, int64_t row, const bo
     const float *cos = l->cos + row * dim, *sin = l->sin + row * dim;
     for (int64_t h = 0; h < m->heads + m->kv_heads; h++) {
         uint8_t *head = qkv + h * dim * size;
-        for (int64_t j = 0; j < half; j++) {
+        int64_t j = 0;
+        for (; j + LANES <= half; j += LANES) {
+            const Floats first = cached(head, j, floats), second = cached(head, half + j, floats);
+            keep(head, j, first * load(cos + j) - second * load(sin + j), floats);
+            keep(head, half + j, second * load(cos + half + j) + first * load(sin + half + j), floats);
+        }
+        for (; j < half; j++) {
             const float first = cached_number(head, j, floats), second = cached_number(head, half + j, floats);
             keep_number(head, j, first * cos[j] - second * sin[j], floats);
             keep_number(head, half + j, second * cos[half + j] + first * sin[half + j], floats);
