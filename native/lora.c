@@ -27,16 +27,17 @@ INLINE Floats dots(Floats total, const uint8_t *x, const uint8_t *a, const bool 
 INLINE void shrink(const uint8_t *x, int64_t x_step, const uint8_t *a, int64_t a_step, int64_t depth, float *sums,
                    int64_t sums_step, const bool floats, const int R, const int K) {
     const int64_t size = floats ? 2 * LINE : LINE;
-    Floats totals[ROWS][ALONE];
-    EACH(r, R) EACH(k, K) totals[r][k] = all(0);
+    Floats totals[ROWS * RANKS]; /* [R, K] */
+    EACH(i, R * K) totals[i] = all(0);
     for (int64_t i = 0; i < depth / 32; i++)
-        EACH(k, K) EACH(r, R) totals[r][k] = dots(totals[r][k], x + r * x_step + i * size, a + k * a_step + i * size, floats);
+        EACH(k, K) EACH(r, R) totals[r * K + k] = dots(totals[r * K + k], x + r * x_step + i * size, a + k * a_step + i * size, floats);
     if (depth % 32) EACH(k, K) {
         uint8_t rest[2 * LINE] = {0};
         memcpy(rest, a + k * a_step + depth / 32 * size, depth % 32 * (floats ? 4 : 2));
-        EACH(r, R) totals[r][k] = dots(totals[r][k], x + r * x_step + depth / 32 * size, rest, floats);
+        EACH(r, R) totals[r * K + k] = dots(totals[r * K + k], x + r * x_step + depth / 32 * size, rest, floats);
     }
-    EACH(r, R) EACH(k, K) sums[r * sums_step + k] = sum_of(totals[r][k]);
+    const Floats found = sums_of(totals, R * K);
+    EACH(r, R) memcpy(sums + r * sums_step, (const float *)&found + r * K, K * sizeof(float));
 }
 
 INLINE Floats numbers_of(const uint8_t *at, const bool floats) { return floats ? load(at) : widened(load_shorts(at)); }

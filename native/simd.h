@@ -111,6 +111,23 @@ INLINE Floats larger(Floats found, Floats before) { return chosen(found > before
 FOLDED(sum_of, float, Floats, PLUS)
 FOLDED(sum_of_ints, int32_t, Ints, PLUS)
 
+/* Two vectors' halves folded onto each other, those of `v` and then those of `w`; at the next N also the quarters, … */
+#define AT(i, n) (i) / (n) * 2 * (n) + (i) % (n)
+#define ALL_AT(n, o)                                                                                               \
+    AT(0, n) + o, AT(1, n) + o, AT(2, n) + o, AT(3, n) + o, AT(4, n) + o, AT(5, n) + o, AT(6, n) + o, AT(7, n) + o, \
+        AT(8, n) + o, AT(9, n) + o, AT(10, n) + o, AT(11, n) + o, AT(12, n) + o, AT(13, n) + o, AT(14, n) + o, AT(15, n) + o
+#define FOLD(v, w, n) (__builtin_shufflevector(v, w, ALL_AT(n, 0)) + __builtin_shufflevector(v, w, ALL_AT(n, n)))
+
+/* The sums of N vectors (a power of two), in the first N lanes, each as `sum_of` would make it. */
+INLINE Floats sums_of(const Floats *v, const int N) {
+    Floats part[LANES];
+    EACH(i, N) part[i] = v[i];
+    EACH(i, N > 1 ? N / 2 : 1) part[i] = N > 1 ? FOLD(part[2 * i], part[2 * i + 1], 8) : FOLD(part[i], part[i], 8);
+    EACH(i, N > 2 ? N / 4 : 1) part[i] = N > 2 ? FOLD(part[2 * i], part[2 * i + 1], 4) : FOLD(part[i], part[i], 4);
+    EACH(i, N > 4 ? N / 8 : 1) part[i] = N > 4 ? FOLD(part[2 * i], part[2 * i + 1], 2) : FOLD(part[i], part[i], 2);
+    return N > 8 ? FOLD(part[0], part[1], 1) : FOLD(part[0], part[0], 1);
+}
+
 INLINE float largest_of(Floats v) {
     float largest = v[0];
     EACH(i, LANES) largest = v[i] > largest ? v[i] : largest;
