@@ -1,10 +1,9 @@
 """Decode speed of the embedded engine in this process, without HTTP, beside the speed of its matrix products alone.
 
     python benchmarks/engine_decode.py                      # base, 8 and 32 mixed adapters at 1, 8, 32, 64 sequences
-    python benchmarks/engine_decode.py --rows 32 --profile  # where a step's time goes
 
 The roofline is what the base model's matrix products alone would reach at that many rows, measured in the same run:
-the best of torch's own bf16 product and of weights packed by oneDNN.
+the better of two ways to share our own bf16 products among the threads, taking turns with the runs.
 """
 
 import argparse
@@ -17,10 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from safetensors.numpy import save_file
 
+from benchmarks.own_products import OwnProducts, random_bits
+from benchmarks.roofline import own_ways, step_seconds
 from loradock.checkpoints.architecture import Architecture
 from loradock.engine.adapters.lora import LoadedAdapter
 from loradock.engine.core import SamplingParams, Sequence
@@ -72,44 +71,27 @@ class Decoding:
         self._steps, self._rows, self._ended = [], len(owners), 0
         self._done.clear()
         random = np.random.default_rng(self._ids)
-        params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+        params = SamplingParams(max_tokens=tokens + 2 * len(owners), temperature=0.0, ignore_eos=True)
         for owner in owners:
             self._ids += 1
             ids = [int(t) for t in random.integers(100, 40000, prompt)]
             sequence = Sequence(self._ids, ids, params, owner)
             self.loop.submit([Generation(sequence, lambda event: None, frozenset())])
         assert self._done.wait(120)
-        return statistics.median(np.diff(self._steps))
+        # Streams go on while the prompts of the others are computed: the first one may be at its end by then.
+        return statistics.median(np.diff(self._steps)) if len(self._steps) > 1 else float("nan")
 
 
-def roofline(a: Architecture, rows: int, threads: int) -> dict[str, float]:
-    """Tokens per second of the base model's bf16 products alone: torch's own, and packed by oneDNN.
-
-    On the compute thread: helpers of another thread would slow the engine's.
-    """
-    torch.set_num_threads(threads)
+def products(a: Architecture, rows: int, threads: int) -> dict[str, OwnProducts]:
+    """The base model's bf16 products alone."""
     shapes = [
         ((a.heads + 2 * a.kv_heads) * a.head_dim, a.hidden_size),
         (a.hidden_size, a.heads * a.head_dim),
         (2 * a.intermediate_size, a.hidden_size),
         (a.hidden_size, a.intermediate_size),
     ]
-    weights = [torch.randn(shape).bfloat16() for _ in range(a.layers) for shape in shapes]
-    weights.append(torch.randn(a.vocab_size, a.hidden_size).bfloat16())
-    inputs = {n: torch.randn(rows, n).bfloat16() for n in {w.shape[1] for w in weights}}
-    plain = _fastest(lambda: [F.linear(inputs[w.shape[1]], w) for w in weights])
-    packed = [(torch.ops.mkldnn._reorder_linear_weight(w, rows), inputs[w.shape[1]]) for w in weights]
-    fast = _fastest(lambda: [torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "") for w, x in packed])
-    return {"torch": rows / plain, "packed": rows / fast}
-
-
-def _fastest(work, repeats: int = 12) -> float:
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(sorted(times)[: repeats // 2 + 1])
+    weights = [random_bits(*shape, seed=number) for number, shape in enumerate(shapes * a.layers)]
+    return own_ways([*weights, random_bits(a.vocab_size, a.hidden_size, seed=0)], rows, threads)
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
@@ -130,42 +112,31 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict]:
     loop.call(loop.runner.warm_up).result()
     lines = []
     for rows in arguments.rows:
-        roof = (
-            {}
-            if arguments.no_roofline
-            else loop.call(lambda rows=rows: roofline(model.architecture, rows, arguments.threads)).result()
-        )
+        ways = {} if arguments.no_roofline else products(model.architecture, rows, arguments.threads)
+        roofs: dict[str, list[float]] = {name: [] for name in ways}
         seconds: dict[int, list[float]] = {count: [] for count in arguments.adapters if count <= max(rows, 1)}
         for count in seconds:
             decoding.run(_owners(adapters, count, rows), arguments.prompt, 24)
         for _ in range(arguments.repeats):
+            for name, way in ways.items():
+                roofs[name].append(rows / loop.call(lambda way=way: step_seconds(way, 0.3)).result())
             for count, found in seconds.items():
                 found.append(decoding.run(_owners(adapters, count, rows), arguments.prompt, arguments.tokens))
+        roof = max((statistics.median(rates) for rates in roofs.values()), default=None)
         base = statistics.median(seconds[0]) if 0 in seconds else None
         for count, found in seconds.items():
             rate = rows / float(statistics.median(found))
             line = {"rows": rows, "adapters": count, "tokens_per_second": round(rate, 1)}
             line |= {"of_base": round(base * rate / rows, 3)} if base else {}
-            line |= {f"of_{name}_roofline": round(rate / value, 3) for name, value in roof.items()}
+            line |= {"roofline": round(roof), "of_roofline": round(rate / roof, 3)} if roof else {}
             lines.append(line)
-            print(line, {k: round(v) for k, v in roof.items()}, flush=True)
-    if arguments.profile:
-        _profile(decoding, adapters, arguments)
+            print(line, flush=True)
     loop.stop(5)
     return lines
 
 
 def _owners(adapters: list[LoadedAdapter], count: int, rows: int) -> list[LoadedAdapter | None]:
     return [adapters[n % count] if count else None for n in range(rows)]
-
-
-def _profile(decoding: Decoding, adapters: list[LoadedAdapter], arguments: argparse.Namespace) -> None:
-    for count in arguments.adapters:
-        profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
-        decoding.loop.call(profile.start).result()
-        decoding.run(_owners(adapters, count, arguments.rows[-1]), arguments.prompt, 24)
-        decoding.loop.call(profile.stop).result()
-        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
 
 
 def main() -> None:
@@ -175,10 +146,9 @@ def main() -> None:
     p.add_argument("--adapters", nargs="+", type=int, default=[0, 1, 8, 32])
     p.add_argument("--rank", type=int, default=8)
     p.add_argument("--prompt", type=int, default=32, help="tokens")
-    p.add_argument("--tokens", type=int, default=48, help="generated per sequence")
+    p.add_argument("--tokens", type=int, default=48, help="generated per sequence, and two more for each of them")
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--threads", type=int, default=os.cpu_count())
-    p.add_argument("--profile", action="store_true")
     p.add_argument("--no-roofline", action="store_true")
     p.add_argument("--option", nargs="*", default=[], help="further options of the engine, as name=value")
     p.add_argument("--json", type=Path)

@@ -1,12 +1,12 @@
 """The engine's own compiled matrix products and nothing else, on random weights: what its steps could reach at best."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 
+from benchmarks.models.checkpoint import bfloat16, float32
 from loradock.engine.kernels import structures as c
 from loradock.engine.kernels.library import kernels
 from loradock.engine.kernels.memory import aligned
@@ -14,14 +14,20 @@ from loradock.engine.kernels.structures import Format
 from loradock.engine.kernels.weight_packing import pack, panel_bytes
 
 
+def random_bits(rows: int, columns: int, seed: int) -> np.ndarray:
+    """bfloat16."""
+    return bfloat16(np.random.default_rng(seed).standard_normal((rows, columns), np.float32))
+
+
 class OwnProducts:
     """Calling it multiplies `rows` bfloat16 rows with each weight `[out, in]`: in lanes of one thread each, which share
-    the rows, or (`together`) by threads that share the panels. Multiples of 32 outputs.
+    the rows, or (`together`) by threads that share the panels. Multiples of 32 outputs. `weights`: as bits.
     """
 
-    def __init__(self, weights: Sequence[torch.Tensor], rows: int, threads: int, *, together: bool) -> None:
+    def __init__(self, weights: Iterable[np.ndarray], rows: int, threads: int, *, together: bool) -> None:
         self._weights = [_Packed(weight) for weight in weights]
-        outputs, inputs = (max(weight.shape[axis] for weight in weights) for axis in (0, 1))
+        outputs = max(weight.view.outputs for weight in self._weights)
+        inputs = max(weight.view.inputs for weight in self._weights)
         each = rows if together else -(-rows // threads)
         shared = _Rows(each, inputs)
         shares = threads if together else 1
@@ -57,8 +63,7 @@ class _Part:
 
 
 class _Packed:
-    def __init__(self, weight: torch.Tensor) -> None:
-        numbers = weight.bfloat16().view(torch.uint16).numpy()
+    def __init__(self, numbers: np.ndarray) -> None:
         panels = len(numbers) // c.PANEL
         lines, scales = panel_bytes(numbers.shape[1], Format.CODED)
         self._numbers, self._scales = aligned(panels * lines, np.uint8), aligned(panels * scales, np.uint8)
@@ -79,11 +84,11 @@ class _Rows:
     """Random rows as the tiles read them."""
 
     def __init__(self, count: int, inputs: int) -> None:
-        self.x, self.count = torch.randn(count, inputs), count
+        self.count = count
         rows = aligned((count, inputs), np.uint16)
-        rows[:] = self.x.bfloat16().view(torch.uint16).numpy()
-        tiled = aligned((count, inputs), np.float32)
-        tiled[:] = self.x.bfloat16().float().numpy()
+        rows[:] = random_bits(count, inputs, seed=count)
+        self.x = tiled = aligned((count, inputs), np.float32)
+        tiled[:] = float32(rows)
         unpacked = aligned(2 * c.UNPACKED * c.PANEL * 2, np.uint8)
         self._kept = rows, tiled, unpacked
         self.inputs = c.Inputs(

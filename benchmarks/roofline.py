@@ -3,9 +3,9 @@
     python -m benchmarks.roofline
 
 All products of SmolLM2-135M with its true shapes and as many different weights, so that caches help no more than in a
-real step; as PyTorch does them, with the weights packed beforehand by oneDNN, and by the engine's own kernels, a lane
-for each core or all cores sharing each product. The roofline is the best of these. Attention, norms, sampling and HTTP
-cost nothing here.
+real step; by the engine's own kernels, a lane for each core or all cores sharing each product, and where there is a
+PyTorch as it does them, also with the weights packed beforehand by oneDNN. The roofline is the best of these.
+Attention, norms, sampling and HTTP cost nothing here.
 """
 
 import json
@@ -13,7 +13,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from benchmarks.own_products import OwnProducts, random_bits
 from benchmarks.records import Records
 
 ROWS, LAYERS = 32, 30
@@ -32,23 +36,29 @@ def add_roofline(records: Records) -> None:
 
 def main(seconds: float = 1.5) -> dict[str, float | str]:
     """Tokens per second of each way, and of the best with its name and GFLOP/s."""
-    import torch
-
-    weights = [torch.randn(out, inner, dtype=torch.bfloat16) for inner, out in PRODUCTS * LAYERS]
-    weights.append(torch.randn(HEAD[1], HEAD[0], dtype=torch.bfloat16))
-    with torch.inference_mode():
-        rates = {name: ROWS / _step(work, seconds) for name, work in _ways(weights).items()}
+    shapes = [*PRODUCTS * LAYERS, HEAD]
+    weights = [random_bits(out, inner, seed) for seed, (inner, out) in enumerate(shapes)]
+    ways = {**own_ways(weights, ROWS, len(os.sched_getaffinity(0))), **_of_pytorch(weights)}
+    rates = {name: ROWS / step_seconds(work, seconds) for name, work in ways.items()}
     best = max(rates, key=lambda name: rates[name])
-    flops = 2 * sum(weight.numel() for weight in weights)
+    flops = 2 * sum(weight.size for weight in weights)
     said = {f"{name}_tokens_per_s": rate for name, rate in rates.items()}
     return {"tokens_per_s": rates[best], "by": best, "gflops": flops * rates[best] / 1e9, **said}
 
 
-def _ways(weights):
-    import torch
+def own_ways(weights: Sequence[np.ndarray], rows: int, threads: int) -> dict[str, OwnProducts]:
+    """`weights`: in bfloat16, as bits."""
+    ways = {"own": False, "own_together": True}
+    return {name: OwnProducts(weights, rows, threads, together=together) for name, together in ways.items()}
 
-    from benchmarks.own_products import OwnProducts
 
+def _of_pytorch(given: Sequence[np.ndarray]) -> dict[str, Callable[[], None]]:
+    try:
+        import torch
+    except ImportError:
+        return {}
+    torch.set_grad_enabled(False)
+    weights = [torch.from_numpy(weight).view(torch.bfloat16) for weight in given]
     rows = {inner: torch.randn(ROWS, inner, dtype=torch.bfloat16) for inner in (576, 1536)}
     supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     packed = [torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) for weight in weights if supported]
@@ -61,16 +71,14 @@ def _ways(weights):
         for weight, shape in zip(packed, weights, strict=True):
             torch.ops.mkldnn._linear_pointwise(rows[shape.shape[1]], weight, None, "none", [], "")
 
-    threads, ways = len(os.sched_getaffinity(0)), {"own": False, "own_together": True}
-    own = {name: OwnProducts(weights, ROWS, threads, together=together) for name, together in ways.items()}
-    return {"torch": plain, **({"onednn": prepared} if supported else {}), **own}
+    return {"torch": plain, **({"onednn": prepared} if supported else {})}
 
 
-def _step(work, seconds: float) -> float:
-    """The median step in seconds."""
+def step_seconds(work: Callable[[], object], seconds: float) -> float:
+    """The median step."""
     for _ in range(3):
         work()
-    took, until = [], time.perf_counter() + seconds
+    took, until = list[float](), time.perf_counter() + seconds
     while time.perf_counter() < until:
         begun = time.perf_counter()
         work()
