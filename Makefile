@@ -29,7 +29,8 @@ coverage: $(STAMPS)/test $(STAMPS)/clients $(STAMPS)/tokenizers $(STAMPS)/browse
 	$(BIN)/python -m coverage run $(QUICK)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
-# Loradock beside others, about half an hour; goes on where an interrupted run stopped (BENCH=--fresh: anew).
+# Loradock beside others, hours with all sizes of models (half an hour: BENCH="gateways attach engines report"); goes
+# on where an interrupted run stopped (BENCH=--fresh: anew).
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH)
 lint: $(STAMPS)/test
