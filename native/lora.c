@@ -36,7 +36,7 @@ INLINE void shrink(const uint8_t *x, int64_t x_step, const uint8_t *a, int64_t a
         memcpy(rest, a + k * a_step + depth / 32 * size, depth % 32 * (floats ? 4 : 2));
         EACH(r, R) totals[r * K + k] = dots(totals[r * K + k], x + r * x_step + depth / 32 * size, rest, floats);
     }
-    const Floats found = sums_of(totals, R * K);
+    const Floats found = R * K == 1 ? all(sum_of(totals[0])) : sums_of(totals, R * K);
     EACH(r, R) memcpy(sums + r * sums_step, (const float *)&found + r * K, K * sizeof(float));
 }
 

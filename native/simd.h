@@ -118,14 +118,13 @@ FOLDED(sum_of_ints, int32_t, Ints, PLUS)
         AT(8, n) + o, AT(9, n) + o, AT(10, n) + o, AT(11, n) + o, AT(12, n) + o, AT(13, n) + o, AT(14, n) + o, AT(15, n) + o
 #define FOLD(v, w, n) (__builtin_shufflevector(v, w, ALL_AT(n, 0)) + __builtin_shufflevector(v, w, ALL_AT(n, n)))
 
-/* The sums of N vectors (a power of two), in the first N lanes, each as `sum_of` would make it. */
-INLINE Floats sums_of(const Floats *v, const int N) {
-    Floats part[LANES];
-    EACH(i, N) part[i] = v[i];
-    EACH(i, N > 1 ? N / 2 : 1) part[i] = N > 1 ? FOLD(part[2 * i], part[2 * i + 1], 8) : FOLD(part[i], part[i], 8);
-    EACH(i, N > 2 ? N / 4 : 1) part[i] = N > 2 ? FOLD(part[2 * i], part[2 * i + 1], 4) : FOLD(part[i], part[i], 4);
-    EACH(i, N > 4 ? N / 8 : 1) part[i] = N > 4 ? FOLD(part[2 * i], part[2 * i + 1], 2) : FOLD(part[i], part[i], 2);
-    return N > 8 ? FOLD(part[0], part[1], 1) : FOLD(part[0], part[0], 1);
+/* The sums of N vectors (4, 8 or 16), in the first N lanes, each as `sum_of` would make it. */
+INLINE Floats sums_of(Floats *v, const int N) {
+    for (int i = 0; i < N / 2; i++) v[i] = FOLD(v[2 * i], v[2 * i + 1], 8);
+    for (int i = 0; i < N / 4; i++) v[i] = FOLD(v[2 * i], v[2 * i + 1], 4);
+    for (int i = 0; i < N / 8; i++) v[i] = FOLD(v[2 * i], v[2 * i + 1], 2);
+    if (N == 4) v[0] = FOLD(v[0], v[0], 2);
+    return N == 16 ? FOLD(v[0], v[1], 1) : FOLD(v[0], v[0], 1);
 }
 
 INLINE float largest_of(Floats v) {
