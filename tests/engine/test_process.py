@@ -45,7 +45,8 @@ def test_a_model_that_cannot_be_served_ends_it_with_the_reason_last(tmp_path, ba
         (tmp_path / "none",): "there is no such file or folder",
         (base_folder, "--max-model-len", "9999"): "above the model's context of 512",
         (base_folder, "--kv-cache-gib", "0.0001"): "less than one context of 512",
-        (base_folder, "--device", "meta", "--kv-cache-dtype", "int8"): "computed by the compiled kernels only",
+        (base_folder, "--device", "meta", "--kv-cache-dtype", "int8"): "int8 needs the compiled kernels",
+        (base_folder, "--device", "meta", "--prefix-cache-disk-gib", "1"): "disk-gib needs the compiled kernels",
     }
     running = {words: launch(tmp_path / str(n), *flags) for n, (flags, words) in enumerate(cases.items())}
     for words, engine in running.items():

@@ -103,8 +103,9 @@ def build_loop(
     bits = _BITS[options.quantization]
     model = load_model(options.model, Dtype(options.dtype), options.device, bits=bits)
     int8_cache = options.kv_cache_dtype == "int8"
-    if int8_cache and not model.kernels:
-        raise BadRequest(f"--kv-cache-dtype int8 is computed by the compiled kernels only, not on {options.device}")
+    if not model.kernels and (int8_cache or options.prefix_cache_disk_gib > 0):
+        flag = "--kv-cache-dtype int8" if int8_cache else "--prefix-cache-disk-gib"
+        raise BadRequest(f"{flag} needs the compiled kernels, which do not compute this model on {options.device}")
     cache = _cache(plan, model, int8_cache)
     if options.prefix_cache_disk_gib > 0:
         _use_disk(cache, options.prefix_cache_disk_gib)
